@@ -1,0 +1,104 @@
+"""Configuration and initial weights of the embedded model, a stock LLaVA."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from lightkv.embedded import vocabulary as words
+from lightkv.embedded.scenes import PATCH, SIDE, SIZE
+
+if TYPE_CHECKING:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the model; the defaults are the shipped one."""
+
+    hidden: int = 128
+    layers: int = 8
+    heads: int = 4
+    intermediate: int = 352
+    vision_hidden: int = 128
+    vision_layers: int = 3
+    vision_heads: int = 4
+    vision_intermediate: int = 384
+
+
+def build_config(sizes: Architecture) -> LlavaConfig:
+    """The Hugging Face configuration for ``sizes``."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+    vision = CLIPVisionConfig(
+        hidden_size=sizes.vision_hidden,
+        intermediate_size=sizes.vision_intermediate,
+        num_hidden_layers=sizes.vision_layers,
+        num_attention_heads=sizes.vision_heads,
+        image_size=SIZE,
+        patch_size=PATCH,
+        hidden_act="gelu",
+        projection_dim=sizes.vision_hidden,
+    )
+    text = LlamaConfig(
+        vocab_size=len(words.WORDS),
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=words.BOS_ID,
+        eos_token_id=words.EOS_ID,
+        pad_token_id=words.PAD_ID,
+        rms_norm_eps=1e-5,
+    )
+    return LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=words.IMAGE_ID,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        projector_hidden_act="gelu",
+        image_seq_length=SIDE * SIDE,
+        tie_word_embeddings=True,
+    )
+
+
+def build_model(sizes: Architecture, seed: int) -> LlavaForConditionalGeneration:
+    """A model with scaled random weights: fan-in normal, residual outputs / sqrt(2 depth)."""
+    from transformers import LlavaForConditionalGeneration
+
+    torch.manual_seed(seed)
+    model = LlavaForConditionalGeneration(build_config(sizes))
+    vision_residual = 1 / math.sqrt(2 * sizes.vision_layers)
+    text_residual = 1 / math.sqrt(2 * sizes.layers)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() < 2:
+                continue
+            nn.init.normal_(weight, 0, weight[0].numel() ** -0.5)
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.mul_(text_residual)
+            elif name.endswith(("out_proj.weight", "fc2.weight")):
+                weight.mul_(vision_residual)
+            elif name.endswith("position_embedding.weight"):
+                weight[:1] = 0
+                weight[1:] = 0.5 * _grid_embedding(sizes.vision_hidden)
+    model.generation_config.max_new_tokens = 64
+    return model
+
+
+def _grid_embedding(width: int) -> torch.Tensor:
+    """Sines and cosines of patch row and column, ``(256, width)``."""
+    frequency = 40 ** -(torch.arange(width // 4) / (width // 4))
+    angle = torch.arange(SIDE)[:, None] * frequency
+    wave = torch.cat([angle.sin(), angle.cos()], -1)
+    rows = wave[:, None].expand(-1, SIDE, -1)
+    columns = wave[None].expand(SIDE, -1, -1)
+    return torch.cat([rows, columns], -1).reshape(SIDE * SIDE, width)
