@@ -1,0 +1,243 @@
+"""Attention of chosen query rows, recomputed from queries and keys in blocks.
+
+The forward pass keeps its fused kernel on every layer.  What a method needs of the attention map
+is a few query rows (the text, an observation window) or a reduction over all of them; both are
+computed here in float32, a block of rows at a time, so that no N x N map of a layer is ever held.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightkv.reduction import compact
+
+# Numbers held by one block of rows, over batch and heads: 2^24 float32 are 64 MiB.
+BLOCK_NUMBERS = 2**24
+
+Normalisation = Literal["keys", "queries"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Attention rows of some queries, mean over heads.
+
+    Attributes:
+        attention: (B, T, N) float32, zero in invalid rows.
+        index: (B, T) int64, positions of the queries, ascending where valid.
+        valid: (B, T) bool; rows of the batch with fewer queries are left-padded.
+    """
+
+    attention: Tensor
+    index: Tensor
+    valid: Tensor
+
+
+class Attention(ABC):
+    """Attention of one layer over a prompt: B rows, H heads, N positions.
+
+    Subclasses give blocks of probabilities; everything else is derived from them.
+    """
+
+    batch_size: int
+    heads: int
+    length: int
+    device: torch.device
+
+    @abstractmethod
+    def probabilities(self, index: Tensor) -> Tensor:
+        """Causal attention (B, H, T, N) float32 of the queries at ``index`` (B, T)."""
+
+    @abstractmethod
+    def logits(self, index: Tensor) -> Tensor:
+        """Scaled logits (B, H, T, N) float32 of the queries at ``index``, before any mask."""
+
+    def blocks(self, queries: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut marked queries (B, N) bool into blocks (index (B, T), valid (B, T))."""
+        index, valid = compact(queries)
+        size = max(1, BLOCK_NUMBERS // max(1, self.batch_size * self.heads * self.length))
+        for start in range(0, index.shape[1], size):
+            yield index[:, start : start + size], valid[:, start : start + size]
+
+    def rows(self, queries: Tensor) -> Rows:
+        """Head-mean attention of the marked queries.
+
+        Args:
+            queries: (B, N) bool. Few of them: the result is (B, T, N).
+        """
+        index, valid = compact(queries)
+        parts = [
+            self.probabilities(i).mean(1) * v[..., None] for i, v in self.blocks(queries)
+        ]
+        if parts:
+            attention = torch.cat(parts, 1)
+        else:
+            attention = torch.zeros(self.batch_size, 0, self.length, device=self.device)
+        return Rows(attention, index, valid)
+
+    def column_sums(self, queries: Tensor, *, per_head: bool = False) -> Tensor:
+        """Attention that each key collects from the marked queries.
+
+        Args:
+            queries: (B, N) bool.
+            per_head: Keep the head dimension instead of its mean.
+
+        Returns:
+            (B, N), or (B, H, N) per head, float32.
+        """
+        heads = self.heads if per_head else 1
+        total = torch.zeros(self.batch_size, heads, self.length, device=self.device)
+        for index, valid in self.blocks(queries):
+            block = self.probabilities(index) * valid[:, None, :, None]
+            summed = block.sum(2)
+            total += summed if per_head else summed.mean(1, keepdim=True)
+        return total if per_head else total[:, 0]
+
+    def block_sum(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Sum (B,) of the head-mean attention from marked queries to marked keys."""
+        return (self.column_sums(queries) * keys).sum(1)
+
+    def prompt_mass(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        *,
+        normalise: Normalisation = "keys",
+        masked: bool = False,
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """Attention mass between marked queries and marked keys, summed over heads.
+
+        LightKV Eq. 7: importance of each vision query from its attention to the prompt keys,
+        on the logits before the causal mask.
+
+        Args:
+            queries: (B, N) bool, the tokens to weigh.
+            keys: (B, N) bool, the prompt.
+            normalise: "keys" is the softmax of Eq. 2 over all keys of a query; "queries" is the
+                released code's softmax over all queries of a key.
+            masked: Apply the causal mask first.
+            real: (B, N) bool, tokens that take part in the normaliser; default all.
+
+        Returns:
+            (B, N) float32, zero outside ``queries``.
+        """
+        everyone = torch.ones_like(queries) if real is None else real
+        if normalise == "queries":
+            return self._mass_over_queries(queries, keys, everyone, masked)
+        mass = torch.zeros(self.batch_size, self.length, device=self.device)
+        for index, valid in self.blocks(queries):
+            scores = self._scores(index, everyone, masked)
+            share = (torch.softmax(scores, -1) * keys[:, None, None, :]).sum((1, 3))
+            mass.scatter_add_(1, index, share * valid)
+        return mass
+
+    def _mass_over_queries(
+        self, queries: Tensor, keys: Tensor, everyone: Tensor, masked: bool
+    ) -> Tensor:
+        # Two passes over blocks of query rows: the log-normaliser of each key, then the shares.
+        normaliser = torch.full(
+            (self.batch_size, self.heads, self.length), -torch.inf, device=self.device
+        )
+        for index, valid in self.blocks(everyone):
+            scores = self._scores(index, everyone, masked)
+            scores = scores.masked_fill(~valid[:, None, :, None], -torch.inf)
+            normaliser = torch.logaddexp(normaliser, torch.logsumexp(scores, 2))
+        mass = torch.zeros(self.batch_size, self.length, device=self.device)
+        counted = (keys & everyone)[:, None, None, :]
+        for index, valid in self.blocks(queries):
+            scores = self._scores(index, everyone, masked) - normaliser[:, :, None, :]
+            share = torch.where(counted, scores.exp(), 0).sum((1, 3))
+            mass.scatter_add_(1, index, share * valid)
+        return mass
+
+    def _scores(self, index: Tensor, everyone: Tensor, masked: bool) -> Tensor:
+        scores = self.logits(index)
+        hidden = ~everyone[:, None, None, :]
+        if masked:
+            later = torch.arange(self.length, device=self.device) > index[..., None]
+            hidden = hidden | later[:, None]
+        return scores.masked_fill(hidden, -torch.inf)
+
+
+class ProjectedAttention(Attention):
+    """Attention recomputed from rotated queries and keys.
+
+    Args:
+        queries: (B, H, N, d), after rotary embedding.
+        keys: (B, H_kv, N, d), after rotary embedding; H is a multiple of H_kv.
+        scaling: Factor of the logits.
+        mask: The layer's own mask: (B or 1, 1, N, N) bool (True = attend) or additive float, or
+            None for plain causal attention.
+    """
+
+    def __init__(
+        self, queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None = None
+    ) -> None:
+        self.queries = queries
+        self.keys = keys
+        self.scaling = scaling
+        self.mask = mask
+        self.batch_size, self.heads, self.length = queries.shape[:3]
+        self.device = queries.device
+
+    def logits(self, index: Tensor) -> Tensor:
+        batch, count = index.shape
+        kv_heads, width = self.keys.shape[1], self.queries.shape[3]
+        where = index[:, None, :, None].expand(batch, self.heads, count, width)
+        picked = self.queries.gather(2, where).float()
+        grouped = picked.view(batch, kv_heads, -1, width)
+        product = grouped @ self.keys.float().transpose(-1, -2)
+        return product.view(batch, self.heads, count, self.length) * self.scaling
+
+    def probabilities(self, index: Tensor) -> Tensor:
+        scores = self.logits(index)
+        if self.mask is None:
+            later = torch.arange(self.length, device=self.device) > index[..., None]
+            return torch.softmax(scores.masked_fill(later[:, None], -torch.inf), -1)
+        mask = self.mask.expand(index.shape[0], *self.mask.shape[1:])
+        where = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+        rows = mask.gather(2, where)[..., : self.length]
+        if rows.dtype != torch.bool:
+            return torch.softmax(scores + rows.float(), -1)
+        # A padding query sees nothing; its row is defined as zero.
+        scores = scores.masked_fill(~rows, torch.finfo(torch.float32).min)
+        return torch.softmax(scores, -1) * rows
+
+
+class GivenAttention(Attention):
+    """Attention given as full matrices, for reference cases and small examples.
+
+    Args:
+        attention: (B, H, N, N) probabilities after the causal softmax, or None.
+        raw: (B, H, N, N) logits before mask and softmax, or None.
+    """
+
+    def __init__(self, attention: Tensor | None = None, raw: Tensor | None = None) -> None:
+        given = attention if attention is not None else raw
+        if given is None:
+            raise ValueError("give attention, raw logits, or both")
+        self._attention = attention
+        self._raw = raw
+        self.batch_size, self.heads, self.length = given.shape[:3]
+        self.device = given.device
+
+    def logits(self, index: Tensor) -> Tensor:
+        if self._raw is None:
+            raise ValueError("this attention was given without logits")
+        return self._pick(self._raw, index)
+
+    def probabilities(self, index: Tensor) -> Tensor:
+        if self._attention is not None:
+            return self._pick(self._attention, index)
+        later = torch.arange(self.length, device=self.device) > index[..., None]
+        return torch.softmax(self.logits(index).masked_fill(later[:, None], -torch.inf), -1)
+
+    def _pick(self, full: Tensor, index: Tensor) -> Tensor:
+        where = index[:, None, :, None].expand(-1, self.heads, -1, self.length)
+        return full.gather(2, where)

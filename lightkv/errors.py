@@ -1,0 +1,72 @@
+"""Typed errors: each names the value at fault and what is allowed instead.
+
+Every error a user can cause derives from :class:`LightKVError`, so that one ``except`` catches
+what the library raises on purpose and nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LightKVError(Exception):
+    """Base of every error that lightkv raises on purpose."""
+
+
+class InvalidValueError(LightKVError, ValueError):
+    """A parameter lies outside its allowed range.
+
+    Args:
+        name: The parameter as the user wrote it.
+        value: The value that was given.
+        allowed: The allowed range, in words.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{name} is {value!r}; allowed: {allowed}")
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+
+
+class UnknownNameError(LightKVError, KeyError):
+    """A name that is in no registry; the message lists the nearest known ones.
+
+    Args:
+        kind: What was looked up ("method", "artefact", "model", ...).
+        name: The name that was given.
+        known: All known names of that kind.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        super().__init__(f"unknown {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
+        self.kind = kind
+        self.name = name
+        self.known = tuple(names)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InputError(LightKVError, ValueError):
+    """The image or the question can't be used (missing, empty, unreadable, of a wrong type)."""
+
+
+class ModelError(LightKVError):
+    """A model or its processor can't be loaded, or is of a family that is not supported."""
+
+
+class UnsupportedError(LightKVError):
+    """A combination of settings for which compression would be silently wrong is refused."""
+
+
+class RetentionMismatchError(LightKVError):
+    """A run kept another number of entries than requested, beyond protection and rounding."""
+
+
+class StoreError(LightKVError):
+    """Results can't be written or read (disk full, damaged file, results of another format)."""
