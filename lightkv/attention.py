@@ -125,7 +125,7 @@ class Attention(ABC):
             real: (B, N) bool, tokens that take part in the normaliser; default all.
 
         Returns:
-            (B, N) float32, zero outside ``queries``.
+            (B, N) float32 (float64 where the logits are), zero outside ``queries``.
         """
         everyone = torch.ones_like(queries) if real is None else real
         if normalise == "queries":
@@ -134,7 +134,7 @@ class Attention(ABC):
         for index, valid in self.blocks(queries):
             scores = self._scores(index, everyone, masked)
             share = (torch.softmax(scores, -1) * keys[:, None, None, :]).sum((1, 3))
-            mass.scatter_add_(1, index, share * valid)
+            mass = mass.to(share.dtype).scatter_add_(1, index, share * valid)
         return mass
 
     def _mass_over_queries(
@@ -153,7 +153,7 @@ class Attention(ABC):
         for index, valid in self.blocks(queries):
             scores = self._scores(index, everyone, masked) - normaliser[:, :, None, :]
             share = torch.where(counted, scores.exp(), 0).sum((1, 3))
-            mass.scatter_add_(1, index, share * valid)
+            mass = mass.to(share.dtype).scatter_add_(1, index, share * valid)
         return mass
 
     def _scores(self, index: Tensor, everyone: Tensor, masked: bool) -> Tensor:
