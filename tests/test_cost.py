@@ -1,0 +1,425 @@
+"""Cost against the papers' printed digits, torch's FLOP counter, and its own invariants."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    SiglipVisionConfig,
+    ViTConfig,
+)
+
+from figures.paper import numbers
+from lightkv.cost import (
+    EXECUTED,
+    PAPER,
+    PAPER_USED_LAYERS,
+    Convention,
+    Cost,
+    MergeSchedule,
+    ModelShape,
+    Request,
+    entries_per_layer,
+    matching_macs,
+    merged_tokens,
+    prefill_memory,
+    request_cost,
+    token_layer_fraction,
+    tokens_per_layer,
+    window_sizes,
+)
+from lightkv.cost_cli import cost_command
+from lightkv.errors import InvalidValueError
+from lightkv.presets import preset, presets
+
+LLAVA = ("llava-1.5-7b", "llava-1.5-13b", "llava-next-7b", "llava-next-13b")
+SMALL = preset("llava-1.5-7b").shape
+
+
+def cost_of(name: str, schedule: MergeSchedule | None = None, **options: Any) -> Cost:
+    entry = preset(name)
+    return request_cost(entry.shape, Request.of(entry), schedule=schedule, **options)
+
+
+def printed(artefact: str, model: str, method: str, setting: str, metric: str) -> float:
+    frame = numbers(artefact).set_index(["model", "method", "setting", "metric"])
+    return float(frame.loc[(model, method, setting, metric), "value"])
+
+
+# The papers' digits
+
+
+@pytest.mark.parametrize(
+    ("name", "tera", "gib"),
+    [
+        ("llava-1.5-13b", 19.40, 0.552),
+        ("llava-1.5-7b", 10.21, 0.354),
+        ("llava-next-13b", 65.08, 1.749),
+        ("llava-next-7b", 34.92, 1.119),
+    ],
+)
+def test_vanilla_under_the_paper_convention(name: str, tera: float, gib: float) -> None:
+    cost = cost_of(name)
+    assert round(cost.flops.tera, 2) == tera
+    assert round(cost.kv.gib, 3) == gib
+
+
+@pytest.mark.parametrize("name", LLAVA)
+def test_vanilla_rows_are_printed_digit_by_digit_without_the_unread_vision_layer(name: str) -> None:
+    cost = cost_of(name, convention=PAPER_USED_LAYERS)
+    row = ("L-T1", name, "vanilla", "compression=none")
+    assert round(cost.flops.tera, 1) == printed(*row, "flops")
+    assert round(cost.kv.gib, 2) == printed(*row, "kv_cache_memory")
+
+
+@pytest.mark.parametrize(("name", "gib"), [("llava-1.5-13b", 0.366), ("llava-next-13b", 1.053)])
+def test_lightkv_memory_with_windows_that_halve_exactly(name: str, gib: float) -> None:
+    schedule = MergeSchedule((15, 23, 31), (1, 1, 1), (0.5, 0.5, 0.5))
+    assert cost_of(name, schedule).kv.gib == pytest.approx(gib, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", LLAVA)
+def test_lightkv_memory_is_printed(name: str) -> None:
+    schedule = preset(name).schedules[0]
+    expected = printed("L-T1", name, "lightkv", "compression=55%", "kv_cache_memory")
+    assert round(cost_of(name, schedule).kv.gib, 2) == expected
+
+
+@pytest.mark.parametrize("name", ["llava-1.5-13b", "llava-next-13b"])
+@pytest.mark.parametrize("layers", [(15, 23, 31), (17, 24, 31)])
+def test_lightkv_schedules_of_table_6(name: str, layers: tuple[int, ...]) -> None:
+    schedule = MergeSchedule(layers, (4, 2, 1), (0.5, 0.5, 0.5))
+    row = ("L-T6", name, "lightkv", f"Lambda={','.join(map(str, layers))};W=4,2,1")
+    cost = cost_of(name, schedule)
+    assert 1.015 < cost.flops.tera / printed(*row, "flops") < 1.055
+    assert cost.kv.gib == pytest.approx(printed(*row, "kv_cache_memory"), abs=0.02)
+
+
+def test_internvl2_vanilla_of_table_2() -> None:
+    cost = cost_of("internvl2-8b")
+    row = ("L-T2", "internvl2-8b", "vanilla", "compression=none")
+    assert cost.flops.tera == pytest.approx(printed(*row, "flops"), rel=0.005)
+    assert round(cost.kv.gib, 2) == printed(*row, "kv_cache_memory")
+
+
+@pytest.mark.parametrize("context", [8, 16])
+@pytest.mark.parametrize("retention", [None, 0.5, 0.1, 0.05])
+def test_tgv_kv_memory_of_table_4(context: int, retention: float | None) -> None:
+    request = Request(0, prompt_tokens=1000 * context, generated_tokens=0)
+    method, kept = ("vanilla", "attn=eager") if retention is None else (
+        "tgv-kv", f"retention={retention:.0%}")  # fmt: skip
+    expected = printed("T-T4", "llava-1.5-7b", method, f"context={context}k;{kept}",
+                       "kv_cache_memory")  # fmt: skip
+    assert round(request_cost(SMALL, request, retention=retention).kv.gib, 2) == expected
+
+
+def test_eq_9_worked_example_and_the_55_percent() -> None:
+    halves = (0.5, 0.5, 0.5)
+    example = MergeSchedule((10, 20, 30), (4, 2, 1), halves)
+    assert token_layer_fraction(40, example) == pytest.approx(0.46875)
+    assert (
+        round(token_layer_fraction(40, MergeSchedule((15, 23, 31), (4, 2, 1), halves)), 2) == 0.55
+    )
+
+
+def test_released_rule_on_576_tokens() -> None:
+    counts = [576]
+    for windows in (4, 2, 1):
+        counts.append(merged_tokens(counts[-1], windows, 0.5))
+    assert counts == [576, 288, 145, 73]
+    assert window_sizes(288, 2) == (81, 72, 72, 63)
+
+
+def test_the_stage_layer_itself_caches_in_full() -> None:
+    schedule = MergeSchedule((1,), (4,), (0.5,))
+    assert tokens_per_layer(4, 576, 48, schedule) == (624, 624, 336, 336)
+
+
+# torch's FLOP counter
+
+
+def tiny_config(kv_heads: int = 4) -> LlavaConfig:
+    text = LlamaConfig(
+        vocab_size=320,
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=64,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=84,
+        patch_size=14,
+    )
+    return LlavaConfig(
+        text_config=text, vision_config=vision, image_token_id=319, image_seq_length=36
+    )
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_executed_flops_equal_torchs_counter(kv_heads: int) -> None:
+    config = tiny_config(kv_heads)
+    config._attn_implementation = "eager"
+    model = LlavaForConditionalGeneration._from_config(config).eval()
+    ids = torch.cat([torch.full((1, 36), 319), torch.arange(12)[None]], dim=1)
+    images = torch.zeros(1, 3, 84, 84)
+
+    with torch.no_grad(), FlopCounterMode(display=False) as prefill:
+        out = model(input_ids=ids, pixel_values=images, logits_to_keep=1)
+    with torch.no_grad(), FlopCounterMode(display=False) as decode:
+        for step in range(4):
+            out = model(
+                input_ids=torch.tensor([[step]]), past_key_values=out.past_key_values,
+                logits_to_keep=1,
+            )  # fmt: skip
+
+    shape = ModelShape.from_config(config)
+    request = Request(36, prompt_tokens=12, generated_tokens=5)
+    flops = request_cost(shape, request, convention=EXECUTED).flops
+    assert flops.until_first_token == pytest.approx(prefill.get_total_flops(), rel=1e-3)
+    assert flops.while_decoding == pytest.approx(decode.get_total_flops(), rel=1e-3)
+    layers = prefill.get_flop_counts()
+    tower = next(v for k, v in layers.items() if k.endswith("vision_tower"))
+    assert flops.vision == pytest.approx(sum(tower.values()), rel=0.01)
+
+
+def test_parameters_and_cache_bytes_equal_the_models() -> None:
+    config = tiny_config(2)
+    model = LlavaForConditionalGeneration._from_config(config).eval()
+    shape = ModelShape.from_config(config)
+    assert shape.parameters == pytest.approx(model.num_parameters(), rel=0.02)
+    out = model(input_ids=torch.arange(10)[None])
+    stored = sum(layer.keys.nbytes + layer.values.nbytes for layer in out.past_key_values.layers)
+    request = Request(0, prompt_tokens=10, generated_tokens=0)
+    assert request_cost(shape, request, bytes_per_number=4).kv.total == stored
+
+
+def test_a_text_only_config_has_no_vision_cost() -> None:
+    config = Qwen2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    shape = ModelShape.from_config(config)
+    assert shape.vision is None
+    assert shape.text.tied_head
+    assert shape.parameters == pytest.approx(Qwen2ForCausalLM(config).num_parameters(), rel=0.05)
+    assert request_cost(shape, Request(0)).flops.vision == 0
+
+
+def test_vision_towers_that_are_not_modelled_are_refused() -> None:
+    config = tiny_config()
+    config.vision_config = ViTConfig()
+    with pytest.raises(InvalidValueError, match=r"vision_config\.model_type"):
+        ModelShape.from_config(config)
+    config.model_type = "other"
+    with pytest.raises(InvalidValueError, match="model_type is 'other'"):
+        ModelShape.from_config(config)
+    with pytest.raises(InvalidValueError, match="decoder"):
+        ModelShape.from_config(SiglipVisionConfig())
+
+
+def test_a_siglip_tower_has_no_class_token() -> None:
+    config = tiny_config()
+    config.vision_config = SiglipVisionConfig(image_size=84, patch_size=14)
+    config.vision_feature_select_strategy = "full"
+    shape = ModelShape.from_config(config)
+    assert shape.vision is not None
+    assert shape.projector is not None
+    assert shape.vision.tokens == shape.projector.rows == 36
+
+
+# Invariants
+
+ratios = st.floats(0, 1)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> MergeSchedule:
+    layers = sorted(draw(st.sets(st.integers(0, 31), min_size=1, max_size=4)))
+    windows = draw(st.lists(st.integers(1, 6), min_size=len(layers), max_size=len(layers)))
+    shares = draw(st.lists(ratios, min_size=len(layers), max_size=len(layers)))
+    return MergeSchedule(tuple(layers), tuple(windows), tuple(shares))
+
+
+@given(st.integers(0, 3000), st.integers(1, 8))
+def test_windows_partition_the_tokens(tokens: int, windows: int) -> None:
+    sizes = window_sizes(tokens, windows)
+    assert sum(sizes) == tokens
+    assert len(sizes) <= windows**2
+
+
+@given(st.integers(0, 3000), st.integers(1, 8), ratios, ratios)
+def test_a_larger_ratio_never_keeps_more_and_none_keeps_below_half(
+    tokens: int, windows: int, one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+    assert merged_tokens(tokens, windows, low) >= merged_tokens(tokens, windows, high)
+    assert 2 * merged_tokens(tokens, windows, 1.0) >= tokens
+    assert merged_tokens(tokens, windows, 0.0) == tokens
+
+
+@settings(max_examples=50)
+@given(schedules(), st.integers(0, 2200), st.integers(1, 200))
+def test_tokens_fall_with_depth_and_text_stays(
+    schedule: MergeSchedule, vision: int, text: int
+) -> None:
+    tokens = tokens_per_layer(32, vision, text, schedule)
+    assert len(tokens) == 32
+    assert tokens[0] == vision + text
+    assert all(a >= b >= text for a, b in itertools.pairwise(tokens))
+
+
+@settings(max_examples=50)
+@given(schedules(), st.sampled_from([PAPER, PAPER_USED_LAYERS, EXECUTED]), st.integers(0, 2200))
+def test_merging_never_costs_more_and_totals_are_sums(
+    schedule: MergeSchedule, convention: Convention, vision: int
+) -> None:
+    request = Request(vision)
+    full = request_cost(SMALL, request, convention=convention)
+    less = request_cost(SMALL, request, schedule=schedule, convention=convention)
+    assert less.kv.total <= full.kv.total
+    assert less.flops.total - less.flops.matching <= full.flops.total
+    for record in (less.flops, less.kv, prefill_memory(SMALL, request, schedule=schedule)):
+        assert record.total == sum(getattr(record, field.name) for field in fields(record))
+    nothing = replace(schedule, ratios=(0.0,) * len(schedule.layers))
+    same = request_cost(
+        SMALL, request, schedule=nothing, convention=replace(convention, matching=False)
+    )
+    assert same == request_cost(SMALL, request, convention=replace(convention, matching=False))
+
+
+@given(st.floats(0.001, 1), st.floats(0.001, 1), st.lists(st.integers(1, 3000), min_size=1))
+def test_retention_is_monotonic_and_one_keeps_all(
+    one: float, other: float, tokens: list[int]
+) -> None:
+    low, high = sorted((one, other))
+    fewer, more = entries_per_layer(tokens, low), entries_per_layer(tokens, high)
+    assert all(1 <= a <= b <= n for a, b, n in zip(fewer, more, tokens, strict=True))
+    assert entries_per_layer(tokens, 1.0) == tuple(tokens)
+    assert entries_per_layer(tokens, [low] * len(tokens)) == fewer
+
+
+def test_one_flop_per_mac_halves_the_count() -> None:
+    two = cost_of("llava-1.5-7b").flops
+    one = cost_of("llava-1.5-7b", convention=replace(PAPER, per_mac=1)).flops
+    assert two.total == 2 * one.total
+    assert two.head == two.head_prefill + two.head_decode
+
+
+def test_matching_is_small_and_windows_make_it_smaller() -> None:
+    entry = preset("llava-1.5-13b")
+    windowed = entry.schedules[0]
+    pairs = {
+        w: matching_macs(entry.shape, 576, 48, replace(windowed, windows=(w, 1, 1)))
+        for w in (1, 2, 4)
+    }
+    assert pairs[4] < pairs[2] < pairs[1]
+    flops = cost_of("llava-1.5-13b", windowed, convention=EXECUTED).flops
+    assert 0 < flops.matching < 0.001 * flops.total
+
+
+def test_prefill_memory_shrinks_by_the_vision_cache_alone() -> None:
+    entry = preset("llava-next-7b")
+    full = prefill_memory(entry.shape, Request.of(entry), convention=EXECUTED)
+    less = prefill_memory(
+        entry.shape, Request.of(entry), schedule=entry.schedules[0], convention=EXECUTED
+    )
+    assert (full.weights, full.text_kv, full.rest) == (less.weights, less.text_kv, less.rest)
+    assert less.vision_kv < 0.6 * full.vision_kv
+    assert full.gib == pytest.approx(14.4, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: Request(-1), "vision_tokens"),
+        (lambda: Request(0, prompt_tokens=0), "prompt_tokens"),
+        (lambda: Convention(per_mac=3), "per_mac"),
+        (lambda: replace(PAPER, head_rows="some"), "head_rows"),
+        (lambda: tokens_per_layer(8, 4, 4, MergeSchedule((8,), (1,), (0.5,))), "layers"),
+        (lambda: token_layer_fraction(8, MergeSchedule((9,), (1,), (0.5,))), "layers"),
+        (lambda: entries_per_layer([5, 5], 0.0), "retention"),
+        (lambda: entries_per_layer([5, 5], 1.2), "retention"),
+        (lambda: entries_per_layer([5, 5], [0.5]), "retention"),
+    ],
+)
+def test_invalid_input_names_the_value(call: Any, named: str) -> None:
+    with pytest.raises(InvalidValueError, match=named):
+        call()
+
+
+# The command
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cost_command, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+def test_command_prints_full_and_compressed() -> None:
+    code, text = run("llava-1.5-13b", "--layers", "15,23,31", "--windows", "4,2,1")
+    assert code == 0
+    assert "19.4020" in text
+    assert "compressed" in text
+    code, text = run("llava-1.5-13b", "--retention", ".05", "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert found["full"]["total_flops"] == cost_of("llava-1.5-13b").flops.total
+    assert found["compressed"]["entries"] == [31] * 40
+
+
+def test_command_reads_a_config_from_disk(tmp_path: Path) -> None:
+    tiny_config().save_pretrained(tmp_path)
+    for path in (tmp_path, tmp_path / "config.json"):
+        code, text = run(str(path), "--json", "--prompt", "12", "--generate", "4")
+        assert code == 0
+        assert json.loads(text)["full"]["tokens"] == [48, 48, 48]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["llava"], "unknown model"),
+        (["llava-1.5-7b", "--layers", "a"], "whole numbers"),
+        (["llava-1.5-7b", "--windows", "2"], "only together with --layers"),
+        (["llava-1.5-7b", "--layers", "40"], "layer numbers below 32"),
+        (["llava-1.5-7b", "--retention", "0"], "retention"),
+        (["llava-1.5-7b", "--prompt", "-5"], "prompt_tokens"),
+    ],
+)
+def test_command_explains_what_is_wrong(arguments: list[str], message: str) -> None:
+    code, text = run(*arguments)
+    assert code != 0
+    assert message in text
+
+
+def test_command_refuses_a_folder_without_config(tmp_path: Path) -> None:
+    code, text = run(str(tmp_path))
+    assert code != 0
+    assert "no usable model config" in text
+
+
+def test_every_preset_has_a_cost() -> None:
+    for name in presets():
+        assert cost_of(name, convention=EXECUTED).flops.total > 0
