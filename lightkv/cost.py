@@ -9,8 +9,9 @@ counted apart. Two conventions differ in what they count, :data:`PAPER` and :dat
 tokens: FLOPs 19.40, 10.21, 65.08 and 34.92 T and KV 0.552, 0.354, 1.749 and 1.119 GiB on LLaVA-1.5
 13B and 7B and LLaVA-NeXT 13B and 7B (printed: 19.4, 10.2, 65.0, 34.8; 0.55, 0.35, 1.75, 1.12).
 :data:`PAPER_USED_LAYERS` also leaves out the vision layer that LLaVA does not read; it rounds to
-all four printed FLOPs (19.39, 10.20, 65.00, 34.84). LightKV's FLOPs come out 2 to 5.5 % above the
-printed ones, its memory within 0.02 GiB: the paper does not say how it counts a stage.
+all four printed FLOPs (19.39, 10.20, 65.00, 34.84). LightKV's FLOPs come out 1.7 to 5.3 % above
+the ones printed for the 13B models (Table 6), its memory within 0.02 GiB: the paper does not say
+how it counts a stage.
 """
 
 from __future__ import annotations
