@@ -71,9 +71,7 @@ class Attention(ABC):
             queries: (B, N) bool. Few of them: the result is (B, T, N).
         """
         index, valid = compact(queries)
-        parts = [
-            self.probabilities(i).mean(1) * v[..., None] for i, v in self.blocks(queries)
-        ]
+        parts = [self.probabilities(i).mean(1) * v[..., None] for i, v in self.blocks(queries)]
         if parts:
             attention = torch.cat(parts, 1)
         else:
@@ -241,3 +239,23 @@ class GivenAttention(Attention):
     def _pick(self, full: Tensor, index: Tensor) -> Tensor:
         where = index[:, None, :, None].expand(-1, self.heads, -1, self.length)
         return full.gather(2, where)
+
+
+def newest_attention(queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None) -> Tensor:
+    """Attention (B, H, K) float32 of the single newest query over a layer's cache.
+
+    Args:
+        queries: (B, H, 1, d), after rotary embedding.
+        keys: (B, H_kv, K, d), the newest included.
+        scaling: Factor of the logits.
+        mask: (B or 1, heads or 1, 1, K), boolean or additive, or None.
+    """
+    batch, heads, _, width = queries.shape
+    kv_heads = keys.shape[1]
+    grouped = queries.float().view(batch, kv_heads, heads // kv_heads, width)
+    scores = (grouped @ keys.float().transpose(-1, -2)).view(batch, heads, 1, -1) * scaling
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(torch.float32).min)
+    elif mask is not None:
+        scores = scores + mask.float()
+    return torch.softmax(scores[:, :, 0], -1)

@@ -112,9 +112,7 @@ class TokenLayout:
         }
         kind = self.kind.gather(1, index)
         kind = torch.where(valid, kind, torch.full_like(kind, int(TokenKind.PADDING)))
-        gathered = {
-            k: torch.where(valid, v, torch.full_like(v, -1)) for k, v in gathered.items()
-        }
+        gathered = {k: torch.where(valid, v, torch.full_like(v, -1)) for k, v in gathered.items()}
         return TokenLayout(kind=kind, grids=self.grids, **gathered)
 
     def to(self, device: torch.device | str) -> TokenLayout:
@@ -160,7 +158,9 @@ def single_layout(
     count = int(vision.sum())
     if sum(g.cells for g in grids) != count:
         raise ValueError(f"{count} vision tokens, but the grids {list(grids)} have other counts")
-    cells = {name: torch.full_like(kind, -1) for name in ("image", "segment", "frame", "row", "col")}
+    cells = {
+        name: torch.full_like(kind, -1) for name in ("image", "segment", "frame", "row", "col")
+    }
     slots = vision.nonzero()[:, 0]
     start = 0
     for number, grid in enumerate(grids):

@@ -53,7 +53,9 @@ class Reduction:
         )
 
     @classmethod
-    def identity(cls, batch_size: int, length: int, device: torch.device | str = "cpu") -> Reduction:
+    def identity(
+        cls, batch_size: int, length: int, device: torch.device | str = "cpu"
+    ) -> Reduction:
         """The reduction that changes nothing."""
         index = torch.arange(length, device=device).expand(batch_size, length)
         ones = torch.ones(batch_size, length, device=device)
@@ -71,7 +73,9 @@ class Reduction:
         return cls(index, valid, slot, (slot >= 0).to(torch.float32))
 
     @classmethod
-    def from_groups(cls, representative: Tensor, importance: Tensor, rule: Rule = "mean") -> Reduction:
+    def from_groups(
+        cls, representative: Tensor, importance: Tensor, rule: Rule = "mean"
+    ) -> Reduction:
         """Merge: tokens of the same representative become one, weighted by importance.
 
         Args:
@@ -139,9 +143,7 @@ class Reduction:
             1, self.target.clamp_min(0)
         )
         weight = torch.where(target >= 0, weight, torch.zeros_like(weight))
-        return Reduction(
-            self.index.gather(1, later.index), later.valid, target, weight, later.rule
-        )
+        return Reduction(self.index.gather(1, later.index), later.valid, target, weight, later.rule)
 
     def matrix(self) -> Tensor:
         """Dense (B, K, N) weights: the definition, for pictures and checks."""

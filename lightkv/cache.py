@@ -1,0 +1,138 @@
+"""Bookkeeping of what each layer's cache physically holds, and the masks that follow from it.
+
+Layers may hold different entries, rows different counts.  A layer's tensors are then padded on the
+left to its longest row, and every decode step attends through a mask of that layer's own length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import Retention
+from lightkv.layout import TokenLayout
+from lightkv.reduction import compact
+
+
+@dataclass
+class LayerEntries:
+    """Entries of one layer's cache: K physical slots for each of B rows and G head groups.
+
+    Attributes:
+        position: (B, G, K) int64, index of the entry's token in its row, -1 for padding.
+        valid: (B, G, K) bool.
+        score: (B, G, K) float32 ranking score, kept only for decode policies that need it.
+        retention: What the evictor decided for the layer, None before or without eviction.
+    """
+
+    position: Tensor
+    valid: Tensor
+    score: Tensor | None = None
+    retention: Retention | None = None
+
+    @classmethod
+    def of_layout(cls, layout: TokenLayout) -> LayerEntries:
+        """Entries right after prefill: one per position of the layer."""
+        return cls(layout.position[:, None], layout.real[:, None])
+
+    @property
+    def slots(self) -> int:
+        return int(self.position.shape[-1])
+
+    @property
+    def ragged(self) -> bool:
+        """True if some slot has to be hidden from attention."""
+        return not bool(self.valid.all())
+
+    def gather(self, layer: Any, index: Tensor, valid: Tensor) -> None:
+        """Keep the entries at ``index`` (B, G, K'), here and in the cache layer's tensors."""
+        groups = index.shape[1]
+        kv_heads, width = layer.keys.shape[1], layer.keys.shape[3]
+        per_head = index if groups == kv_heads else index.expand(-1, kv_heads, -1)
+        where = per_head[..., None].expand(-1, -1, -1, width)
+        layer.keys = layer.keys.gather(2, where)
+        layer.values = layer.values.gather(2, where)
+
+        def take(values: Tensor) -> Tensor:
+            return values.expand(-1, groups, -1).gather(2, index)
+
+        self.position = take(self.position)
+        self.valid = take(self.valid) & valid
+        if self.score is not None:
+            self.score = take(self.score)
+
+    def append(self, position: Tensor) -> None:
+        """Note the newest token, at ``position`` (B,) of its row."""
+        newest = position[:, None, None].expand(*self.position.shape[:2], 1)
+        self.position = torch.cat([self.position, newest], -1)
+        self.valid = torch.cat([self.valid, torch.ones_like(newest, dtype=torch.bool)], -1)
+        if self.score is not None:
+            zeros = torch.zeros_like(newest, dtype=self.score.dtype)
+            self.score = torch.cat([self.score, zeros], -1)
+
+    def drop(self, layer: Any, leaving: Tensor) -> None:
+        """Evict the marked entries (B, G, K); slots free in every row are given back."""
+        if leaving.shape[1] != self.valid.shape[1]:
+            leaving = leaving.expand(-1, self.valid.shape[1], -1)
+        self.valid = self.valid & ~leaving
+        if int(self.valid.sum(-1).max()) < self.slots:
+            self.gather(layer, *compact(self.valid))
+
+
+def decode_mask(entries: LayerEntries, heads: int, additive: torch.dtype | None) -> Tensor | None:
+    """Mask of one decode step, (B, 1 or H, 1, K), or None where nothing has to be hidden.
+
+    None matters: a mask that hides nothing selects another kernel and changes the last bits.
+
+    Args:
+        entries: The layer's entries, the newest token included.
+        heads: Number of query heads H.
+        additive: Dtype of an additive mask (eager attention), None for a boolean one (SDPA).
+    """
+    if not entries.ragged:
+        return None
+    visible = entries.valid
+    if visible.shape[1] > 1:
+        visible = visible.repeat_interleave(heads // visible.shape[1], 1)
+    return as_mask(visible[:, :, None, :], additive)
+
+
+def as_mask(visible: Tensor, additive: torch.dtype | None) -> Tensor:
+    """A boolean mask as the attention kernel wants it: boolean, or 0 / lowest of a dtype."""
+    if additive is None:
+        return visible
+    zeros = torch.zeros(visible.shape, dtype=additive, device=visible.device)
+    return zeros.masked_fill(~visible, torch.finfo(additive).min)
+
+
+def shortened_mask(
+    mask: Tensor | None, index: Tensor, valid: Tensor, additive: torch.dtype | None
+) -> Tensor | None:
+    """A prefill mask for the surviving tokens.
+
+    Args:
+        mask: The layer's own mask (B or 1, heads or 1, N, N) before shortening, or None (causal).
+        index: (B, K) int64, surviving positions.
+        valid: (B, K) bool.
+        additive: Dtype of an additive mask, None for a boolean one.
+    """
+    batch, length = index.shape
+    if mask is None:
+        if bool(valid.all()):
+            return None
+        visible = torch.ones(length, length, dtype=torch.bool, device=index.device).tril()
+        visible = visible[None, None] & valid[:, None, None, :]
+    else:
+        full = mask.expand(batch, *mask.shape[1:])
+        heads, keys = full.shape[1], full.shape[3]
+        rows = index[:, None, :, None].expand(-1, heads, -1, keys)
+        columns = index[:, None, None, :].expand(-1, heads, length, -1)
+        picked = full.gather(2, rows).gather(3, columns)
+        visible = picked if picked.dtype == torch.bool else picked == 0
+        visible = visible & valid[:, None, None, :]
+    # An invalid query has nothing to see; it sees itself so that no row is empty.
+    itself = torch.eye(length, dtype=torch.bool, device=index.device)
+    return as_mask(visible | (itself & ~valid[:, None, :, None]), additive)

@@ -1,0 +1,98 @@
+"""The one intervention graph: observe, shorten, evict, decode, on an unmodified model.
+
+Everything enters through a single nnsight edit.  Its body asks, layer by layer, what the current
+run wants (:class:`~lightkv.run.Run`) and knows no method:
+
+* prefill: the input of a layer is replaced by the shortened sequence where an earlier stage
+  reduced it; queries, keys and the layer's output are handed to whoever asked for them;
+* after the last layer the cache is cut to what the run retains;
+* while decoding, every layer attends through a mask of its own length, and decode policies evict.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from nnsight import NNsight
+
+from lightkv.attention import ProjectedAttention, newest_attention
+from lightkv.run import Run
+
+# The call of the attention kernel inside a decoder layer's self-attention, as nnsight names it.
+ATTENTION_CALL = "attention_interface_1"
+
+
+class InterventionGraph:
+    """A model with the edit attached; runs are passed in one at a time.
+
+    Args:
+        model: A HuggingFace model, left unmodified.
+        decoder_path: Dotted path of its text decoder.
+    """
+
+    def __init__(self, model: torch.nn.Module, decoder_path: str) -> None:
+        self._model = model
+        self._pending: list[Run] = []
+        self._edited = _attach(NNsight(model), decoder_path, self._pending)
+
+    def generate(self, run: Run, inputs: dict[str, Any], **settings: Any) -> Any:
+        """``model.generate`` under the run's interventions; returns what it returns."""
+        self._pending[:] = [run]
+        function: Any = self._model.generate
+        with warnings.catch_warnings():
+            # Generation ends before an open iteration does; that is its normal end here.
+            warnings.filterwarnings("ignore", message=".*was never reached.*")
+            return self._edited.trace(fn=function, trace=False, **inputs, **settings)
+
+
+def _attach(model: Any, decoder_path: str, pending: list[Run]) -> Any:
+    with model.edit() as (tracer, edited):
+        decoder = edited.get(decoder_path)
+        # A run arrives at step 0 of every call: what is read here once would be shared by replays.
+        for step in tracer.iter[:]:
+            if step == 0:
+                _prefill(decoder, pending[0])
+            else:
+                _decode(decoder, pending[0])
+    return edited
+
+
+def _prefill(decoder: Any, run: Run) -> None:
+    for number, layer in enumerate(decoder.layers):
+        args, kwargs = layer.inputs
+        if number == 0:
+            run.begin(args[0], kwargs)
+        if run.shortened or run.pending:
+            args, kwargs = run.shorten(args, kwargs)
+            layer.inputs = (args, kwargs)
+        needs = run.needs(number)
+        attention = None
+        if needs.attention:
+            call = getattr(layer.self_attn.source, ATTENTION_CALL)
+            (_, queries, keys, _, mask, *_), settings = call.inputs
+            attention = ProjectedAttention(queries, keys, settings["scaling"], mask)
+        if needs.view:
+            run.see(number, layer.output, attention)
+    run.finish_prefill()
+
+
+def _decode(decoder: Any, run: Run) -> None:
+    if run.decoding_is_plain:
+        # Every step has to ask for something, or the iteration would not end with generation.
+        _ = decoder.layers[0].inputs
+        return
+    run.next_step()
+    for number, layer in enumerate(decoder.layers):
+        args, kwargs = layer.inputs
+        layer.inputs = (args, run.decode_inputs(number, kwargs))
+        if run.decode_policy.static:
+            continue
+        attention = None
+        if run.decode_policy.needs_attention:
+            call = getattr(layer.self_attn.source, ATTENTION_CALL)
+            (_, queries, keys, _, mask, *_), settings = call.inputs
+            attention = newest_attention(queries, keys, settings["scaling"], mask)
+        _ = layer.output
+        run.evict_while_decoding(number, attention)

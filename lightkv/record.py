@@ -1,0 +1,104 @@
+"""What a run did: lengths, kept entries, provenance, bytes; one record per batch row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightkv.layout import TokenLayout
+from lightkv.reduction import Reduction
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One decoder layer after prefill, for one row.
+
+    Attributes:
+        layer: 0-based index.
+        length: Tokens that the layer processed.
+        kept: (K,) int64, original prompt positions in the layer's cache, ascending. Where heads
+            keep different sets: (G, K), padded with -1 in front.
+        entries: Entries in the cache, mean over heads where they differ.
+        requested: Entries that the budget asked for, before protection and rounding; equals
+            ``entries`` where nothing was evicted.
+        provenance: Which original tokens each of the layer's ``length`` tokens stands for (one
+            row), None where the layer saw the prompt unchanged.
+    """
+
+    layer: int
+    length: int
+    kept: Tensor
+    entries: float
+    requested: float
+    provenance: Reduction | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One row of a run.
+
+    Attributes:
+        method: The compressor, printed; "none" for the full cache.
+        layers: One record per decoder layer.
+        layout: Layout of the row's prompt (1 row, without padding).
+        kv_bytes: Bytes of the cache's valid entries after prefill, padding apart.
+        full_kv_bytes: Bytes that the full cache of the same prompt takes.
+        requested_retention: Share of the entries in the cache that the evictor was asked to keep,
+            None without an evictor.
+        warnings: What a method did not do, in words (never silent).
+    """
+
+    method: str
+    layers: tuple[LayerRecord, ...]
+    layout: TokenLayout
+    kv_bytes: int
+    full_kv_bytes: int
+    requested_retention: float | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def achieved_retention(self) -> float:
+        """Share of the full cache's entries that are held after prefill, all layers together."""
+        return self.kv_bytes / self.full_kv_bytes
+
+    @property
+    def prefill_lengths(self) -> tuple[int, ...]:
+        """Tokens that each layer processed."""
+        return tuple(layer.length for layer in self.layers)
+
+
+def single_row(layout: TokenLayout, row: int) -> TokenLayout:
+    """Row ``row`` of a layout, without padding."""
+    keep = layout.real[row].nonzero()[:, 0][None]
+    one = TokenLayout(
+        **{
+            name: getattr(layout, name)[row : row + 1]
+            for name in ("kind", "image", "segment", "frame", "row", "col", "position")
+        },
+        grids=(layout.grids[row],),
+    )
+    return one.select(keep, torch.ones_like(keep, dtype=torch.bool)).to("cpu")
+
+
+def single_provenance(reduction: Reduction, row: int, real: Tensor) -> Reduction:
+    """Row ``row`` of a reduction in the row's own coordinates, padding removed.
+
+    Args:
+        reduction: Of the padded batch.
+        row: Batch row.
+        real: (N,) bool, the row's real tokens before the reduction.
+    """
+    old = real.nonzero()[:, 0]
+    shift = int(old[0]) if len(old) else 0
+    valid = reduction.valid[row]
+    first = int((~valid).sum())
+    target = reduction.target[row, old]
+    return Reduction(
+        index=(reduction.index[row, first:] - shift)[None].cpu(),
+        valid=valid[None, first:].cpu(),
+        target=torch.where(target >= 0, target - first, -1)[None].cpu(),
+        weight=reduction.weight[row, old][None].cpu(),
+        rule=reduction.rule,
+    )

@@ -1,0 +1,336 @@
+"""Load a vision-language model, ask it, and ask it again with a compressed cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import Compressor, ModelFacts
+from lightkv.errors import InputError, InvalidValueError, UnsupportedError
+from lightkv.families import Family
+from lightkv.graph import InterventionGraph
+from lightkv.layout import TokenLayout
+from lightkv.prompting import Request, read_image
+from lightkv.record import RunRecord
+from lightkv.run import Observer, Plan, Run
+
+AttentionKernel = Literal["sdpa", "eager"]
+
+# Settings of ``generate`` under which compression would be silently wrong or crash half-way.
+REFUSED_SETTINGS: Mapping[str, str] = {
+    "past_key_values": "a cache handed in: start from the whole prompt",
+    "cache_implementation": "a cache other than the dynamic one: leave it out",
+    "prefill_chunk_size": "chunked prefill: leave it out",
+    "assistant_model": "assisted decoding: leave it out",
+    "prompt_lookup_num_tokens": "assisted decoding: leave it out",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, and what its cache held while it said it.
+
+    Attributes:
+        text: The answer, without special tokens.
+        tokens: Ids of the generated tokens up to the end-of-sequence token.
+        record: What the run did.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    record: RunRecord
+
+    @property
+    def kept(self) -> dict[str, list[Any]]:
+        """Original prompt positions in each layer's cache, by "layer 0", "layer 1", ..."""
+        return {f"layer {layer.layer}": layer.kept.tolist() for layer in self.record.layers}
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the cache's entries after prefill."""
+        return self.record.kv_bytes
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Output of :meth:`VLM.generate`.
+
+    Attributes:
+        output: What ``model.generate`` returned, unchanged.
+        records: One record per row of the batch.
+    """
+
+    output: Any
+    records: tuple[RunRecord, ...]
+
+
+class VLM:
+    """A HuggingFace vision-language model behind one intervention graph.
+
+    Built by :func:`lightkv.load`. The model stays unmodified: ``vlm.model`` can be used as usual.
+    """
+
+    def __init__(self, name: str, model: Any, processor: Any, family: Family) -> None:
+        text = model.config.get_text_config()
+        self.name = name
+        self.model = model
+        self.processor = processor
+        self.family = family
+        self.facts = ModelFacts(
+            layers=int(text.num_hidden_layers),
+            heads=int(text.num_attention_heads),
+            kv_heads=int(getattr(text, "num_key_value_heads", text.num_attention_heads)),
+            hidden_size=int(text.hidden_size),
+        )
+        self._graph: InterventionGraph | None = None
+        self._fingerprint: str | None = None
+
+    def __repr__(self) -> str:
+        return f"VLM({self.name!r}, {self.facts}, device={self.device}, dtype={self.dtype})"
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the input embeddings."""
+        embeddings: Tensor = self.model.get_input_embeddings().weight
+        return embeddings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        embeddings: Tensor = self.model.get_input_embeddings().weight
+        return embeddings.dtype
+
+    @property
+    def attention(self) -> str:
+        """The attention kernel ("sdpa", "eager", ...)."""
+        return str(self.model.config._attn_implementation)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of config and weights; equal for equal models wherever they were loaded from.
+
+        Large tensors enter through a strided sample of 4,096 numbers.
+        """
+        if self._fingerprint is None:
+            digest = hashlib.sha256(type(self.model).__name__.encode())
+            for key, value in sorted(self.model.state_dict().items()):
+                flat = value.detach().reshape(-1)
+                sample = flat[:: max(1, flat.numel() // 4096)].float().cpu().contiguous()
+                digest.update(f"{key}{tuple(value.shape)}".encode())
+                digest.update(sample.numpy().tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    # ------------------------------------------------------------------ inputs
+
+    def encode(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+        """Processor output of a batch, left-padded, on the model's device.
+
+        Raises:
+            InputError: If the list or a question is empty, or an image can't be used.
+        """
+        if not requests:
+            raise InputError("no request given; pass at least one question")
+        texts, images = [], []
+        for request in requests:
+            request.check()
+            chat = self.processor.apply_chat_template(
+                request.messages(), add_generation_prompt=True, tokenize=False
+            )
+            texts.append(chat)
+            images.append([read_image(image) for image in request.images])
+        given = {"images": images} if any(images) else {}
+        batch = self.processor(text=texts, padding=True, return_tensors="pt", **given)
+        return {
+            key: value.to(self.device, self.dtype)
+            if torch.is_floating_point(value)
+            else value.to(self.device)
+            for key, value in batch.items()
+        }
+
+    def layout(self, inputs: Mapping[str, Tensor]) -> TokenLayout:
+        """Layout of a processed batch."""
+        return self.family.layout(self.model.config, inputs)
+
+    # ------------------------------------------------------------------ runs
+
+    def generate(
+        self,
+        inputs: Mapping[str, Tensor],
+        compressor: Compressor | None = None,
+        *,
+        seed: int = 0,
+        observers: Sequence[Observer] = (),
+        **settings: Any,
+    ) -> Generation:
+        """``model.generate`` with a compressed cache.
+
+        Without a compressor and without observers this is the plain call, bit for bit.
+
+        Args:
+            inputs: Processor output (see :meth:`encode`).
+            compressor: A method, or a composition ``a | b``; None for the full cache.
+            seed: For methods that draw at random.
+            observers: Look at layers during prefill.
+            **settings: Passed on to ``model.generate``.
+
+        Raises:
+            InvalidValueError: If a hyperparameter does not fit the model or the prompt.
+            UnsupportedError: If a setting would make the result silently wrong.
+        """
+        batch = dict(inputs)
+        batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
+        plan = Plan.of(compressor, self.facts, tuple(observers))
+        layout = self.layout(batch)
+        if compressor is not None:
+            compressor.check_layout(layout)
+            self._refuse(settings, layout.batch_size, plan)
+        run = Run(plan, layout, seed=seed, additive_masks=self.attention == "eager")
+        with torch.no_grad():
+            if compressor is None and not observers:
+                output = self.model.generate(**batch, **settings)
+                return Generation(output, tuple(full_cache_records(self, layout)))
+            if self._graph is None:
+                path = self.family.decoder_path(self.model)
+                self._graph = InterventionGraph(self.model, path)
+            output = self._graph.generate(run, batch, **settings)
+        return Generation(output, tuple(run.records()))
+
+    def ask(
+        self,
+        image: Any,
+        question: str,
+        compressor: Compressor | None = None,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        max_new_tokens: int = 32,
+        seed: int = 0,
+    ) -> Answer:
+        """Answer a question about an image (or a list of images), greedily.
+
+        Args:
+            image: A PIL image, an (H, W, 3) uint8 array, a path, or a list of them.
+            question: The question.
+            compressor: A method; None for the full cache.
+            history: Earlier (question, answer) turns about the same image.
+            max_new_tokens: Longest answer, at least 1.
+            seed: For methods that draw at random.
+        """
+        images = tuple(image) if isinstance(image, list | tuple) else (image,)
+        request = Request(images, question, tuple(history))
+        return self.ask_many([request], compressor, max_new_tokens=max_new_tokens, seed=seed)[0]
+
+    def ask_many(
+        self,
+        requests: Sequence[Request],
+        compressor: Compressor | None = None,
+        *,
+        max_new_tokens: int = 32,
+        seed: int = 0,
+    ) -> list[Answer]:
+        """Answer a batch of requests; row i answers as it would alone."""
+        if max_new_tokens < 1:
+            raise InvalidValueError("max_new_tokens", max_new_tokens, "at least 1")
+        inputs = self.encode(requests)
+        generation = self.generate(
+            inputs, compressor, seed=seed, max_new_tokens=max_new_tokens, do_sample=False
+        )
+        start = inputs["input_ids"].shape[1]
+        answers = []
+        for row, record in zip(generation.output[:, start:], generation.records, strict=True):
+            tokens = self._until_end(row.tolist())
+            text = self.processor.decode(tokens, skip_special_tokens=True).strip()
+            answers.append(Answer(text, tokens, record))
+        return answers
+
+    def observe(
+        self,
+        requests: Sequence[Request],
+        observer: Observer,
+        compressor: Compressor | None = None,
+        *,
+        seed: int = 0,
+    ) -> tuple[RunRecord, ...]:
+        """Show the layers of a prefill to an observer; nothing is generated beyond one token."""
+        return self.generate(
+            self.encode(requests),
+            compressor,
+            seed=seed,
+            observers=(observer,),
+            max_new_tokens=1,
+            do_sample=False,
+        ).records
+
+    def compressed_by(self, compressor: Compressor, *, seed: int = 0) -> CompressedVLM:
+        """This model with a compressor attached: ``generate(**inputs)`` as usual."""
+        Plan.of(compressor, self.facts)
+        return CompressedVLM(self, compressor, seed)
+
+    def _until_end(self, tokens: list[int]) -> tuple[int, ...]:
+        ends = self.model.generation_config.eos_token_id
+        stops = {ends} if isinstance(ends, int) else set(ends or ())
+        for place, token in enumerate(tokens):
+            if token in stops:
+                return tuple(tokens[: place + 1])
+        return tuple(tokens)
+
+    def _refuse(self, settings: Mapping[str, Any], batch_size: int, plan: Plan) -> None:
+        for name, advice in REFUSED_SETTINGS.items():
+            if settings.get(name) is not None:
+                raise UnsupportedError(f"{name}={settings[name]!r} is {advice}")
+        if settings.get("use_cache") is False:
+            raise UnsupportedError("use_cache=False leaves no cache to compress: set it to True")
+        if self.attention not in ("sdpa", "eager"):
+            raise UnsupportedError(
+                f"attention kernel {self.attention!r}; load the model with attention='sdpa' or "
+                "'eager' to compress it"
+            )
+        beams = settings.get("num_beams") or self.model.generation_config.num_beams or 1
+        if beams > 1 and (batch_size > 1 or not plan.decode_policy.static):
+            raise UnsupportedError(
+                f"num_beams={beams} with {batch_size} prompts: beams are reordered under the "
+                "cache; use one prompt at a time and a policy that does not evict while decoding"
+            )
+
+
+class CompressedVLM:
+    """A model and a compressor that stay together.
+
+    ``generate`` takes what the processor returned and gives what ``model.generate`` gives;
+    ``records`` says what the last call did.
+    """
+
+    def __init__(self, vlm: VLM, compressor: Compressor, seed: int) -> None:
+        self.vlm = vlm
+        self.compressor = compressor
+        self.seed = seed
+        self.records: tuple[RunRecord, ...] = ()
+
+    def generate(self, *, seed: int | None = None, **inputs: Any) -> Any:
+        """``model.generate(**inputs)`` with the compressor at work."""
+        tensors = {k: v for k, v in inputs.items() if isinstance(v, Tensor)}
+        settings = {k: v for k, v in inputs.items() if k not in tensors}
+        chosen = self.seed if seed is None else seed
+        result = self.vlm.generate(tensors, self.compressor, seed=chosen, **settings)
+        self.records = result.records
+        return result.output
+
+    def ask(self, image: Any, question: str, **options: Any) -> Answer:
+        """As :meth:`VLM.ask`, with the compressor at work."""
+        return self.vlm.ask(image, question, self.compressor, seed=self.seed, **options)
+
+
+def full_cache_records(vlm: VLM, layout: TokenLayout) -> list[RunRecord]:
+    """Records of a run that compressed nothing."""
+    return Run(Plan(vlm.facts), layout).untouched_records(_entry_bytes(vlm))
+
+
+def _entry_bytes(vlm: VLM) -> int:
+    text = vlm.model.config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * int(width) * vlm.dtype.itemsize
