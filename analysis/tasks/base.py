@@ -1,0 +1,119 @@
+"""What a task is: questions about images, their reference answers, and how they are scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from lightkv.errors import InvalidValueError, UnknownNameError
+
+if TYPE_CHECKING:
+    from lightkv import Request
+
+Cells = frozenset[tuple[int, int]]
+Factory = Callable[[str], "Task"]
+
+
+@dataclass(frozen=True)
+class TaskItem:
+    """One question.
+
+    Attributes:
+        index: Number of the question within its task and seed; the same question at any sample
+            count.
+        identity: Name of the question in its source.
+        images: The pictures, or files that are read when the question is asked.
+        question: The user's text.
+        answers: Reference answers.
+        system: System text, None for the model's own.
+        cells: (row, column) patches that the answer depends on, where the task knows them.
+    """
+
+    index: int
+    identity: str
+    images: tuple[Image.Image | Path, ...]
+    question: str
+    answers: tuple[str, ...]
+    system: str | None = None
+    cells: Cells = frozenset()
+
+    def request(self) -> Request:
+        """The question as a model takes it."""
+        from lightkv import Request
+
+        return Request(images=self.images, question=self.question, system=self.system)
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A set of questions with a metric. Subclasses are frozen dataclasses of what defines them."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in result rows."""
+
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """Name of the metric in :data:`analysis.metrics.METRICS`."""
+
+    @property
+    @abstractmethod
+    def max_new_tokens(self) -> int:
+        """Most tokens that an answer may have."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever the questions of a seed would."""
+
+    @abstractmethod
+    def items(self, samples: int | None, seed: int) -> list[TaskItem]:
+        """The first ``samples`` questions (None: all) of a seed.
+
+        Raises:
+            InputError: The questions or their images can't be read.
+            InvalidValueError: More questions are asked for than there are.
+        """
+
+
+_FACTORIES: dict[str, Factory] = {}
+
+
+def register(name: str, factory: Factory) -> None:
+    """Make ``factory`` answer to ``name``, or to ``name:argument``."""
+    _FACTORIES[name] = factory
+
+
+def task_names() -> tuple[str, ...]:
+    """Names of all tasks, sorted."""
+    return tuple(sorted(_FACTORIES))
+
+
+def task(spec: str) -> Task:
+    """The task called ``name`` or ``name:argument``.
+
+    Raises:
+        UnknownNameError: No task is called so; the message lists the nearest names.
+        InvalidValueError: The argument is missing, or there is one too many.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in _FACTORIES:
+        raise UnknownNameError("task", name, _FACTORIES)
+    return _FACTORIES[name](argument)
+
+
+def check_samples(samples: int | None, available: int | None = None) -> None:
+    """Raise :class:`InvalidValueError` unless that many questions can be asked."""
+    if samples is None:
+        return
+    if samples < 1:
+        raise InvalidValueError("samples", samples, "at least 1")
+    if available is not None and samples > available:
+        raise InvalidValueError("samples", samples, f"at most {available}, all that there are")

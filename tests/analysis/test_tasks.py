@@ -1,0 +1,140 @@
+"""Tasks by name, and files of questions with everything that can be wrong with them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from analysis.tasks import FolderTask, task, task_names
+from lightkv.embedded.questions import FAMILIES, items
+from lightkv.errors import InputError, InvalidValueError, LightKVError, UnknownNameError
+
+HEADER = {"task": "toy", "metric": "exact", "max_new_tokens": 5, "prompt": "{question} Be brief."}
+
+
+def write(folder: Path, *lines: object) -> Path:
+    Image.new("RGB", (4, 4), "red").save(folder / "a.png")
+    file = folder / "toy.jsonl"
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def question(**changes: object) -> dict[str, object]:
+    return {"image": "a.png", "question": "Which color?", "answers": ["red"]} | changes
+
+
+def test_every_family_is_a_task() -> None:
+    assert {f"embedded/{family}" for family in FAMILIES} | {"folder"} == set(task_names())
+
+
+def test_embedded_items_are_the_held_out_ones_and_fit_the_token_limit() -> None:
+    for family in FAMILIES:
+        given = task(f"embedded/{family}")
+        asked = given.items(20, seed=3)
+        wanted = items(family, 20, seed=3)
+        assert [item.question for item in asked] == [item.question for item in wanted]
+        assert [item.answers for item in asked] == [(item.answer,) for item in wanted]
+        assert [item.index for item in asked] == list(range(20))
+        # One word is one token, and the end of the answer takes another.
+        assert max(len(item.answer.split()) for item in wanted) < given.max_new_tokens
+
+
+def test_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="embedded/color"):
+        task("embedded/colour")
+
+
+@pytest.mark.parametrize("samples", [0, -1, None])
+def test_embedded_samples_are_checked(samples: int | None) -> None:
+    with pytest.raises(InvalidValueError, match="samples"):
+        task("embedded/color").items(samples, 0)
+
+
+def test_an_embedded_task_takes_no_argument() -> None:
+    with pytest.raises(InvalidValueError, match="argument"):
+        task("embedded/color:5")
+
+
+def test_folder_task_reads_questions(tmp_path: Path) -> None:
+    file = write(tmp_path, HEADER, question(id=7), question(image=["a.png", "a.png"]))
+    given = task(f"folder:{file}")
+    assert (given.name, given.metric, given.max_new_tokens) == ("folder/toy", "exact", 5)
+    by_index = {item.index: item for item in given.items(None, seed=0)}
+    assert by_index[0].identity == "7"
+    assert by_index[1].identity == "line 3"
+    assert by_index[0].question == "Which color? Be brief."
+    assert len(by_index[1].images) == 2
+
+
+def test_folder_order_depends_on_the_seed_and_not_on_the_count(tmp_path: Path) -> None:
+    given = FolderTask.read(write(tmp_path, HEADER, *[question(id=str(n)) for n in range(20)]))
+    ten = [item.identity for item in given.items(10, seed=1)]
+    assert ten == [item.identity for item in given.items(20, seed=1)][:10]
+    assert ten != [item.identity for item in given.items(10, seed=2)]
+
+
+def test_folder_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    first = FolderTask.read(write(tmp_path, HEADER, question()))
+    second = FolderTask.read(write(tmp_path, HEADER, question(answers=["blue"])))
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((HEADER,), "at least one question"),
+        (("{broken", question()), "line 1: not JSON"),
+        (("[1]", question()), "line 1: not a JSON object"),
+        (({"task": "toy", "metric": "bleurt"}, question()), "line 1: unknown metric 'bleurt'"),
+        (({"metric": "exact"}, question()), "line 1: 'task' must be"),
+        ((HEADER | {"max_new_tokens": 0}, question()), "line 1: 'max_new_tokens'"),
+        ((HEADER | {"prompt": "Hello"}, question()), "line 1: 'prompt'"),
+        ((HEADER | {"metrics": "exact"}, question()), "line 1: unknown fields"),
+        ((HEADER, question(), question(answers=[])), "line 3: 'answers'"),
+        ((HEADER, question(), "", question(question=" ")), "line 4: 'question'"),
+        ((HEADER, question(image=3)), "line 2: 'image'"),
+        ((HEADER, question(imgae="a.png")), "line 2: unknown fields"),
+        ((HEADER | {"metric": "vqa_accuracy"}, question()), "line 2: vqa_accuracy needs"),
+    ],
+)
+def test_folder_errors_name_file_and_line(
+    tmp_path: Path, lines: tuple[object, ...], message: str
+) -> None:
+    file = write(tmp_path, *lines)
+    with pytest.raises(InputError, match=message) as raised:
+        FolderTask.read(file)
+    assert str(file) in str(raised.value)
+
+
+def test_folder_missing_binary_and_unnamed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="can't be read"):
+        task(f"folder:{tmp_path / 'none.jsonl'}")
+    binary = tmp_path / "binary.jsonl"
+    binary.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match="can't be read"):
+        task(f"folder:{binary}")
+    with pytest.raises(LightKVError, match="folder:PATH"):
+        task("folder")
+
+
+def test_unreadable_images_are_found_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    for image in ("missing.png", "text.png"):
+        given = FolderTask.read(write(tmp_path, HEADER, question(image=image, id="q")))
+        with pytest.raises(InputError, match=f"question 'q'.*{image}"):
+            given.items(None, 0)
+
+
+def test_too_many_samples(tmp_path: Path) -> None:
+    given = FolderTask.read(write(tmp_path, HEADER, question()))
+    with pytest.raises(InvalidValueError, match="at most 1"):
+        given.items(2, 0)
+
+
+def test_request_leaves_files_unopened(tmp_path: Path) -> None:
+    given = FolderTask.read(write(tmp_path, HEADER | {"system": "Look."}, question()))
+    request = given.items(None, 0)[0].request()
+    assert (request.question, request.system) == ("Which color? Be brief.", "Look.")
+    assert request.images == (tmp_path / "a.png",)
