@@ -132,26 +132,31 @@ class Attention(ABC):
         for index, valid in self.blocks(queries):
             scores = self._scores(index, everyone, masked)
             share = (torch.softmax(scores, -1) * keys[:, None, None, :]).sum((1, 3))
-            mass = mass.to(share.dtype).scatter_add_(1, index, share * valid)
+            # A padding query may see no key at all; its share is not a number.
+            share = torch.where(valid, share, 0)
+            mass = mass.to(share.dtype).scatter_add_(1, index, share)
         return mass
 
     def _mass_over_queries(
         self, queries: Tensor, keys: Tensor, everyone: Tensor, masked: bool
     ) -> Tensor:
-        # Two passes over blocks of query rows: the log-normaliser of each key, then the shares.
-        normaliser = torch.full(
-            (self.batch_size, self.heads, self.length), -torch.inf, device=self.device
-        )
+        # Two passes over blocks of query rows: largest logit and normaliser of each key, then the
+        # shares. Kept apart, the two lose less to rounding than their log-sum-exp does.
+        start = torch.zeros(self.batch_size, self.heads, self.length, device=self.device)
+        top, total = torch.full_like(start, torch.finfo(start.dtype).min), start
         for index, valid in self.blocks(everyone):
             scores = self._scores(index, everyone, masked)
             scores = scores.masked_fill(~valid[:, None, :, None], -torch.inf)
-            normaliser = torch.logaddexp(normaliser, torch.logsumexp(scores, 2))
+            higher = torch.maximum(top.to(scores.dtype), scores.amax(2))
+            total = total * (top - higher).exp() + (scores - higher[:, :, None]).exp().sum(2)
+            top = higher
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
         counted = (keys & everyone)[:, None, None, :]
         for index, valid in self.blocks(queries):
-            scores = self._scores(index, everyone, masked) - normaliser[:, :, None, :]
-            share = torch.where(counted, scores.exp(), 0).sum((1, 3))
-            mass = mass.to(share.dtype).scatter_add_(1, index, share * valid)
+            scores = self._scores(index, everyone, masked)
+            share = (scores - top[:, :, None]).exp() / total[:, :, None]
+            share = torch.where(counted, share, 0).sum((1, 3)) * valid
+            mass = mass.to(share.dtype).scatter_add_(1, index, share)
         return mass
 
     def _scores(self, index: Tensor, everyone: Tensor, masked: bool) -> Tensor:
