@@ -1,0 +1,277 @@
+"""LightKV: merge vision tokens in windows of their grid, weighted by prompt attention.
+
+*Make Your LVLM KV Cache More Lightweight*, Chen, Guo, Zimmermann, TMLR 2026, arXiv 2605.00789.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightkv.attention import Normalisation
+from lightkv.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.errors import InputError, InvalidValueError
+from lightkv.layout import TokenLayout
+from lightkv.merging.matching import Pairs, match, merge_counts, reduction, split_alternate
+from lightkv.merging.partition import Partition, Windows, gather_groups, partition, square_side
+from lightkv.merging.schedule import check_ratios, check_stages, check_windows, schedule_for
+from lightkv.merging.weighting import (
+    Guidance,
+    Prompt,
+    prompt_importance,
+    prompt_tokens,
+    random_importance,
+    size_importance,
+    uniform_importance,
+)
+from lightkv.presets import MergeSchedule
+from lightkv.reduction import Reduction
+from lightkv.token_counts import merged_tokens
+
+CHOICES = {
+    "guidance": ("prompt", "uniform", "size", "random"),
+    "normalise": ("keys", "queries"),
+    "prompt": ("text", "question"),
+    "partition": ("true-grid", "square", "square-blocks", "global"),
+    "positions": ("keep", "reindex"),
+    "counting": ("exact", "float32"),
+}
+
+
+class StageSkippedWarning(UserWarning):
+    """A merging stage left a prompt alone because an image had too few tokens."""
+
+
+@dataclass(frozen=True)
+class LightKV(Reducer):
+    """Prompt-guided merging of vision tokens in three (or any number of) stages.
+
+    After each stage layer the vision tokens are cut into w x w windows; in each window every
+    other token proposes to merge into the most similar one of the rest, the nearest proposals
+    are carried out, and each merged token is the mean of its group, weighted by the attention
+    between its members and the prompt (Eq. 5 to 8). A merged token sits at its target's place.
+    Ties: lowest index first. The defaults follow the paper, :meth:`released` the code.
+
+    Attributes:
+        layers: 0-based layers after which a stage acts (Λ).
+        windows: Windows per side at each stage (W), never growing.
+        ratios: Share of each window's tokens that merges away at each stage (P), at most 0.5.
+        guidance: What weighs the mean: prompt attention, nothing, token sizes or chance.
+        normalise: Softmax of the attention over the "keys" (Eq. 2) or the "queries" (released).
+        masked: Apply the causal mask before that softmax.
+        prompt: "text" (system and user text) or "question" (text after the first image).
+        partition: Windows on the "true-grid" of every image; on the "square" that its tokens are
+            re-read as; on "square-blocks", the released rule, which also deals the tokens of
+            several images into equal blocks; or one "global" window.
+        positions: Survivors "keep" their rotary position or are renumbered ("reindex").
+        min_tokens: Tokens per window that every image of a prompt must have, else the stage is
+            skipped for that prompt, with a :class:`StageSkippedWarning`. None never skips and
+            refuses grids that are too small for their windows.
+        counting: "exact", or "float32" as in the released code, where larger ratios act as 0.5.
+        floor: Smallest denominator of Eq. 8; a group with less weight than that shrinks.
+    """
+
+    layers: tuple[int, ...]
+    windows: tuple[int, ...]
+    ratios: tuple[float, ...]
+    guidance: Guidance = "prompt"
+    normalise: Normalisation = "keys"
+    masked: bool = False
+    prompt: Prompt = "text"
+    partition: Partition = "true-grid"
+    positions: Positions = "keep"
+    min_tokens: int | None = None
+    counting: Literal["exact", "float32"] = "exact"
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "windows", "ratios"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InvalidValueError(name, getattr(self, name), ", ".join(allowed))
+
+    @classmethod
+    def of(cls, schedule: MergeSchedule, **options: object) -> LightKV:
+        """The method on a schedule; options are further fields of the class."""
+        base = cls(schedule.layers, schedule.windows, schedule.ratios)
+        return dataclasses.replace(base, **options)  # type: ignore[arg-type]
+
+    @classmethod
+    def for_model(cls, model: str, schedule: str | None = None, **options: object) -> LightKV:
+        """The method on a published schedule of a preset model, by default its first.
+
+        Raises:
+            UnknownNameError, InvalidValueError: If there is no such preset or schedule.
+        """
+        return cls.of(schedule_for(model, schedule), **options)
+
+    @classmethod
+    def released(
+        cls,
+        family: Literal["llava", "qwen"],
+        layers: tuple[int, ...] = (12, 18, 24),
+        windows: tuple[int, ...] = (4, 2, 1),
+        ratios: tuple[float, ...] = (0.5, 0.5, 0.5),
+    ) -> LightKV:
+        """What the released code computes.
+
+        Its LLaVA path weighs by random numbers, its Qwen path by prompt attention normalised over
+        the queries. Both re-read the tokens as squares, renumber positions, and skip a stage
+        unless every image has eight tokens per window.
+
+        Raises:
+            InvalidValueError: If ``family`` is neither "llava" nor "qwen".
+        """
+        if family not in ("llava", "qwen"):
+            raise InvalidValueError("family", family, "llava, qwen")
+        return cls(
+            layers,
+            windows,
+            ratios,
+            guidance="random" if family == "llava" else "prompt",
+            normalise="queries",
+            partition="square-blocks",
+            positions="reindex",
+            min_tokens=8,
+            counting="float32",
+            floor=1e-8,
+        )
+
+    def position_rule(self) -> Positions:
+        """As the field ``positions`` says."""
+        return self.positions
+
+    def stage_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """The field ``layers``."""
+        return self.layers
+
+    def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """All stage layers under prompt guidance, else none."""
+        return self.layers if self.guidance == "prompt" else ()
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse stages that the model has no layers for, and parameters out of range."""
+        check_stages(self.layers, facts)
+        check_windows(self.windows, len(self.layers))
+        check_ratios(self.ratios, len(self.layers), most=1 if self.counting == "float32" else 0.5)
+        if self.min_tokens is not None and self.min_tokens < 0:
+            raise InvalidValueError("min_tokens", self.min_tokens, "None or at least 0")
+        if not self.floor >= 0:
+            raise InvalidValueError("floor", self.floor, "at least 0")
+
+    def check_layout(self, layout: TokenLayout) -> None:
+        """Refuse a prompt without image or guidance, and grids too small for their windows."""
+        require_vision(layout)
+        if self.guidance == "prompt" and not prompt_tokens(layout, self.prompt).any(1).all():
+            raise InputError("a prompt without text can't guide the merging")
+        if self.partition == "square-blocks":
+            partition(self.partition, layout, 1)
+        if self.min_tokens is None and self.partition != "global":
+            self._check_sides(layout)
+
+    def reduce(self, view: LayerView) -> Reduction:
+        """The reduction of the stage at ``view.layer``; a ratio of 0 changes nothing.
+
+        Raises:
+            InputError: If "square-blocks" can't deal a row's tokens evenly.
+        """
+        ratio = self.ratios[self.layers.index(view.layer)]
+        if ratio == 0:
+            return Reduction.identity(
+                view.layout.batch_size, view.layout.length, view.layout.kind.device
+            )
+        importance = self.importance(view)
+        merged = reduction(view.layout, self.pairs(view), importance)
+        return merged if self.floor == 0 else _shrink(merged, importance, self.floor)
+
+    def windows_of(self, view: LayerView) -> Windows:
+        """The windows of the stage at ``view.layer``; rows that skip the stage have none."""
+        per_side = self.windows[self.layers.index(view.layer)]
+        cut = partition(self.partition, view.layout, per_side)
+        skipped = self.skipped(view)
+        if not skipped.any():
+            return cut
+        gone = skipped[:, None]
+        return Windows(cut.block.masked_fill(gone, -1), cut.window.masked_fill(gone, -1))
+
+    def skipped(self, view: LayerView) -> Tensor:
+        """(B,) bool: rows that the stage at ``view.layer`` leaves alone for want of tokens."""
+        layout = view.layout
+        per_side = self.windows[self.layers.index(view.layer)]
+        if self.min_tokens is None:
+            return torch.zeros(layout.batch_size, dtype=torch.bool, device=layout.kind.device)
+        images = max(1, int(layout.image.max()) + 1)
+        counts = torch.zeros(layout.batch_size, images, device=layout.kind.device)
+        counts.scatter_add_(1, layout.image.clamp_min(0), layout.vision.to(counts.dtype))
+        present = torch.arange(images, device=counts.device) <= layout.image.amax(1)[:, None]
+        return (present & (counts < self.min_tokens * per_side**2)).any(1)
+
+    def pairs(self, view: LayerView) -> Pairs:
+        """Who merges with whom at ``view.layer`` (Eq. 5, 6)."""
+        skipped = self.skipped(view)
+        if skipped.any():
+            warnings.warn(
+                f"{self.min_tokens} tokens per window are wanted of every image; the stage after "
+                f"layer {view.layer} leaves rows {skipped.nonzero()[:, 0].tolist()} alone",
+                StageSkippedWarning,
+                stacklevel=3,
+            )
+        groups = gather_groups(self.windows_of(view).labels())
+        ratio = self.ratios[self.layers.index(view.layer)]
+        merges = merge_counts(groups.counts, ratio, single=self.counting == "float32")
+        return match(view.hidden, *split_alternate(groups), merges)
+
+    def importance(self, view: LayerView) -> Tensor:
+        """(B, N) float: what each vision token counts for in its group's mean (Eq. 7)."""
+        if self.guidance == "prompt":
+            return prompt_importance(
+                view, prompt=self.prompt, normalise=self.normalise, masked=self.masked
+            )
+        if self.guidance == "random":
+            return random_importance(view, self.prompt)
+        return size_importance(view) if self.guidance == "size" else uniform_importance(view)
+
+    def _check_sides(self, layout: TokenLayout) -> None:
+        if self.partition == "true-grid":
+            side = min(min(g.rows, g.cols) for grids in layout.grids for g in grids)
+            sides = [side] * len(self.layers)
+        else:
+            # Each stage re-reads what the one before has left, as a square of its own.
+            images = Windows(layout.image, layout.image.clamp_max(0))
+            left = gather_groups(images.labels()).counts.tolist()
+            sides = []
+            for windows, ratio in zip(self.windows, self.ratios, strict=True):
+                sides.append(int(square_side(torch.tensor(min(left)))))
+                left = [merged_tokens(count, windows, ratio) for count in left]
+        for windows, side in zip(self.windows, sides, strict=True):
+            if windows > side:
+                allowed = f"at most {side} per side on the smallest grid of this stage"
+                raise InvalidValueError("windows", windows, allowed)
+
+
+def require_vision(layout: TokenLayout) -> None:
+    """Refuse a prompt without an image.
+
+    Raises:
+        InputError: If a row of the batch holds no vision token.
+    """
+    blind = (~layout.vision.any(1)).nonzero()
+    if len(blind):
+        raise InputError(f"row {int(blind[0])} of the batch holds no image to compress")
+
+
+def _shrink(merged: Reduction, importance: Tensor, floor: float) -> Reduction:
+    """Divide by ``floor`` where the weights of a merged group sum to less."""
+    slot = torch.where(merged.target >= 0, merged.target, merged.new_length)
+    total = importance.new_zeros(slot.shape[0], merged.new_length + 1)
+    total.scatter_add_(1, slot, importance)
+    factor = torch.where(
+        torch.nn.functional.pad(merged.sizes(), (0, 1)) > 1, (total / floor).clamp_max(1), 1
+    )
+    return dataclasses.replace(merged, weight=merged.weight * factor.gather(1, slot))

@@ -1,0 +1,106 @@
+"""Who merges with whom: bipartite matching inside groups, all groups at once.
+
+Ties are settled the same way everywhere: of equal proposals the token that comes first in its
+group wins, of equal partners the first is chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightkv.layout import TokenLayout
+from lightkv.merging.partition import Groups
+from lightkv.reduction import Reduction, Rule
+
+# Added to the product of norms in the cosine, as in the released code: a zero vector is unlike all.
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Merges: each source goes into its target.
+
+    Attributes:
+        source, target: (P,) int64, positions b * N + n; by group, in a group by rising feature
+            divergence. Several sources may share a target; no target is a source.
+    """
+
+    source: Tensor
+    target: Tensor
+
+
+def merge_counts(counts: Tensor, ratio: float, *, single: bool = False) -> Tensor:
+    """Merges per group: r = min(floor(rho m), floor(m / 2)) (LightKV Eq. 6).
+
+    Args:
+        counts: (G,) int64, tokens m of each group.
+        ratio: Compression ratio rho; above one half it acts as one half.
+        single: Multiply in float32, as the released code does (0.29 x 100 gives 29, not 28).
+    """
+    dtype = torch.float32 if single else torch.float64
+    share = torch.tensor(ratio, dtype=dtype, device=counts.device)
+    return torch.minimum((counts.to(dtype) * share).floor().long(), counts // 2)
+
+
+def cosine(left: Tensor, right: Tensor) -> Tensor:
+    """Cosine similarity (..., A, B) of vectors (..., A, D) and (..., B, D).
+
+    The feature divergence of LightKV Eq. 5 is 1 minus this.
+    """
+    outer: Tensor = left.norm(dim=-1)[..., :, None] * right.norm(dim=-1)[..., None, :]
+    return left @ right.transpose(-1, -2) / (outer + EPSILON)
+
+
+def split_alternate(groups: Groups) -> tuple[Groups, Groups]:
+    """Even members of each group are sources, odd members targets (ToMe, LightKV)."""
+    sources = Groups(groups.index[:, 0::2], groups.valid[:, 0::2])
+    return sources, Groups(groups.index[:, 1::2], groups.valid[:, 1::2])
+
+
+def match(hidden: Tensor, sources: Groups, targets: Groups, merges: Tensor) -> Pairs:
+    """Every source proposes its nearest target; the r nearest proposals of a group merge.
+
+    Args:
+        hidden: (B, N, D); compared in float32 at least.
+        sources, targets: (G, A) and (G, B) groups.
+        merges: (G,) int64, merges r per group.
+    """
+    empty = sources.index.new_zeros(0)
+    if not sources.index.numel() or not targets.index.numel():
+        return Pairs(empty, empty)
+    flat = hidden.flatten(0, 1)
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    similarity = cosine(flat[sources.index].to(wide), flat[targets.index].to(wide))
+    similarity = similarity.masked_fill(~targets.valid[:, None], -torch.inf)
+    best = similarity.amax(-1)
+    # argmax leaves open which of equal values it returns; the smallest index does not.
+    last = targets.index.shape[1] - 1
+    slots = torch.arange(last + 1, device=hidden.device)
+    choice = torch.where(similarity == best[..., None], slots, last).amin(-1)
+    ranked = best.masked_fill(~sources.valid, -torch.inf)
+    order = torch.argsort(ranked, dim=-1, descending=True, stable=True)
+    chosen = torch.arange(order.shape[1], device=hidden.device) < merges[:, None]
+    source = sources.index.gather(1, order)[chosen]
+    target = targets.index.gather(1, choice.gather(1, order))[chosen]
+    return Pairs(source, target)
+
+
+def reduction(
+    layout: TokenLayout, pairs: Pairs, importance: Tensor, rule: Rule = "mean"
+) -> Reduction:
+    """The reduction that merges these pairs; padding leaves, everything else stays.
+
+    Args:
+        layout: Layout of the (B, N) positions.
+        pairs: Merges.
+        importance: (B, N), weight of each token within its group (LightKV Eq. 8).
+        rule: How a group becomes one token.
+    """
+    length = layout.length
+    own = torch.arange(length, device=layout.kind.device)
+    representative = torch.where(layout.real, own, -1)
+    representative.view(-1)[pairs.source] = pairs.target % length
+    return Reduction.from_groups(representative, importance, rule)
