@@ -1,0 +1,23 @@
+"""Evictors: what leaves the KV cache after prefill and while decoding.
+
+Each is a budget over layers x a ranking of entries x a retention rule (x a decode policy), see
+:class:`~lightkv.eviction.evictor.Evicting`; the named ones are in
+:mod:`~lightkv.eviction.methods`.
+"""
+
+from lightkv.eviction.decoding import DecodePolicy, DecodeView, EvictOne, Grow, HoldBudget
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.methods import METHODS, TGVKV, method, methods
+
+__all__ = [
+    "METHODS",
+    "TGVKV",
+    "DecodePolicy",
+    "DecodeView",
+    "EvictOne",
+    "Evicting",
+    "Grow",
+    "HoldBudget",
+    "method",
+    "methods",
+]

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
+
+from lightkv.errors import InvalidValueError
+
+Victim = Literal["score", "attention", "oldest"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class DecodeView:
             group; None unless the policy needs it.
         score: (B, G, K) float32, ranking score after prefill plus the attention collected at every
             step since; None unless the policy needs attention.
+        kept: (B, G) int64, entries that the retention left after prefill, or None.
     """
 
     layer: int
@@ -35,6 +42,28 @@ class DecodeView:
     tail: Tensor | None = None
     attention: Tensor | None = None
     score: Tensor | None = None
+    kept: Tensor | None = None
+
+    @property
+    def slots(self) -> Tensor:
+        """(B, G, K) int64: number of each entry among the valid ones."""
+        return self.valid.cumsum(-1) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B, G) int64: entries held, the newest included."""
+        return self.valid.sum(-1)
+
+    def read(self, name: Literal["budget_ratio", "tail", "attention", "score", "kept"]) -> Tensor:
+        """An optional attribute that the policy can't do without.
+
+        Raises:
+            RuntimeError: If whoever drives the policy left it out.
+        """
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise RuntimeError(f"layer {self.layer}: the decode policy needs {name!r}")
+        return value
 
 
 @dataclass(frozen=True)
@@ -51,6 +80,9 @@ class DecodePolicy(ABC):
         """True if the policy reads the newest token's attention."""
         return False
 
+    def check(self) -> None:  # noqa: B027
+        """Validate the hyperparameters; raises :class:`InvalidValueError`."""
+
     @abstractmethod
     def evict(self, view: DecodeView) -> Tensor | None:
         """(B, G, K) bool, entries to drop now, or None for none."""
@@ -66,3 +98,110 @@ class Grow(DecodePolicy):
 
     def evict(self, view: DecodeView) -> Tensor | None:
         return None
+
+
+@dataclass(frozen=True)
+class EvictOne(DecodePolicy):
+    """Hold the layer's share of all tokens seen, dropping at most one entry per step.
+
+    The victim is the entry of smallest attention from the newest token, between the first
+    ``protect_first`` entries and the protected tail.  The tail is counted from the current end, so
+    it slides, and prompt text becomes evictable as the answer grows (released TGV-KV).
+    """
+
+    protect_first: int = 4
+
+    @property
+    def needs_attention(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        check_count("protect_first", self.protect_first)
+
+    def evict(self, view: DecodeView) -> Tensor | None:
+        end = view.lengths - view.read("tail")[:, None]
+        inside = (view.slots >= self.protect_first) & (view.slots < end[..., None])
+        victim = smallest(view.read("attention"), view.valid & inside)
+        return victim & (surplus(view) >= 1)[..., None]
+
+
+@dataclass(frozen=True)
+class FixedSlot(DecodePolicy):
+    """Hold the layer's share of all tokens seen, dropping always the same slot.
+
+    PrefixKV (arXiv 2412.03409) and ElasticCache (arXiv 2407.18121): the slot lies ``distance``
+    entries before the end of what prefill kept; the middle slot if that is below 1.
+    """
+
+    distance: int = 25
+
+    def check(self) -> None:
+        check_count("distance", self.distance)
+
+    def evict(self, view: DecodeView) -> Tensor | None:
+        slot = view.read("kept") - self.distance
+        slot = torch.where(slot < 1, view.lengths // 2, slot)
+        chosen = view.valid & (view.slots == slot[..., None])
+        return chosen & (surplus(view) >= 1)[..., None]
+
+
+@dataclass(frozen=True)
+class HoldBudget(DecodePolicy):
+    """Hold a fixed number of entries: for every entry beyond it the worst one leaves.
+
+    Attributes:
+        victim: "score": smallest score collected so far (H2O). "attention": smallest attention
+            from the newest token (CAKE). "oldest": lowest position (StreamingLLM).
+        protect_first: First entries that stay.
+        recent: Last entries that stay, the newest included.
+        capacity: Entries to hold; None for as many as prefill kept.
+    """
+
+    victim: Victim = "score"
+    protect_first: int = 4
+    recent: int = 1
+    capacity: int | None = None
+
+    @property
+    def needs_attention(self) -> bool:
+        return self.victim != "oldest"
+
+    def check(self) -> None:
+        check_count("protect_first", self.protect_first)
+        check_count("recent", self.recent)
+        if self.capacity is not None and self.capacity < 1:
+            raise InvalidValueError("capacity", self.capacity, "at least 1")
+        if self.victim not in ("score", "attention", "oldest"):
+            raise InvalidValueError("victim", self.victim, "'score', 'attention' or 'oldest'")
+
+    def evict(self, view: DecodeView) -> Tensor | None:
+        value = view.position.float() if self.victim == "oldest" else view.read(self.victim)
+        end = (view.lengths - self.recent)[..., None]
+        candidate = view.valid & (view.slots >= self.protect_first) & (view.slots < end)
+        target = view.read("kept") if self.capacity is None else self.capacity
+        over = view.lengths - target
+        order = torch.argsort(value.masked_fill(~candidate, torch.inf), dim=-1, stable=True)
+        place = torch.argsort(order, dim=-1)
+        return candidate & (place < over[..., None])
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise :class:`InvalidValueError` if a count is negative."""
+    if value < 0:
+        raise InvalidValueError(name, value, "at least 0")
+
+
+def surplus(view: DecodeView) -> Tensor:
+    """(B, G) float32: whole entries that the cache holds beyond its share of the tokens seen.
+
+    In float32, as the released TGV-KV and PrefixKV count.  A share that is not a number (a prompt
+    that could not be budgeted) is never exceeded.
+    """
+    allowed = view.seen.float() * view.read("budget_ratio")
+    return (view.lengths.float() - allowed[:, None]).nan_to_num().trunc().clamp_min(0)
+
+
+def smallest(value: Tensor, candidate: Tensor) -> Tensor:
+    """Mark the smallest (first on ties) of the candidates in (B, G, K), if there are any."""
+    victim = value.masked_fill(~candidate, torch.inf).argmin(-1, keepdim=True)
+    return torch.zeros_like(candidate).scatter_(-1, victim, True) & candidate

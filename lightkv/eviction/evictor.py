@@ -1,0 +1,160 @@
+"""An evictor as a composition: budget over layers, ranking of entries, retention rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import Evictor, LayerView, ModelFacts, Observation, Retention
+from lightkv.errors import InputError, InvalidValueError, UnsupportedError
+from lightkv.eviction.allocation import Allocation
+from lightkv.eviction.budgets import Budget, Uniform
+from lightkv.eviction.decoding import DecodePolicy, Grow, check_count
+from lightkv.eviction.protection import protected
+from lightkv.eviction.rankings import Ranking, SelfAttention
+from lightkv.eviction.retention import ByScore, Selection
+from lightkv.layout import TokenLayout
+
+
+@dataclass(frozen=True)
+class Evicting(Evictor):
+    """Drops cache entries once after prefill, then follows a decode policy.
+
+    Attributes:
+        budget: How many entries each layer keeps.
+        ranking: Which entries matter.
+        selection: What goes first.
+        retention: Share of the entries in the cache that stay, in (0, 1]; 1 keeps everything.
+        entries: Number of entries per layer that stay, instead of a share.
+        decode: What happens while decoding.
+        protect_first, protect_last: Entries at both ends of the prompt that always stay. They are
+            paid from the budget and exceed it only if they are more than it.
+        protect_system: Protect the text before the first image as well.
+        redistribute: Hand entries that a layer can't use (it has fewer, or must protect more) to
+            the other layers, so that the total is met.
+    """
+
+    budget: Budget = Uniform()  # noqa: RUF009
+    ranking: Ranking = SelfAttention()  # noqa: RUF009
+    selection: Selection = ByScore()  # noqa: RUF009
+    retention: float = 1.0
+    entries: int | None = None
+    decode: DecodePolicy = Grow()  # noqa: RUF009
+    protect_first: int = 4
+    protect_last: int = 1
+    protect_system: bool = False
+    redistribute: bool = True
+
+    @property
+    def keeps_all(self) -> bool:
+        """True if nothing will ever be evicted."""
+        return self.entries is None and self.retention == 1
+
+    def check(self, facts: ModelFacts) -> None:
+        for name, kind in _KINDS.items():
+            part = getattr(self, name)
+            if not isinstance(part, kind):
+                raise InvalidValueError(name, part, f"a {kind.__name__}")
+        if not 0 < self.retention <= 1:
+            raise InvalidValueError("retention", self.retention, "above 0, at most 1")
+        if self.entries is not None:
+            if self.entries < 1:
+                raise InvalidValueError("entries", self.entries, "at least 1")
+            if self.retention != 1:
+                raise InvalidValueError(
+                    "retention", self.retention, "1 (the default) where entries is given"
+                )
+        check_count("protect_first", self.protect_first)
+        check_count("protect_last", self.protect_last)
+        self.budget.check(facts)
+        self.ranking.check(facts)
+        self.selection.check(facts)
+        self.decode.check()
+
+    def check_layout(self, layout: TokenLayout) -> None:
+        for part in (self.budget, self.ranking, self.selection):
+            if part.needs_vision:
+                require(layout.vision, type(part).__name__, "a vision token (an image)")
+            if part.needs_question:
+                require(layout.question, type(part).__name__, "text after the image")
+
+    def decode_policy(self) -> DecodePolicy:
+        return Grow() if self.keeps_all else self.decode
+
+    def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        needed = self.ranking.needs_attention or self.budget.needs_attention
+        return tuple(range(facts.layers)) if needed else ()
+
+    def observe(self, view: LayerView) -> Observation:
+        score = self.ranking.score(view).float()
+        strength = self.budget.strength(view, score)
+        real = view.layout.real if score.dim() == 2 else view.layout.real[:, None]
+        score = torch.where(real, score, 0)
+        if not bool(score.isfinite().all() & strength.isfinite().all()):
+            raise UnsupportedError(
+                f"layer {view.layer} gave scores that are not finite to {type(self).__name__}: "
+                "its attention or its keys hold NaN or infinity"
+            )
+        return Observation(view.layout, score, strength)
+
+    def retain(self, observations: Sequence[Observation]) -> list[Retention]:
+        layouts = [o.layout for o in observations]
+        counted = [self.selection.counted(layout) for layout in layouts]
+        guarded = [self.guarded(layout) for layout in layouts]
+        lengths = torch.stack([mask.sum(1) for mask in counted], 1)
+        floors = torch.stack([(g & c).sum(1) for g, c in zip(guarded, counted, strict=True)], 1)
+        if self.keeps_all:
+            allocation = Allocation(lengths, lengths.double(), torch.ones_like(lengths).float())
+        else:
+            strengths = [o.strength for o in observations]
+            nominal = self.nominal(lengths)
+            allocation = self.budget.decide(strengths, nominal, lengths, floors, self.redistribute)
+        return [
+            self._keep(observation, guarded[layer], counted[layer], allocation, layer)
+            for layer, observation in enumerate(observations)
+        ]
+
+    def guarded(self, layout: TokenLayout) -> Tensor:
+        """(B, N) bool: entries that stay whatever the budget."""
+        ends = protected(layout, self.protect_first, self.protect_last, self.protect_system)
+        return ends | self.selection.fixed(layout)
+
+    def nominal(self, lengths: Tensor) -> Tensor:
+        """Entries (B, L) float64 that a uniform budget leaves of ``lengths`` (B, L)."""
+        if self.entries is None:
+            return self.retention * lengths.double()
+        return torch.full_like(lengths, self.entries, dtype=torch.float64)
+
+    def _keep(
+        self,
+        observation: Observation,
+        guarded: Tensor,
+        counted: Tensor,
+        allocation: Allocation,
+        layer: int,
+    ) -> Retention:
+        layout = observation.layout
+        keep = self.selection.keep(observation.score, layout, allocation.entries[:, layer], guarded)
+        uncounted = (layout.real & ~counted).sum(1)
+        requested = (allocation.requested[:, layer] + uncounted).float()
+        shared = keep if keep.dim() == 2 else keep.all(1)
+        tail = (shared & layout.question).sum(1).clamp_min(1)
+        return Retention.from_keep(keep, requested, allocation.ratio[:, layer], tail)
+
+
+_KINDS: dict[str, type] = {
+    "budget": Budget,
+    "ranking": Ranking,
+    "selection": Selection,
+    "decode": DecodePolicy,
+}
+
+
+def require(mask: Tensor, part: str, what: str) -> None:
+    """Raise :class:`InputError` if a row of the batch has no marked token."""
+    missing = (~mask.any(1)).nonzero()[:, 0].tolist()
+    if missing:
+        raise InputError(f"{part} needs {what}; prompt {missing[0]} of the batch has none")

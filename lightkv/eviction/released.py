@@ -1,0 +1,105 @@
+"""What the released TGV-KV code does differently from the paper.
+
+Each departure that the composition can express is an option of its parts; here is the rest: the
+rounding of the budget, the prompts that are left alone, and the reading of a prompt as one block
+of vision tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import LayerView, Observation
+from lightkv.eviction.allocation import Allocation
+from lightkv.eviction.budgets import TextVision
+from lightkv.eviction.decoding import DecodePolicy
+from lightkv.eviction.evictor import Evicting, require
+from lightkv.layout import TokenKind, TokenLayout
+
+
+@dataclass(frozen=True)
+class ReleasedTextVision(TextVision):
+    """Text-Vision Budgeting with the released arithmetic.
+
+    The *drop* counts are rounded (half to even, in float32) and clipped at zero; what a layer
+    can't use is lost.  A prompt without text after the image has budgets 0/0 and is left alone.
+
+    Attributes:
+        seen: Tokens of the conversation so far; None for the length of the prompt.
+    """
+
+    seen: int | None = None
+    needs_question: ClassVar[bool] = False
+
+    def decide(
+        self,
+        strengths: Sequence[Tensor],
+        nominal: Tensor,
+        lengths: Tensor,
+        floors: Tensor,
+        redistribute: bool,
+    ) -> Allocation:
+        forget = forget_share(torch.stack(list(strengths), 1), nominal, lengths)
+        seen = lengths if self.seen is None else torch.full_like(lengths, self.seen)
+        left_alone = forget.isnan() | untouched(lengths, nominal / lengths * seen)
+        dropped = torch.where(left_alone, 0, drop_counts(forget, lengths))
+        entries = torch.maximum(lengths - dropped, floors)
+        share = 1 - forget  # what decode reads back: not a number, or above 1, never evicts
+        requested = torch.where(left_alone, 1, share).double() * lengths
+        return Allocation(entries, requested, torch.where(left_alone, torch.nan, share))
+
+
+def forget_share(strengths: Tensor, nominal: Tensor, lengths: Tensor) -> Tensor:
+    """Share (B, L) float32 of its entries that each layer drops, below 0 where it has too few.
+
+    One minus layers x retention x the layer's share of the strengths, in float32 as the code
+    stores it; not a number where nothing has any strength.
+    """
+    per_layer = (nominal.sum(1) / lengths.double().mean(1)).float()
+    share = strengths / strengths.sum(1, keepdim=True)
+    return 1 - per_layer[:, None] * share
+
+
+def drop_counts(forget: Tensor, lengths: Tensor) -> Tensor:
+    """Entries (B, L) int64 to drop: rounded half to even in float32, never below 0."""
+    return (forget.nan_to_num() * lengths.float()).round().clamp_min(0).long()
+
+
+def untouched(lengths: Tensor, allowed: Tensor) -> Tensor:
+    """Prompts that the released code leaves alone: less than one entry is to be dropped."""
+    return (lengths.double() - allowed).trunc() <= 0
+
+
+def one_block(layout: TokenLayout) -> TokenLayout:
+    """The layout as the released code reads it: one image, from the first vision token on.
+
+    The block is as long as there are vision tokens, so with several images the text between them
+    counts as vision and the last vision tokens count as text.
+    """
+    slot = layout.real.cumsum(1) - 1
+    start = torch.where(layout.vision, slot, layout.length).amin(1, keepdim=True)
+    stop = start + layout.vision.sum(1, keepdim=True)
+    kind = torch.where(slot < start, int(TokenKind.SYSTEM), int(TokenKind.VISION))
+    kind = torch.where(slot < stop, kind, int(TokenKind.TEXT))
+    kind = torch.where(layout.real, kind, int(TokenKind.PADDING))
+    return replace(layout, kind=kind)
+
+
+@dataclass(frozen=True)
+class ReleasedTGVKV(Evicting):
+    """TGV-KV reading every prompt as one block of vision tokens between two blocks of text."""
+
+    def check_layout(self, layout: TokenLayout) -> None:
+        # A prompt without text after the image is left alone, not refused.
+        require(layout.vision, type(self).__name__, "a vision token (an image)")
+
+    def observe(self, view: LayerView) -> Observation:
+        return super().observe(replace(view, layout=one_block(view.layout)))
+
+    def decode_policy(self) -> DecodePolicy:
+        return self.decode
