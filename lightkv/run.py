@@ -393,8 +393,9 @@ class Run:
         position, valid = (part[row].cpu() for part in self._record_entries[layer])
         kept = torch.where(valid, position, -1)
         counts = valid.sum(-1).float()
-        if kept.shape[0] == 1:
-            kept = kept[0][valid[0]]
+        # Padding up to other rows is cut; where heads differ, padding up to the longest head stays.
+        kept = kept[:, kept.shape[1] - int(counts.max()) :]
+        kept = kept[0] if kept.shape[0] == 1 else kept
         entries = float(counts.mean())
         retention = self._entries[layer].retention
         provenance = self._provenance[layer]

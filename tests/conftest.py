@@ -1,0 +1,33 @@
+"""Fixtures shared by all tests: tiny models, no network, one thread."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import pytest
+import torch
+from hypothesis import settings
+
+from lightkv import VLM
+from tests.tiny import tiny_llava
+
+torch.set_num_threads(1)
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=200)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", params=["sdpa", "eager"])
+def tiny_vlm(request: pytest.FixtureRequest) -> VLM:
+    """A LLaVA of five layers with random weights, under both attention kernels."""
+    return tiny_llava(request.param)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> VLM:
+    """The embedded model."""
+    import lightkv
+
+    return lightkv.load()
