@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from lightkv.reduction import compact
 
-# Numbers held by one block of rows, over batch and heads: 2^24 float32 are 64 MiB.
+# Numbers held by one block of rows, over batch and heads: 2^24 float32 are 64 MiB. A processor
+# works several times faster on blocks that stay in its cache.
 BLOCK_NUMBERS = 2**24
+BLOCK_NUMBERS_CPU = 2**22
 
 Normalisation = Literal["keys", "queries"]
 
@@ -54,13 +57,28 @@ class Attention(ABC):
         """Causal attention (B, H, T, N) float32 of the queries at ``index`` (B, T)."""
 
     @abstractmethod
-    def logits(self, index: Tensor) -> Tensor:
-        """Scaled logits (B, H, T, N) float32 of the queries at ``index``, before any mask."""
+    def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Scaled logits float32 of the queries at ``index``, before any mask.
 
-    def blocks(self, queries: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Cut marked queries (B, N) bool into blocks (index (B, T), valid (B, T))."""
+        Args:
+            index: (B, T) int64.
+            columns: (B, K) int64, the keys wanted; default all.
+
+        Returns:
+            (B, H, T, K), or (B, H, T, N) for all keys.
+        """
+
+    def blocks(self, queries: Tensor, keys: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut marked queries (B, N) bool into blocks (index (B, T), valid (B, T)).
+
+        Args:
+            queries: (B, N) bool.
+            keys: Keys that a row is computed for; default all N.
+        """
         index, valid = compact(queries)
-        size = max(1, BLOCK_NUMBERS // max(1, self.batch_size * self.heads * self.length))
+        row = self.batch_size * self.heads * (self.length if keys is None else keys)
+        most = BLOCK_NUMBERS_CPU if self.device.type == "cpu" else BLOCK_NUMBERS
+        size = max(1, most // max(1, row))
         for start in range(0, index.shape[1], size):
             yield index[:, start : start + size], valid[:, start : start + size]
 
@@ -128,10 +146,17 @@ class Attention(ABC):
         everyone = torch.ones_like(queries) if real is None else real
         if normalise == "queries":
             return self._mass_over_queries(queries, keys, everyone, masked)
+        hidden = None if bool(everyone.all()) else ~everyone[:, None, None, :]
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
         for index, valid in self.blocks(queries):
-            scores = self._scores(index, everyone, masked)
-            share = (torch.softmax(scores, -1) * keys[:, None, None, :]).sum((1, 3))
+            scores = self.logits(index)
+            if hidden is not None:
+                scores = scores.masked_fill_(hidden, -torch.inf)
+            if masked:
+                later = torch.arange(self.length, device=self.device) > index[..., None]
+                scores = scores.masked_fill_(later[:, None], -torch.inf)
+            counted = keys[:, None, :, None].to(scores.dtype)
+            share = (torch.softmax(scores, -1) @ counted)[..., 0].sum(1)
             # A padding query may see no key at all; its share is not a number.
             share = torch.where(valid, share, 0)
             mass = mass.to(share.dtype).scatter_add_(1, index, share)
@@ -140,32 +165,32 @@ class Attention(ABC):
     def _mass_over_queries(
         self, queries: Tensor, keys: Tensor, everyone: Tensor, masked: bool
     ) -> Tensor:
-        # Two passes over blocks of query rows: largest logit and normaliser of each key, then the
-        # shares. Kept apart, the two lose less to rounding than their log-sum-exp does.
-        start = torch.zeros(self.batch_size, self.heads, self.length, device=self.device)
+        # Only the columns of the prompt count. Two passes over blocks of query rows: largest logit
+        # and normaliser of each key, then the shares. Kept apart, the two lose less to rounding
+        # than their log-sum-exp does.
+        columns, counted = compact(keys & everyone)
+        start = torch.zeros(self.batch_size, self.heads, columns.shape[1], device=self.device)
         top, total = torch.full_like(start, torch.finfo(start.dtype).min), start
-        for index, valid in self.blocks(everyone):
-            scores = self._scores(index, everyone, masked)
-            scores = scores.masked_fill(~valid[:, None, :, None], -torch.inf)
+        for index, valid in self.blocks(everyone, columns.shape[1]):
+            scores = self._prompt_logits(index, columns, masked)
+            scores = scores.masked_fill_(~valid[:, None, :, None], -torch.inf)
             higher = torch.maximum(top.to(scores.dtype), scores.amax(2))
             total = total * (top - higher).exp() + (scores - higher[:, :, None]).exp().sum(2)
             top = higher
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
-        counted = (keys & everyone)[:, None, None, :]
-        for index, valid in self.blocks(queries):
-            scores = self._scores(index, everyone, masked)
+        for index, valid in self.blocks(queries, columns.shape[1]):
+            scores = self._prompt_logits(index, columns, masked)
             share = (scores - top[:, :, None]).exp() / total[:, :, None]
-            share = torch.where(counted, share, 0).sum((1, 3)) * valid
+            share = torch.where(counted[:, None, None], share, 0).sum((1, 3)) * valid
             mass = mass.to(share.dtype).scatter_add_(1, index, share)
         return mass
 
-    def _scores(self, index: Tensor, everyone: Tensor, masked: bool) -> Tensor:
-        scores = self.logits(index)
-        hidden = ~everyone[:, None, None, :]
+    def _prompt_logits(self, index: Tensor, columns: Tensor, masked: bool) -> Tensor:
+        scores = self.logits(index, columns)
         if masked:
-            later = torch.arange(self.length, device=self.device) > index[..., None]
-            hidden = hidden | later[:, None]
-        return scores.masked_fill(hidden, -torch.inf)
+            later = columns[:, None, None, :] > index[:, None, :, None]
+            scores = scores.masked_fill_(later, -torch.inf)
+        return scores
 
 
 class ProjectedAttention(Attention):
@@ -189,14 +214,21 @@ class ProjectedAttention(Attention):
         self.batch_size, self.heads, self.length = queries.shape[:3]
         self.device = queries.device
 
-    def logits(self, index: Tensor) -> Tensor:
+    @cached_property
+    def _wide_keys(self) -> Tensor:
+        return self.keys.float()
+
+    def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
         batch, count = index.shape
         kv_heads, width = self.keys.shape[1], self.queries.shape[3]
         where = index[:, None, :, None].expand(batch, self.heads, count, width)
-        picked = self.queries.gather(2, where).float()
+        picked = self.queries.gather(2, where).float() * self.scaling
         grouped = picked.view(batch, kv_heads, -1, width)
-        product = grouped @ self.keys.float().transpose(-1, -2)
-        return product.view(batch, self.heads, count, self.length) * self.scaling
+        keys = self._wide_keys
+        if columns is not None:
+            keys = keys.gather(2, columns[:, None, :, None].expand(-1, kv_heads, -1, width))
+        product = grouped @ keys.transpose(-1, -2)
+        return product.view(batch, self.heads, count, keys.shape[2])
 
     def probabilities(self, index: Tensor) -> Tensor:
         scores = self.logits(index)
@@ -230,10 +262,13 @@ class GivenAttention(Attention):
         self.batch_size, self.heads, self.length = given.shape[:3]
         self.device = given.device
 
-    def logits(self, index: Tensor) -> Tensor:
+    def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
         if self._raw is None:
             raise ValueError("this attention was given without logits")
-        return self._pick(self._raw, index)
+        rows = self._pick(self._raw, index)
+        if columns is None:
+            return rows
+        return rows.gather(3, columns[:, None, None].expand(*rows.shape[:3], -1))
 
     def probabilities(self, index: Tensor) -> Tensor:
         if self._attention is not None:
