@@ -62,6 +62,7 @@ def _from_pretrained(
     attention: str,
     options: dict[str, Any],
 ) -> VLM:
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     hub = {key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
@@ -69,11 +70,20 @@ def _from_pretrained(
         config = AutoConfig.from_pretrained(source, **hub)
         family = family_of(config.model_type)
         processor: Any = AutoProcessor.from_pretrained(source, **hub)  # type: ignore[no-untyped-call]
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, **options
+        model: Any
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(_advice(source, error)) from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        # transformers would fill them with random numbers and go on.
+        lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        raise ModelError(f"{source!r} lacks {len(lost)} weights, {lost[0]} among them")
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     processor.tokenizer.padding_side = "left"

@@ -51,6 +51,11 @@ class MaskedRun:
             for handle in handles:
                 handle.remove()
 
+    def cached(self, number: int, generated: int) -> Tensor:
+        """(B, N + generated) entries that a layer attends at a decode step."""
+        prompt = self.visible[number]
+        return torch.cat([prompt, torch.ones(prompt.shape[0], generated, dtype=torch.bool)], 1)
+
     def _hook(self, number: int) -> Any:
         def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             hidden, mask = args[0], kwargs.get("attention_mask")
@@ -65,9 +70,7 @@ class MaskedRun:
                 keys = kwargs["past_key_values"].layers[number].keys.shape[2] + 1
                 every = torch.ones(hidden.shape[0], 1, 1, keys, dtype=torch.bool)
                 own = self._boolean(mask, every)
-                prompt = self.visible[number]
-                grown = torch.ones(prompt.shape[0], keys - self.length, dtype=torch.bool)
-                allowed = own & torch.cat([prompt, grown], 1)[:, None, None, :]
+                allowed = own & self.cached(number, keys - self.length)[:, None, None, :]
             return (hidden, *args[1:]), {**kwargs, "attention_mask": self._as_kernel(allowed)}
 
         return before

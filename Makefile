@@ -1,0 +1,50 @@
+# Two commands do everything: `make reproduce` and `make test`. Both set up .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: reproduce test lint docs lock clean
+
+reproduce: $(READY)
+	$(BIN)/lightkv reproduce
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python -m pip install -q -r requirements-docs.lock
+	$(BIN)/mkdocs build --strict
+
+# torch comes first and alone, so that nothing else decides which build is taken.
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q torch==2.13.0
+	$(BIN)/python -m pip install -q -r requirements.lock
+	$(BIN)/python -m pip install -q --no-deps -e .
+	touch $(READY)
+
+# Pins exactly what is installed in a fresh environment.
+lock:
+	rm -rf .lock-venv
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/python -m pip install -q torch==2.13.0
+	.lock-venv/bin/python -m pip install -q -e .[dev]
+	.lock-venv/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	.lock-venv/bin/python -m pip install -q -e .[docs]
+	.lock-venv/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements-docs.lock
+	rm -rf .lock-venv
+
+clean:
+	rm -rf $(VENV) report results site build *.egg-info

@@ -1,0 +1,15 @@
+"""Commands of this room; each loads its own module when it is called.
+
+The console script is assembled in the last room, from tables like this one.
+"""
+
+from __future__ import annotations
+
+#: Command name -> "module:attribute" of a click command.
+COMMANDS: dict[str, str] = {
+    "ask": "lightkv.ask_cli:ask_command",
+    "cost": "lightkv.cost_cli:cost_command",
+    "list": "lightkv.list_cli:list_command",
+    "train-embedded": "lightkv.embedded.cli:train_embedded_command",
+    "verify": "lightkv.golden.cli:verify_command",
+}
