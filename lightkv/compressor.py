@@ -83,12 +83,15 @@ class Observation:
     Attributes:
         layout: Layout of the layer's N entries.
         score: (B, N) float32, or (B, H_kv, N) for methods that decide per head. Higher is kept.
-        strength: (B,) float32, the layer's claim on the total budget.
+        strength: (B,) float32, the layer's claim on the total budget; (B, F) for budgets that need
+            more than one number of a layer.
+        keys: (B, H_kv, N, d) cache entries, for methods that merge by their likeness, or None.
     """
 
     layout: TokenLayout
     score: Tensor
     strength: Tensor
+    keys: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class Retention:
         budget_ratio: (B,) float32 or None: share of a growing cache that the layer may hold while
             decoding, for decode policies that go on evicting.
         tail: (B,) int64 or None: entries at the end of the cache that decoding may not evict.
+        merge: What evicted entries leave behind in kept ones, or None for nothing: a reduction of
+            B * G rows (groups of a batch row next to each other) whose survivors are ``index``.
     """
 
     index: Tensor
@@ -110,6 +115,7 @@ class Retention:
     requested: Tensor
     budget_ratio: Tensor | None = None
     tail: Tensor | None = None
+    merge: Reduction | None = None
 
     @classmethod
     def from_keep(
@@ -118,11 +124,28 @@ class Retention:
         requested: Tensor,
         budget_ratio: Tensor | None = None,
         tail: Tensor | None = None,
+        merge: Reduction | None = None,
     ) -> Retention:
         """Build from a mask (B, N) or (B, H_kv, N) of the entries that stay."""
         grouped = keep[:, None] if keep.dim() == 2 else keep
         index, valid = compact(grouped)
-        return cls(index, valid, requested, budget_ratio, tail)
+        return cls(index, valid, requested, budget_ratio, tail, merge)
+
+    def apply(self, states: Tensor) -> Tensor:
+        """Keys or values (B, H_kv, N, d) of the layer to (B, H_kv, K, d) of what stays."""
+        batch, groups, kept = self.index.shape
+        heads, width = states.shape[1], states.shape[3]
+        if self.merge is None:
+            where = self.index.repeat_interleave(heads // groups, 1)[..., None]
+            return states.gather(2, where.expand(-1, -1, -1, width))
+        # Heads of a group share their assignment: they become part of the feature dimension.
+        flat = states.view(batch * groups, heads // groups, -1, width).transpose(1, 2)
+        merged = self.merge.apply(flat.flatten(2))
+        return (
+            merged.view(batch * groups, kept, -1, width)
+            .transpose(1, 2)
+            .reshape(batch, heads, kept, width)
+        )
 
     @property
     def counts(self) -> Tensor:
