@@ -1,0 +1,142 @@
+"""Write an artefact: PNG, PDF, the plotted data, tables, verdicts and where it all came from.
+
+Every file is written beside its place and renamed into it, so that a file that exists is whole.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from figures.provenance import provenance
+from figures.tables import as_text
+from lightkv.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from figures.artefact import Artefact
+
+RECORD: Final = "record.json"
+"""Name of the file that says what an artefact's folder holds."""
+
+PLOTTED: Final = "plotted.csv"
+"""The numbers that the figure draws."""
+
+ROWS: Final = "rows.csv"
+"""What the study returned."""
+
+TABLE: Final = "table.csv"
+"""Ours beside the paper's, as shown."""
+
+PAPER: Final = "paper.csv"
+"""The paper's printed numbers."""
+
+DPI: Final = 220
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of ``path`` when the block ends without an error.
+
+    Raises:
+        StoreError: It can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise StoreError(f"can't write {path}: {error}") from error
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(0o644)
+        beside.replace(path)
+    except OSError as error:
+        raise StoreError(f"can't write {path}: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as CSV atomically, without its index."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def savefig(figure: Figure, stem: Path) -> None:
+    """Write ``stem.png`` and ``stem.pdf`` atomically.
+
+    The files hold no time of writing, so equal drawings are equal files.
+    """
+    for suffix, metadata in ((".png", {"Software": "lightkv"}), (".pdf", {"CreationDate": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], dpi=DPI, metadata=metadata)
+        with replacing(stem.with_suffix(suffix)) as file:
+            file.write(buffer.getvalue())
+
+
+def publish(
+    artefact: Artefact,
+    frame: pd.DataFrame,
+    out: str | Path,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    drawing: Figure | None = None,
+) -> Path:
+    """Write everything about an artefact into ``out/<id>`` and return that folder.
+
+    Args:
+        artefact: What to write.
+        frame: What its study returned.
+        out: Parent folder.
+        parameters: What the study was called with, for the record.
+        drawing: The figure, if it is drawn already.
+    """
+    folder = Path(out) / artefact.id
+    savefig(drawing or artefact.figure(frame), folder / artefact.id)
+    write_frame(folder / PLOTTED, artefact.plotted(frame))
+    write_frame(folder / ROWS, frame)
+    write_frame(folder / TABLE, as_text(artefact.table(frame)))
+    paper = artefact.paper_numbers()
+    if paper is not None:
+        write_frame(folder / PAPER, paper)
+    write_json(
+        folder / RECORD,
+        {
+            "id": artefact.id,
+            "verdicts": [
+                {
+                    "sentence": one.claim.sentence,
+                    "source": one.claim.source,
+                    "rule": one.claim.rule,
+                    **asdict(one.verdict),
+                }
+                for one in artefact.judge(frame)
+            ],
+            "parameters": dict(parameters or {}),
+            "provenance": provenance(),
+        },
+    )
+    return folder

@@ -1,0 +1,132 @@
+"""What produced a result: versions, hardware, code, model; read without loading the model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Final
+
+LIBRARIES: Final = (
+    "lightkv",
+    "torch",
+    "transformers",
+    "nnsight",
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "papermill",
+)
+_PACKAGES: Final = ("lightkv", "analysis", "figures")
+_CODE: Final = (".py", ".toml", ".csv", ".json", ".html", ".css")
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, hardware, code revision and the time."""
+    return {
+        "versions": versions(),
+        "hardware": hardware(),
+        "code": code_revision(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Python and the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@cache
+def hardware() -> dict[str, str]:
+    """Processor, memory, operating system, and accelerators where torch is loaded and has any."""
+    import sys
+
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(cores),
+        "memory": f"{psutil.virtual_memory().total / 1024**3:.1f} GiB",
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        found["accelerators"] = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
+    return found
+
+
+@cache
+def code_revision() -> str:
+    """Digest of the packages' source and data files; 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for name, file in _files(package, resources.files(package)):
+            content = file.read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def model_identity(model: str) -> str:
+    """A digest that changes when a model's files do, read from disk.
+
+    The embedded model and folders: every file's content up to a megabyte, else its size and time.
+    A hub id: the id and the revision that is cached, if any.
+    """
+    from lightkv.embedded import CHECKPOINT
+
+    folder = CHECKPOINT if model == "embedded" else Path(model).expanduser()
+    digest = hashlib.sha256(model.encode())
+    if folder.is_dir():
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            stat = file.stat()
+            small = stat.st_size <= 16 * 1024**2
+            content = file.read_bytes() if small else f"{stat.st_size} {stat.st_mtime_ns}".encode()
+            digest.update(f"{file.relative_to(folder)}\n".encode())
+            digest.update(content)
+    else:
+        digest.update(_cached_revision(model).encode())
+    return digest.hexdigest()[:16]
+
+
+def _cached_revision(model: str) -> str:
+    from huggingface_hub import constants
+
+    name = "models--" + model.replace("/", "--")
+    reference = Path(constants.HF_HUB_CACHE) / name / "refs" / "main"
+    return reference.read_text(encoding="utf-8") if reference.is_file() else "not cached"
+
+
+def _files(prefix: str, folder: Traversable) -> list[tuple[str, Traversable]]:
+    found: list[tuple[str, Traversable]] = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        name = f"{prefix}/{entry.name}"
+        if entry.is_dir():
+            found += _files(name, entry)
+        elif entry.name.endswith(_CODE):
+            found.append((name, entry))
+    return found
+
+
+def _processor() -> str:
+    """The processor's name as the system tells it."""
+    described = Path("/proc/cpuinfo")
+    if described.is_file():
+        for line in described.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,211 @@
+"""The report: one HTML file with pictures, tables, verdicts and the run record, for any screen."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from figures.artefact import Artefact
+from figures.artefacts import artefacts, made_by
+from figures.export import PLOTTED, RECORD, TABLE, replacing, write_text
+from figures.runner import EXECUTED, Finished, complete_units, marker
+from figures.tables import read, to_html
+from figures.verdicts import Outcome
+
+TITLE: Final = "KV-cache compression in vision-language models, reproduced"
+LEAD: Final = (
+    "Figures and tables of LightKV (arXiv 2605.00789) and TGV-KV (arXiv 2606.03075), made again "
+    "with the numbers printed there beside ours. The paper's models and benchmarks are others than "
+    "ours, so compare orderings and shapes, not heights."
+)
+NOT_RUN: Final = "not run"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artefact as the template shows it; empty where it has not been made."""
+
+    artefact: Artefact
+    state: str = NOT_RUN
+    error: str = ""
+    picture: str = ""
+    width: int = 0
+    height: int = 0
+    downloads: tuple[tuple[str, str], ...] = ()
+    verdicts: tuple[dict[str, str], ...] = ()
+    table: str = ""
+    parameters: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Id of the artefact."""
+        return self.artefact.id
+
+    def __getattr__(self, name: str) -> Any:
+        """Title, source and the like come from the artefact."""
+        return getattr(self.artefact, name)
+
+
+def write_report(
+    made: Mapping[str, Finished],
+    out: str | Path,
+    *,
+    results: str | Path | None = None,
+    command: str = "",
+) -> Path:
+    """Write ``index.html`` with every artefact, and its files beside it.
+
+    Args:
+        made: What was made just now, by artefact id. Artefacts that are not in it are taken from
+            the latest complete run in ``results``, or are shown as not run.
+        out: Folder of the report.
+        results: Folder of all results.
+        command: What the user typed.
+
+    Raises:
+        StoreError: It can't be written.
+    """
+    folder = Path(out)
+    found = {**_earlier(results), **made}
+    entries = [_entry(one, found.get(one.id)) for one in artefacts()]
+    for entry in entries:
+        if entry.state == "done":
+            _copy(found[entry.id].folder / entry.id, folder / "artefacts" / entry.id)
+    page = _template().render(
+        title=TITLE,
+        lead=LEAD,
+        css=_read("report.css"),
+        entries=entries,
+        tally=_tally(entries),
+        record=_run_record(entries, command),
+        runs=_runs(found),
+    )
+    path = folder / "index.html"
+    write_text(path, page)
+    for finished in {f.folder: f for f in found.values() if f.error is None}.values():
+        source = finished.folder / EXECUTED
+        if source.is_file():
+            name = str((marker(finished.folder) or {})["notebook"])
+            _copy_file(source, folder / "notebooks" / f"{name}.ipynb")
+    return path
+
+
+def _earlier(results: str | Path | None) -> dict[str, Finished]:
+    """The latest complete run of each artefact."""
+    found: dict[str, Finished] = {}
+    for folder in complete_units(results) if results is not None else []:
+        done = marker(folder) or {}
+        for one in made_by(str(done["notebook"])):
+            found[one] = Finished(folder, float(done["seconds"]), reused=True)
+    return found
+
+
+def _entry(artefact: Artefact, finished: Finished | None) -> Entry:
+    if finished is None:
+        return Entry(artefact)
+    folder = finished.folder / artefact.id
+    if finished.error is not None or not (folder / RECORD).is_file():
+        return Entry(artefact, "failed", error=finished.error or f"{folder} is not there")
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    png = (folder / f"{artefact.id}.png").read_bytes()
+    return Entry(
+        artefact,
+        "done",
+        picture=_data_uri(png, "image/png"),
+        width=int.from_bytes(png[16:20], "big") // 2,
+        height=int.from_bytes(png[20:24], "big") // 2,
+        downloads=_downloads(artefact, folder),
+        verdicts=tuple(record["verdicts"]),
+        table=to_html(read(folder / TABLE), f"{artefact.id}: ours beside the paper's"),
+        parameters=json.dumps(record["parameters"], indent=2),
+        record=record["provenance"],
+    )
+
+
+def _downloads(artefact: Artefact, folder: Path) -> tuple[tuple[str, str], ...]:
+    """Links that carry the files themselves, so that the report stays one file."""
+    pdf = (folder / f"{artefact.id}.pdf").read_bytes()
+    csv = (folder / PLOTTED).read_bytes()
+    return (
+        (f"{artefact.id}.pdf", _data_uri(pdf, "application/pdf")),
+        (f"{artefact.id}.csv", _data_uri(csv, "text/csv")),
+    )
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _tally(entries: Sequence[Entry]) -> list[tuple[str, int]]:
+    counts = Counter(one["outcome"] for entry in entries for one in entry.verdicts)
+    return [(outcome.value, counts[outcome.value]) for outcome in Outcome]
+
+
+def _run_record(entries: Sequence[Entry], command: str) -> list[tuple[str, str]]:
+    """What all artefacts share, and what they differ in, spelled out."""
+    records = [entry for entry in entries if entry.record]
+    rows = [("command", command)] if command else []
+    parameters = [json.loads(entry.parameters) for entry in records]
+    for name in ("model", "device", "dtype", "seed"):
+        values = {str(given[name]) for given in parameters if given.get(name) is not None}
+        if values:
+            rows.append((name, ", ".join(sorted(values))))
+    rows.append(("code", ", ".join(sorted({entry.record["code"] for entry in records}))))
+    for group in ("hardware", "versions"):
+        merged: dict[str, set[str]] = {}
+        for entry in records:
+            for name, value in entry.record[group].items():
+                merged.setdefault(name, set()).add(str(value))
+        rows += [(name, ", ".join(sorted(values))) for name, values in merged.items()]
+    times = sorted(entry.record["time"] for entry in records)
+    return [*rows, ("results from", f"{times[0]} to {times[-1]}")] if times else rows
+
+
+def _runs(found: Mapping[str, Finished]) -> list[dict[str, str]]:
+    """One row per notebook: how long it ran, and whether it ran this time."""
+    rows = []
+    for folder, own in {f.folder: f for f in found.values()}.items():
+        done = marker(folder) or {}
+        rows.append(
+            {
+                "notebook": folder.name.rpartition("-")[0],
+                "artefacts": ", ".join(one for one, f in found.items() if f.folder == folder),
+                "seconds": f"{own.seconds:.1f}",
+                "finished": str(done.get("finished", "–")),
+                "state": "failed" if own.error else "reused" if own.reused else "run",
+            }
+        )
+    return rows
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["slug"] = lambda text: str(text).replace(" ", "-")
+    return environment.from_string(_read("report.html.jinja"))
+
+
+def _read(name: str) -> str:
+    return (resources.files("figures") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy an artefact's files, each as a whole."""
+    for file in sorted(source.iterdir()):
+        _copy_file(file, target / file.name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with source.open("rb") as content, replacing(target) as file:
+        shutil.copyfileobj(content, file)

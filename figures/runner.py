@@ -1,0 +1,191 @@
+"""Run notebooks, each configuration once.
+
+A run unit is a notebook with its parameters. Its results lie in a folder named by a digest of the
+notebook, the parameters, the model's files and the code. The completion marker is written last,
+by renaming: a folder with a marker is complete and is not run again, one without is run anew.
+What the studies inside had finished is in the result store, so nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from figures.export import write_json
+from figures.notebook import Notebook
+from figures.provenance import code_revision, model_identity
+from lightkv.errors import StoreError
+
+MARKER: Final = "done.json"
+EXECUTED: Final = "notebook.ipynb"
+FAILED: Final = "failed.ipynb"
+UNITS: Final = "notebooks"
+PLACES: Final = ("results", "out")
+"""Parameters that say where things lie; they don't change results."""
+
+_NO_CELL = "the kernel ended or could not be started"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A unit that is complete, or that failed.
+
+    Attributes:
+        folder: Where its files lie.
+        seconds: How long it ran, when it ran.
+        reused: Whether it was complete already.
+        error: What went wrong, None if it is complete.
+    """
+
+    folder: Path
+    seconds: float
+    reused: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One notebook with all its parameters.
+
+    Attributes:
+        notebook: The notebook.
+        parameters: Every parameter but those of :data:`PLACES`.
+        results: Folder of all results.
+    """
+
+    notebook: Notebook
+    parameters: Mapping[str, Any]
+    results: Path
+
+    @classmethod
+    def of(cls, notebook: Notebook, given: Mapping[str, Any], results: str | Path) -> Unit:
+        """The unit of a notebook with some parameters set.
+
+        Raises:
+            NotebookError, UnknownNameError, InvalidValueError: The notebook's parameters are not
+                well formed, or one that is set is unknown or of the wrong kind.
+        """
+        complete = notebook.complete(given)
+        chosen = {name: value for name, value in complete.items() if name not in PLACES}
+        return cls(notebook, chosen, Path(results).absolute())
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything the results depend on."""
+        depends = {
+            "notebook": self.notebook.digest,
+            "parameters": dict(self.parameters),
+            "model": model_identity(str(self.parameters.get("model", ""))),
+            "code": code_revision(),
+        }
+        text = json.dumps(depends, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie or will lie."""
+        return self.results / UNITS / f"{self.notebook.name}-{self.key}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has run already."""
+        return (self.folder / MARKER).is_file()
+
+    def run(self) -> Finished:
+        """Run the notebook unless it is complete; a failed one is kept as ``failed.ipynb``.
+
+        Raises:
+            StoreError: The folder can't be written.
+        """
+        done = marker(self.folder)
+        if done is not None:
+            return Finished(self.folder, float(done["seconds"]), reused=True)
+        started = time.monotonic()
+        _emptied(self.folder)
+        try:
+            self._execute()
+        except RuntimeError as error:
+            return Finished(self.folder, time.monotonic() - started, error=str(error))
+        seconds = time.monotonic() - started
+        write_json(
+            self.folder / MARKER,
+            {
+                "notebook": self.notebook.name,
+                "parameters": dict(self.parameters),
+                "seconds": round(seconds, 1),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "code": code_revision(),
+            },
+        )
+        return Finished(self.folder, seconds)
+
+    def _execute(self) -> None:
+        """Execute into the folder; raise RuntimeError if a cell fails."""
+        import papermill
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillException
+
+        places = {"results": str(self.results), "out": str(self.folder)}
+        known = self.notebook.defaults
+        values = {**self.parameters, **{k: v for k, v in places.items() if k in known}}
+        output = self.folder / EXECUTED
+        os.environ["MPLBACKEND"] = "agg"
+        try:
+            papermill.execute_notebook(
+                str(self.notebook.path),
+                str(output),
+                parameters=values,
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=120,
+                cwd=str(self.results),
+            )
+        except (PapermillException, DeadKernelError) as error:
+            if output.exists():
+                output.replace(self.folder / FAILED)
+            raise RuntimeError(_summary(error)) from error
+
+
+def marker(folder: Path) -> dict[str, Any] | None:
+    """What the completion marker of a unit's folder says, None if the unit is not complete."""
+    file = folder / MARKER
+    if not file.is_file():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def complete_units(results: str | Path) -> list[Path]:
+    """Folders of all complete units, the latest last."""
+    found = []
+    for folder in (Path(results) / UNITS).glob("*"):
+        done = marker(folder)
+        if done is not None:
+            found.append((str(done["finished"]), folder))
+    return [folder for _, folder in sorted(found)]
+
+
+def _emptied(folder: Path) -> None:
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"can't write results to {folder}: {error}") from error
+
+
+def _summary(error: Exception) -> str:
+    """The exception that a cell raised, in one line."""
+    name, value = getattr(error, "ename", None), getattr(error, "evalue", None)
+    if name is None:
+        return f"{type(error).__name__}: {str(error).strip() or _NO_CELL}"
+    return f"{name}: {value}"
