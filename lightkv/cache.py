@@ -47,22 +47,27 @@ class LayerEntries:
         """True if some slot has to be hidden from attention."""
         return not bool(self.valid.all())
 
-    def gather(self, layer: Any, index: Tensor, valid: Tensor) -> None:
-        """Keep the entries at ``index`` (B, G, K'), here and in the cache layer's tensors."""
-        groups = index.shape[1]
+    def retain(self, layer: Any, retention: Retention) -> None:
+        """Cut to what an evictor keeps, evicted entries merged into kept ones where it says so."""
+        layer.keys = retention.apply(layer.keys)
+        layer.values = retention.apply(layer.values)
+        self._take(retention.index, retention.valid)
+
+    def _gather(self, layer: Any, index: Tensor, valid: Tensor) -> None:
         kv_heads, width = layer.keys.shape[1], layer.keys.shape[3]
-        per_head = index if groups == kv_heads else index.expand(-1, kv_heads, -1)
-        where = per_head[..., None].expand(-1, -1, -1, width)
+        where = index.expand(-1, kv_heads, -1)[..., None].expand(-1, -1, -1, width)
         layer.keys = layer.keys.gather(2, where)
         layer.values = layer.values.gather(2, where)
+        self._take(index, valid)
 
-        def take(values: Tensor) -> Tensor:
-            return values.expand(-1, groups, -1).gather(2, index)
+    def _take(self, index: Tensor, valid: Tensor) -> None:
+        def pick(values: Tensor) -> Tensor:
+            return values.expand(-1, index.shape[1], -1).gather(2, index)
 
-        self.position = take(self.position)
-        self.valid = take(self.valid) & valid
+        self.position = pick(self.position)
+        self.valid = pick(self.valid) & valid
         if self.score is not None:
-            self.score = take(self.score)
+            self.score = pick(self.score)
 
     def append(self, position: Tensor) -> None:
         """Note the newest token, at ``position`` (B,) of its row."""
@@ -79,7 +84,7 @@ class LayerEntries:
             leaving = leaving.expand(-1, self.valid.shape[1], -1)
         self.valid = self.valid & ~leaving
         if int(self.valid.sum(-1).max()) < self.slots:
-            self.gather(layer, *compact(self.valid))
+            self._gather(layer, *compact(self.valid))
 
 
 def decode_mask(entries: LayerEntries, heads: int, additive: torch.dtype | None) -> Tensor | None:

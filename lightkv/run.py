@@ -294,7 +294,7 @@ class Run:
         if keeps_all and retention.index.shape[-1] == entries.slots:
             return
         self.changed = True
-        entries.gather(self._cache.layers[layer], retention.index, retention.valid)
+        entries.retain(self._cache.layers[layer], retention)
 
     # ------------------------------------------------------------------ decoding
 
