@@ -31,7 +31,6 @@ from lightkv.merging.weighting import (
 )
 from lightkv.presets import MergeSchedule
 from lightkv.reduction import Reduction
-from lightkv.token_counts import merged_tokens
 
 CHOICES = {
     "guidance": ("prompt", "uniform", "size", "random"),
@@ -238,21 +237,15 @@ class LightKV(Reducer):
         return size_importance(view) if self.guidance == "size" else uniform_importance(view)
 
     def _check_sides(self, layout: TokenLayout) -> None:
+        # Every window leaves a token and windows never grow in number, so later stages fit too.
         if self.partition == "true-grid":
             side = min(min(g.rows, g.cols) for grids in layout.grids for g in grids)
-            sides = [side] * len(self.layers)
         else:
-            # Each stage re-reads what the one before has left, as a square of its own.
             images = Windows(layout.image, layout.image.clamp_max(0))
-            left = gather_groups(images.labels()).counts.tolist()
-            sides = []
-            for windows, ratio in zip(self.windows, self.ratios, strict=True):
-                sides.append(int(square_side(torch.tensor(min(left)))))
-                left = [merged_tokens(count, windows, ratio) for count in left]
-        for windows, side in zip(self.windows, sides, strict=True):
-            if windows > side:
-                allowed = f"at most {side} per side on the smallest grid of this stage"
-                raise InvalidValueError("windows", windows, allowed)
+            side = int(square_side(gather_groups(images.labels()).counts.min()))
+        if self.windows[0] > side:
+            allowed = f"at most {side} per side on the smallest grid of this prompt"
+            raise InvalidValueError("windows", self.windows[0], allowed)
 
 
 def require_vision(layout: TokenLayout) -> None:
