@@ -1,11 +1,18 @@
 """Evictors: what leaves the KV cache after prefill and while decoding.
 
-Each is a budget over layers x a ranking of entries x a retention rule (x a decode policy), see
-:class:`~lightkv.eviction.evictor.Evicting`; the named ones are in
+Each is a budget over layers x a ranking of entries x a retention rule (x a decode policy, x a
+merge), see :class:`~lightkv.eviction.evictor.Evicting`; the named ones are in
 :mod:`~lightkv.eviction.methods`.
 """
 
-from lightkv.eviction.decoding import DecodePolicy, DecodeView, EvictOne, Grow, HoldBudget
+from lightkv.eviction.decoding import (
+    DecodePolicy,
+    DecodeView,
+    EvictOne,
+    FixedSlot,
+    Grow,
+    HoldBudget,
+)
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods import METHODS, TGVKV, method, methods
 
@@ -16,6 +23,7 @@ __all__ = [
     "DecodeView",
     "EvictOne",
     "Evicting",
+    "FixedSlot",
     "Grow",
     "HoldBudget",
     "method",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Spread = Literal["proportional", "even"]
 
 
 @dataclass(frozen=True)
@@ -23,20 +26,27 @@ class Allocation:
     ratio: Tensor
 
 
-def allot(wishes: Tensor, floors: Tensor, lengths: Tensor, redistribute: bool) -> Allocation:
+def allot(
+    wishes: Tensor,
+    floors: Tensor,
+    lengths: Tensor,
+    redistribute: bool,
+    spread: Spread = "proportional",
+) -> Allocation:
     """Fit real-valued wishes into whole numbers that every layer can keep.
 
     Args:
         wishes: (B, L) float64, finite, not negative.
         floors: (B, L) int64, protected entries; no layer can keep fewer.
         lengths: (B, L) int64, entries there are; no layer can keep more.
-        redistribute: Hand what clipping frees (or takes) to the other layers in proportion to
-            their wishes, so that the budgets sum to ``round(wishes.sum(1))`` whenever
+        redistribute: Hand what clipping frees (or takes) to the other layers, so that the budgets
+            sum to ``round(wishes.sum(1))`` whenever
             ``floors.sum(1) <= wishes.sum(1) <= lengths.sum(1)``. Otherwise clip layer by layer.
+        spread: How it is handed on: in proportion to the wishes, or to all alike.
     """
     if redistribute:
         total = wishes.sum(1, keepdim=True)
-        filled = fill(wishes, floors.double(), lengths.double())
+        filled = fill(wishes, floors.double(), lengths.double(), spread)
         entries = round_to_sum(filled).clamp(floors, lengths)
         possible = (floors.sum(1, keepdim=True) <= total) & (total <= lengths.sum(1, keepdim=True))
         requested = torch.where(possible, filled, wishes)
@@ -47,11 +57,12 @@ def allot(wishes: Tensor, floors: Tensor, lengths: Tensor, redistribute: bool) -
     return Allocation(entries, requested, ratio)
 
 
-def fill(wishes: Tensor, floors: Tensor, ceilings: Tensor) -> Tensor:
-    """Scale wishes by the one factor at which, clipped, they sum to what they summed to.
+def fill(wishes: Tensor, floors: Tensor, ceilings: Tensor, spread: Spread) -> Tensor:
+    """Change wishes until, clipped, they sum to what they summed to.
 
-    The sum of the clipped wishes is piecewise linear in the factor with its breaks where a layer
-    meets its floor or ceiling, so the factor is found exactly, without iterating.
+    All wishes are multiplied by one factor ("proportional") or raised by one amount ("even").  The
+    clipped sum is piecewise linear in that number, with its breaks where a layer meets its floor
+    or ceiling, so the number is found exactly, without iterating.
 
     Args:
         wishes, floors, ceilings: (B, L) float64.
@@ -60,17 +71,24 @@ def fill(wishes: Tensor, floors: Tensor, ceilings: Tensor) -> Tensor:
         (B, L) float64 within [floors, ceilings].
     """
     total = wishes.sum(1, keepdim=True)
-    # A layer that wants nothing still takes what the others can't hold.
-    weight = torch.maximum(wishes, 1e-9 * wishes.amax(1, keepdim=True)).clamp_min(1e-9)
-    breaks = torch.cat([floors / weight, ceilings / weight], 1).sort(1).values  # (B, 2L)
-    clipped = _clip(breaks[..., None] * weight[:, None], floors[:, None], ceilings[:, None])
-    sums = clipped.sum(2)  # (B, 2L), ascending
-    last = breaks.shape[1] - 1
-    upper = torch.searchsorted(sums, total).clamp(1, last)
+    if spread == "even":
+        slope, offset = torch.ones_like(wishes), wishes
+    else:
+        # A layer that wants nothing still takes what the others can't hold.
+        slope = torch.maximum(wishes, 1e-9 * wishes.amax(1, keepdim=True)).clamp_min(1e-9)
+        offset = torch.zeros_like(wishes)
+
+    def clipped(number: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(offset + number * slope, floors), ceilings)
+
+    breaks = torch.cat([(floors - offset) / slope, (ceilings - offset) / slope], 1)
+    breaks = breaks.sort(1).values  # (B, 2L)
+    sums = torch.stack([clipped(edge[:, None]).sum(1) for edge in breaks.unbind(1)], 1)
+    upper = torch.searchsorted(sums, total).clamp(1, breaks.shape[1] - 1)
     low, high = sums.gather(1, upper - 1), sums.gather(1, upper)
     start, end = breaks.gather(1, upper - 1), breaks.gather(1, upper)
     step = ((total - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    return _clip((start + step * (end - start)) * weight, floors, ceilings)
+    return clipped(start + step * (end - start))
 
 
 def round_to_sum(values: Tensor) -> Tensor:
@@ -85,7 +103,3 @@ def round_to_sum(values: Tensor) -> Tensor:
     order = torch.argsort(steady - whole, dim=1, descending=True, stable=True)
     place = torch.argsort(order, dim=1)
     return (whole + (place < extra)).long()
-
-
-def _clip(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(values, low), high)

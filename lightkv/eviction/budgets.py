@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightkv.compressor import LayerView, ModelFacts
 from lightkv.errors import UnsupportedError
-from lightkv.eviction.allocation import Allocation, allot
+from lightkv.eviction.allocation import Allocation, Spread, allot
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Budget(ABC):
     needs_attention: ClassVar[bool] = False
     needs_vision: ClassVar[bool] = False
     needs_question: ClassVar[bool] = False
+    spread: ClassVar[Spread] = "proportional"
 
     def check(self, facts: ModelFacts) -> None:  # noqa: B027
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
@@ -64,7 +65,13 @@ class Budget(ABC):
         redistribute: bool,
     ) -> Allocation:
         """Budgets in whole entries; ``floors`` (B, L) counts the protected ones."""
-        return allot(self.allocate(strengths, nominal, lengths), floors, lengths, redistribute)
+        wishes = self.allocate(strengths, nominal, lengths)
+        return allot(wishes, floors, lengths, redistribute, self.spread)
+
+
+def no_strength(view: LayerView) -> Tensor:
+    """(B,) ones, for budgets that read nothing of a layer."""
+    return torch.ones(view.layout.batch_size, device=view.hidden.device)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Uniform(Budget):
     """Every layer keeps the same share of its entries."""
 
     def strength(self, view: LayerView, score: Tensor) -> Tensor:
-        return torch.ones(view.layout.batch_size, device=view.hidden.device)
+        return no_strength(view)
 
     def allocate(self, strengths: Sequence[Tensor], nominal: Tensor, lengths: Tensor) -> Tensor:
         return nominal

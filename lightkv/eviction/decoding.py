@@ -147,19 +147,22 @@ class FixedSlot(DecodePolicy):
 
 @dataclass(frozen=True)
 class HoldBudget(DecodePolicy):
-    """Hold a fixed number of entries: for every entry beyond it the worst one leaves.
+    """Hold the number of entries that prefill kept: for each that joins, the worst one leaves.
 
     Attributes:
         victim: "score": smallest score collected so far (H2O). "attention": smallest attention
             from the newest token (CAKE). "oldest": lowest position (StreamingLLM).
         protect_first: First entries that stay.
         recent: Last entries that stay, the newest included.
-        capacity: Entries to hold; None for as many as prefill kept.
+        recent_share: Share of the held entries that stay for being the last, if that is more.
+        capacity: Entries to hold; until they are reached the cache grows. None for as many as
+            prefill kept.
     """
 
     victim: Victim = "score"
     protect_first: int = 4
     recent: int = 1
+    recent_share: float = 0.0
     capacity: int | None = None
 
     @property
@@ -169,6 +172,8 @@ class HoldBudget(DecodePolicy):
     def check(self) -> None:
         check_count("protect_first", self.protect_first)
         check_count("recent", self.recent)
+        if not 0 <= self.recent_share <= 1:
+            raise InvalidValueError("recent_share", self.recent_share, "0 to 1")
         if self.capacity is not None and self.capacity < 1:
             raise InvalidValueError("capacity", self.capacity, "at least 1")
         if self.victim not in ("score", "attention", "oldest"):
@@ -176,10 +181,13 @@ class HoldBudget(DecodePolicy):
 
     def evict(self, view: DecodeView) -> Tensor | None:
         value = view.position.float() if self.victim == "oldest" else view.read(self.victim)
-        end = (view.lengths - self.recent)[..., None]
-        candidate = view.valid & (view.slots >= self.protect_first) & (view.slots < end)
-        target = view.read("kept") if self.capacity is None else self.capacity
-        over = view.lengths - target
+        # One entry joins per step, so holding what prefill kept is dropping one per step.
+        target = view.lengths - 1 if self.capacity is None else self.capacity
+        over = (view.lengths - target).clamp_min(0)
+        share = ((view.lengths - over).double() * self.recent_share).long()
+        end = view.lengths - share.clamp_min(self.recent)
+        candidate = view.valid & (view.slots >= self.protect_first)
+        candidate &= view.slots < end[..., None]
         order = torch.argsort(value.masked_fill(~candidate, torch.inf), dim=-1, stable=True)
         place = torch.argsort(order, dim=-1)
         return candidate & (place < over[..., None])

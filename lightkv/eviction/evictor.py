@@ -11,6 +11,7 @@ from torch import Tensor
 from lightkv.compressor import Evictor, LayerView, ModelFacts, Observation, Retention
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.allocation import Allocation
+from lightkv.eviction.anchors import AnchorMerge
 from lightkv.eviction.budgets import Budget, Uniform
 from lightkv.eviction.decoding import DecodePolicy, Grow, check_count
 from lightkv.eviction.protection import protected
@@ -30,6 +31,7 @@ class Evicting(Evictor):
         retention: Share of the entries in the cache that stay, in (0, 1]; 1 keeps everything.
         entries: Number of entries per layer that stay, instead of a share.
         decode: What happens while decoding.
+        merge: What evicted entries leave behind in kept ones; None for nothing.
         protect_first, protect_last: Entries at both ends of the prompt that always stay. They are
             paid from the budget and exceed it only if they are more than it.
         protect_system: Protect the text before the first image as well.
@@ -43,6 +45,7 @@ class Evicting(Evictor):
     retention: float = 1.0
     entries: int | None = None
     decode: DecodePolicy = Grow()  # noqa: RUF009
+    merge: AnchorMerge | None = None
     protect_first: int = 4
     protect_last: int = 1
     protect_system: bool = False
@@ -73,6 +76,8 @@ class Evicting(Evictor):
         self.ranking.check(facts)
         self.selection.check(facts)
         self.decode.check()
+        if self.merge is not None:
+            self.merge.check(facts)
 
     def check_layout(self, layout: TokenLayout) -> None:
         for part in (self.budget, self.ranking, self.selection):
@@ -98,20 +103,22 @@ class Evicting(Evictor):
                 f"layer {view.layer} gave scores that are not finite to {type(self).__name__}: "
                 "its attention or its keys hold NaN or infinity"
             )
-        return Observation(view.layout, score, strength)
+        needs_keys = self.merge is not None and self.merge.needs_keys
+        return Observation(view.layout, score, strength, view.keys if needs_keys else None)
 
     def retain(self, observations: Sequence[Observation]) -> list[Retention]:
         layouts = [o.layout for o in observations]
+        if self.keeps_all:
+            return [_everything(layout) for layout in layouts]
         counted = [self.selection.counted(layout) for layout in layouts]
         guarded = [self.guarded(layout) for layout in layouts]
-        lengths = torch.stack([mask.sum(1) for mask in counted], 1)
-        floors = torch.stack([(g & c).sum(1) for g, c in zip(guarded, counted, strict=True)], 1)
-        if self.keeps_all:
-            allocation = Allocation(lengths, lengths.double(), torch.ones_like(lengths).float())
-        else:
-            strengths = [o.strength for o in observations]
-            nominal = self.nominal(lengths)
-            allocation = self.budget.decide(strengths, nominal, lengths, floors, self.redistribute)
+        # B x L numbers: on the processor, in double precision, wherever the model runs.
+        lengths = torch.stack([mask.sum(1) for mask in counted], 1).cpu()
+        paid = [(g & c).sum(1) for g, c in zip(guarded, counted, strict=True)]
+        floors = torch.stack(paid, 1).cpu()
+        strengths = [o.strength.cpu() for o in observations]
+        nominal = self.nominal(lengths)
+        allocation = self.budget.decide(strengths, nominal, lengths, floors, self.redistribute)
         return [
             self._keep(observation, guarded[layer], counted[layer], allocation, layer)
             for layer, observation in enumerate(observations)
@@ -137,12 +144,22 @@ class Evicting(Evictor):
         layer: int,
     ) -> Retention:
         layout = observation.layout
-        keep = self.selection.keep(observation.score, layout, allocation.entries[:, layer], guarded)
+        entries, requested, ratio = (
+            values[:, layer].to(layout.kind.device)
+            for values in (allocation.entries, allocation.requested, allocation.ratio)
+        )
+        keep = self.selection.keep(observation.score, layout, entries, guarded)
         uncounted = (layout.real & ~counted).sum(1)
-        requested = (allocation.requested[:, layer] + uncounted).float()
+        requested = (requested + uncounted).float()
+        # Decode policies count all entries, also those that the budget does not.
+        ratio = torch.where(uncounted > 0, requested / layout.prompt_lengths, ratio)
         shared = keep if keep.dim() == 2 else keep.all(1)
         tail = (shared & layout.question).sum(1).clamp_min(1)
-        return Retention.from_keep(keep, requested, allocation.ratio[:, layer], tail)
+        merge = None
+        if self.merge is not None:
+            grouped = keep[:, None] if keep.dim() == 2 else keep
+            merge = self.merge.merge(grouped, layout, guarded, observation.keys)
+        return Retention.from_keep(keep, requested, ratio, tail, merge)
 
 
 _KINDS: dict[str, type] = {
@@ -151,6 +168,14 @@ _KINDS: dict[str, type] = {
     "selection": Selection,
     "decode": DecodePolicy,
 }
+
+
+def _everything(layout: TokenLayout) -> Retention:
+    """The retention that evicts nothing."""
+    lengths = layout.prompt_lengths
+    tail = layout.question.sum(1).clamp_min(1)
+    ratio = torch.ones_like(lengths, dtype=torch.float32)
+    return Retention.from_keep(layout.real, lengths.float(), ratio, tail)
 
 
 def require(mask: Tensor, part: str, what: str) -> None:

@@ -1,27 +1,27 @@
-"""Every evictor by name: a budget, a ranking and a retention rule, in one line each."""
+"""Every evictor by name: a budget, a ranking and a retention rule, in one line each.
+
+Here are TGV-KV and the rows of its ablations; :mod:`~lightkv.eviction.baselines` has the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from lightkv.compressor import Compressor
-from lightkv.errors import UnknownNameError
+from lightkv.eviction import baselines
 from lightkv.eviction.budgets import Budget, TextText, TextVision, Uniform, VisionVision
-from lightkv.eviction.decoding import EvictOne, HoldBudget
+from lightkv.eviction.decoding import EvictOne
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.rankings import (
     CrossPlusText,
-    KeyNorm,
     ObservationWindow,
     Random,
     Ranking,
-    Recency,
     SelfAttention,
     TextWeighted,
     VisionPlusText,
 )
+from lightkv.eviction.registry import METHODS, method, methods, register
 from lightkv.eviction.released import ReleasedTextVision, ReleasedTGVKV
 from lightkv.eviction.retention import (
     ByScore,
@@ -31,36 +31,6 @@ from lightkv.eviction.retention import (
     VisionOnly,
     WindowFirst,
 )
-
-Factory = TypeVar("Factory", bound=Callable[..., Compressor])
-
-METHODS: dict[str, Callable[..., Compressor]] = {}
-
-
-def register(name: str) -> Callable[[Factory], Factory]:
-    """Enter a factory ``(retention, **options) -> Compressor`` under a name."""
-
-    def enter(factory: Factory) -> Factory:
-        METHODS[name] = factory
-        return factory
-
-    return enter
-
-
-def method(name: str, retention: float, **options: object) -> Compressor:
-    """Build a registered method.
-
-    Raises:
-        UnknownNameError: If there is no method of that name.
-    """
-    if name not in METHODS:
-        raise UnknownNameError("method", name, METHODS)
-    return METHODS[name](retention, **options)
-
-
-def methods() -> dict[str, str]:
-    """Registered names with their descriptions."""
-    return {name: (factory.__doc__ or "").splitlines()[0] for name, factory in METHODS.items()}
 
 
 @dataclass(frozen=True)
@@ -189,40 +159,4 @@ def evict_text_first(retention: float) -> Evicting:
     return Evicting(Uniform(), Random(), VisionFirst(), retention)
 
 
-@register("random")
-def random(retention: float) -> Evicting:
-    """A random subset of all entries (Rand in LightKV's tables)."""
-    return Evicting(Uniform(), Random(), ByScore(), retention, protect_first=0, protect_last=0)
-
-
-@register("random-vision")
-def random_vision(retention: float) -> Evicting:
-    """A random subset of the vision entries, all text kept (ImgRand in LightKV's tables)."""
-    selection = VisionOnly(ratio_of="all")
-    return Evicting(Uniform(), Random(), selection, retention, protect_first=0, protect_last=0)
-
-
-@register("streamingllm")
-def streamingllm(retention: float, sinks: int = 4) -> Evicting:
-    """StreamingLLM: the first entries and the most recent ones, a sliding window in decode."""
-    decode = HoldBudget("oldest", protect_first=sinks)
-    return Evicting(Uniform(), Recency(), ByScore(), retention, decode=decode, protect_first=sinks)
-
-
-@register("h2o")
-def h2o(retention: float) -> Evicting:
-    """H2O without a recent window, as TGV-KV compares it: accumulated attention alone."""
-    decode = HoldBudget("score")
-    return Evicting(Uniform(), SelfAttention(), ByScore(), retention, decode=decode)
-
-
-@register("snapkv")
-def snapkv(retention: float, window: int = 64) -> Evicting:
-    """SnapKV: attention from the last queries, pooled; the window itself is kept."""
-    return Evicting(Uniform(), ObservationWindow(window), WindowFirst(window), retention)
-
-
-@register("key-norm")
-def key_norm(retention: float) -> Evicting:
-    """Keys of small norm are kept."""
-    return Evicting(Uniform(), KeyNorm(), ByScore(), retention)
+__all__ = ["METHODS", "TGVKV", "baselines", "method", "methods", "register"]

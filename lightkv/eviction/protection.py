@@ -12,8 +12,8 @@ def slots(layout: TokenLayout) -> Tensor:
     return layout.real.cumsum(1) - 1
 
 
-def ends(layout: TokenLayout, first: int, last: int) -> Tensor:
-    """(B, N) bool: the first and last real entries of each row.
+def ends(layout: TokenLayout, first: int, last: int | Tensor) -> Tensor:
+    """(B, N) bool: the first and last real entries of each row; ``last`` may be (B, 1).
 
     They are counted in the entries that the layer holds, so that a layer which was shortened
     during prefill protects as many as any other.

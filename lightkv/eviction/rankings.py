@@ -18,6 +18,8 @@ from lightkv.layout import TokenLayout
 TextScope = Literal["question", "text", "all"]
 Pooling = Literal["avg", "max", "none"]
 
+TINY = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class Ranking(ABC):
@@ -85,7 +87,7 @@ class TextWeighted(Ranking):
         later = layout.question.flip(1).cumsum(1).flip(1).clamp_min(1)
         weight = (columns / later).gather(1, rows.index) * rows.valid  # (B, T)
         if self.normalise:
-            weight = weight / weight.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+            weight = weight / weight.sum(1, keepdim=True).clamp_min(TINY)
         vision = (weight[:, None] @ rows.attention)[:, 0]  # Eq. 8
         if self.text_scope != "question":
             columns = attention.column_sums(text_queries(layout, self.text_scope))
@@ -170,16 +172,13 @@ class ObservationWindow(Ranking):
         window = ends(view.layout, 0, self.window)
         sums = view.read_attention().column_sums(window, per_head=self.per_head)
         scores = group_heads(sums, view) if self.per_head else sums
-        # The window itself is kept by the selection and must not leak into its neighbours.
-        outside = view.layout.real & ~window
-        scores = scores * (outside[:, None] if self.per_head else outside)
-        return pool(scores, self.kernel, self.pooling)
+        return pool_outside(scores, view, window, self.kernel, self.pooling)
 
 
-def check_window(window: int) -> None:
-    """Raise :class:`InvalidValueError` unless the window has at least one query."""
-    if window < 1:
-        raise InvalidValueError("window", window, "at least 1")
+def check_window(window: int, least: int = 1) -> None:
+    """Raise :class:`InvalidValueError` unless the window has enough queries."""
+    if window < least:
+        raise InvalidValueError("window", window, f"at least {least}")
 
 
 def check_pooling(kernel: int, pooling: str) -> None:
@@ -190,16 +189,26 @@ def check_pooling(kernel: int, pooling: str) -> None:
         raise InvalidValueError("pooling", pooling, "'avg', 'max' or 'none'")
 
 
-def pool(scores: Tensor, kernel: int, pooling: Pooling) -> Tensor:
-    """Pool (B, N) or (B, H, N) along the last axis; padding must hold zeros."""
-    if pooling == "none":
-        return scores
+def pool_outside(
+    scores: Tensor, view: LayerView, window: Tensor, kernel: int, pooling: Pooling
+) -> Tensor:
+    """Pool scores (B, N) or (B, H_kv, N) of the entries before the window; zero elsewhere.
+
+    The window is kept by the selection and must not leak into its neighbours.
+    """
+    outside = view.layout.real & ~window
     grouped = scores if scores.dim() == 3 else scores[:, None]
+    grouped = grouped * outside[:, None]
+    return (pool(grouped, kernel, pooling) * outside[:, None]).view(scores.shape)
+
+
+def pool(scores: Tensor, kernel: int, pooling: Pooling) -> Tensor:
+    """Pool (B, H, N), not negative, along the last axis; beyond the ends there are zeros."""
     if pooling == "avg":
-        pooled = F.avg_pool1d(grouped, kernel, 1, kernel // 2, count_include_pad=True)
-    else:
-        pooled = F.max_pool1d(grouped, kernel, 1, kernel // 2)
-    return pooled.view(scores.shape)
+        return F.avg_pool1d(scores, kernel, 1, kernel // 2, count_include_pad=True)
+    if pooling == "max":
+        return F.max_pool1d(scores, kernel, 1, kernel // 2)
+    return scores
 
 
 @dataclass(frozen=True)

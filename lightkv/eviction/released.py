@@ -1,8 +1,7 @@
-"""What the released TGV-KV code does differently from the paper.
+"""What released code does differently from its paper, where no option of a part expresses it.
 
-Each departure that the composition can express is an option of its parts; here is the rest: the
-rounding of the budget, the prompts that are left alone, and the reading of a prompt as one block
-of vision tokens.
+TGV-KV: the rounding of the budget, the prompts that are left alone, the reading of a prompt as one
+block of vision tokens.  ElasticCache: which entries it takes for the important ones.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from torch import Tensor
 from lightkv.compressor import LayerView, Observation
 from lightkv.eviction.allocation import Allocation
 from lightkv.eviction.budgets import TextVision
-from lightkv.eviction.decoding import DecodePolicy
 from lightkv.eviction.evictor import Evicting, require
+from lightkv.eviction.retention import ByScore
 from lightkv.layout import TokenKind, TokenLayout
+from lightkv.reduction import compact
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,25 @@ def one_block(layout: TokenLayout) -> TokenLayout:
 
 
 @dataclass(frozen=True)
+class SortedIndexAsRank(ByScore):
+    """ElasticCache's released selection: kept entries have little to do with the scores.
+
+    Of the M entries that are not protected, number i stays if the i-th entry in ascending order of
+    scores has a number above the count to remove: indices of a sort are taken for ranks, and one
+    entry more than asked is removed.
+    """
+
+    def keep(self, score: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
+        index, valid = compact(layout.real & ~protected)
+        scores = score.gather(1, index).masked_fill(~valid, -torch.inf)
+        padding = (~valid).sum(1, keepdim=True)
+        order = torch.argsort(scores, dim=1, stable=True) - padding
+        removed = layout.prompt_lengths - budget
+        stays = valid & (order > removed[:, None])
+        return protected | torch.zeros_like(protected).scatter(1, index, stays)
+
+
+@dataclass(frozen=True)
 class ReleasedTGVKV(Evicting):
     """TGV-KV reading every prompt as one block of vision tokens between two blocks of text."""
 
@@ -100,6 +119,3 @@ class ReleasedTGVKV(Evicting):
 
     def observe(self, view: LayerView) -> Observation:
         return super().observe(replace(view, layout=one_block(view.layout)))
-
-    def decode_policy(self) -> DecodePolicy:
-        return self.decode

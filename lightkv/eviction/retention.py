@@ -15,7 +15,7 @@ from lightkv.eviction.protection import ends, slots
 from lightkv.layout import TokenLayout
 
 RatioOf = Literal["vision", "all"]
-ShortBudget = Literal["truncate_window", "window_only", "sinks_first"]
+BudgetLeWindow = Literal["truncate_window", "window_only", "sinks_first"]
 
 
 def keep_best(score: Tensor, tier: Tensor, budget: Tensor) -> Tensor:
@@ -140,14 +140,14 @@ class WindowFirst(Selection):
 
     Attributes:
         window: Number of last entries, counted in the budget.
-        short: What a budget not larger than the window buys. "truncate_window": the newest
-            entries of the window. "sinks_first": the first ``sinks`` entries, then the newest.
-            "window_only": the whole window, more than the budget.
+        budget_le_window: What a budget not larger than the window buys. "truncate_window": the
+            newest entries of the window. "sinks_first": the first ``sinks`` entries, then the
+            newest. "window_only": the whole window, more than the budget.
         sinks: First entries of "sinks_first".
     """
 
     window: int = 64
-    short: ShortBudget = "truncate_window"
+    budget_le_window: BudgetLeWindow = "truncate_window"
     sinks: int = 4
 
     def check(self, facts: ModelFacts) -> None:
@@ -155,17 +155,46 @@ class WindowFirst(Selection):
             raise InvalidValueError("window", self.window, "at least 0")
         if self.sinks < 0:
             raise InvalidValueError("sinks", self.sinks, "at least 0")
-        if self.short not in ("truncate_window", "window_only", "sinks_first"):
+        if self.budget_le_window not in ("truncate_window", "window_only", "sinks_first"):
             allowed = "'truncate_window', 'window_only' or 'sinks_first'"
-            raise InvalidValueError("short", self.short, allowed)
+            raise InvalidValueError("budget_le_window", self.budget_le_window, allowed)
 
     def fixed(self, layout: TokenLayout) -> Tensor:
-        return ends(layout, 0, self.window if self.short == "window_only" else 0)
+        return ends(layout, 0, self.window if self.budget_le_window == "window_only" else 0)
 
     def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
         # Within the window the newest go first, so each entry is a tier of its own.
         newest = torch.where(ends(layout, 0, self.window), slots(layout) + 1, 0)
-        if self.short != "sinks_first":
+        if self.budget_le_window != "sinks_first":
             return newest
         sinks = ends(layout, self.sinks, 0) & (budget <= self.window)[:, None]
         return torch.where(sinks, layout.length + 1, newest)
+
+
+@dataclass(frozen=True)
+class WithRecent(Selection):
+    """A share of the budget goes to the last entries, the rest by another rule (H2O, LOOK-M).
+
+    Attributes:
+        rule: Who gets the rest.
+        share: Share of the budget that the last entries get, in [0, 1].
+    """
+
+    rule: Selection = ByScore()
+    share: float = 0.5
+
+    def check(self, facts: ModelFacts) -> None:
+        self.rule.check(facts)
+        if not 0 <= self.share <= 1:
+            raise InvalidValueError("share", self.share, "0 to 1")
+
+    def counted(self, layout: TokenLayout) -> Tensor:
+        return self.rule.counted(layout)
+
+    def fixed(self, layout: TokenLayout) -> Tensor:
+        return self.rule.fixed(layout)
+
+    def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
+        tiers = self.rule.tiers(layout, budget)
+        recent = ends(layout, 0, (self.share * budget.double()).long()[:, None])
+        return torch.where(recent, tiers + layout.length + 2, tiers)

@@ -1,0 +1,56 @@
+"""Ranking of vision entries by the key text tokens (AirCache)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import LayerView, ModelFacts
+from lightkv.errors import InvalidValueError
+from lightkv.eviction.rankings import TINY, Ranking, TextScope, text_queries
+
+
+@dataclass(frozen=True)
+class EliteText(Ranking):
+    """Vision entries by attention from the key text tokens (AirCache, arXiv 2503.23956).
+
+    The elite are the text tokens that the last one attends to nearly as much as to its favourite.
+    Their attention is renormalised over vision and elite keys, in each head, and averaged.  No
+    code was released; the elite set is shared by the heads.
+
+    Attributes:
+        alpha: Share of the largest weight that makes an elite token, in (0, 1].
+        text_scope: "question" for text after the image, "text" for all text.
+    """
+
+    alpha: float = 0.9
+    text_scope: TextScope = "question"
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        if not 0 < self.alpha <= 1:
+            raise InvalidValueError("alpha", self.alpha, "above 0, at most 1")
+        if self.text_scope not in ("question", "text"):
+            raise InvalidValueError("text_scope", self.text_scope, "'question' or 'text'")
+
+    def score(self, view: LayerView) -> Tensor:
+        attention, vision = view.read_attention(), view.layout.vision
+        elite = self.elite(view)
+        seen = (vision | elite)[:, None, None]
+        total = torch.zeros(vision.shape, device=attention.device)
+        for index, valid in attention.blocks(elite):
+            shares = attention.probabilities(index) * seen
+            shares = shares / shares.sum(-1, keepdim=True).clamp_min(TINY)
+            total += (shares.mean(1) * valid[..., None]).sum(1)
+        return total / elite.sum(1, keepdim=True).clamp_min(1) * vision
+
+    def elite(self, view: LayerView) -> Tensor:
+        """(B, N) bool: the text tokens that vote."""
+        text = text_queries(view.layout, self.text_scope)
+        last = text & (text.flip(1).cumsum(1).flip(1) == 1)
+        weight = view.read_attention().column_sums(last) * text
+        return text & (weight >= self.alpha * weight.amax(1, keepdim=True))
