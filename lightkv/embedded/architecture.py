@@ -71,7 +71,11 @@ def build_config(sizes: Architecture) -> LlavaConfig:
 
 
 def build_model(sizes: Architecture, seed: int) -> LlavaForConditionalGeneration:
-    """A model with scaled random weights: fan-in normal, residual outputs / sqrt(2 depth)."""
+    """A model with scaled random weights: fan-in normal, residual outputs / sqrt(2 depth).
+
+    Decoder keys start correlated with the queries (mimetic initialisation, Trockman and Kolter,
+    2023), so that attention begins as similarity: a question's words look at patches like them.
+    """
     from transformers import LlavaForConditionalGeneration
 
     torch.manual_seed(seed)
@@ -90,6 +94,9 @@ def build_model(sizes: Architecture, seed: int) -> LlavaForConditionalGeneration
             elif name.endswith("position_embedding.weight"):
                 weight[:1] = 0
                 weight[1:] = 0.5 * _grid_embedding(sizes.vision_hidden)
+        for layer in model.model.language_model.layers:
+            attention = layer.self_attn
+            attention.k_proj.weight.add_(attention.q_proj.weight).mul_(math.sqrt(0.5))
     model.generation_config.max_new_tokens = 64
     return model
 

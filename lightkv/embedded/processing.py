@@ -52,7 +52,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             pre_tokenizers.Digits(individual_digits=True),
         ]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         bos_token=words.BOS,
         eos_token=words.EOS,
@@ -76,7 +76,7 @@ def build_processor() -> LlavaProcessor:
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
     )
-    return LlavaProcessor(
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=images,
         tokenizer=build_tokenizer(),
         patch_size=PATCH,

@@ -356,7 +356,9 @@ def items(
     if family not in FAMILIES:
         raise ValueError(f"unknown question family {family!r}; choose one of {FAMILIES}")
     code = FAMILIES.index(family)
-    return [_item(family, (Stream.ITEMS, seed, code, index), index, numbers) for index in range(count)]
+    return [
+        _item(family, (Stream.ITEMS, seed, code, index), index, numbers) for index in range(count)
+    ]
 
 
 def conversations(count: int, *, seed: int = 0, turns: int = 2) -> list[Conversation]:
@@ -364,7 +366,9 @@ def conversations(count: int, *, seed: int = 0, turns: int = 2) -> list[Conversa
 
     Families are mixed, but ``caption`` is left out: its answer would give the later ones away.
     """
-    return [_conversation((Stream.CONVERSATIONS, seed, index), index, turns) for index in range(count)]
+    return [
+        _conversation((Stream.CONVERSATIONS, seed, index), index, turns) for index in range(count)
+    ]
 
 
 def _item(family: str, key: tuple[int, ...], index: int, numbers: tuple[int, int]) -> Item:

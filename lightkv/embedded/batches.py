@@ -1,0 +1,196 @@
+"""Training batches: pictures, and many questions about each packed into one text row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightkv.embedded import questions, scenes
+from lightkv.embedded.scenes import SIDE
+from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, UNKNOWN_ID, WORDS, encode
+
+IGNORE: Final = -100
+NO_TURN: Final = 10_000
+_ASSISTANT: Final = encode("assistant :")
+_USER: Final = encode("user :")
+_LONG: Final = ("list", "caption")
+_DIGITS: Final = ("read", "number_at")
+NAMES: Final = questions.FAMILIES + questions.HELPERS
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How the questions of a picture are drawn and packed.
+
+    Attributes:
+        length: text tokens per picture ``T``.
+        weights: relative frequency of every family and helper but ``caption``.
+        caption: share of pictures that ask for a caption.
+        conversation: share of batches whose turns see each other.
+        other_system: share of pictures with a random system sentence.
+    """
+
+    length: int
+    weights: Mapping[str, float]
+    caption: float
+    conversation: float = 0.4
+    other_system: float = 0.1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    Attributes:
+        pixels: ``(B, 128, 128, 3)`` bytes.
+        labels: per-patch supervision, each ``(B, 256)``.
+        prefix: ``(B, P)`` ids before the image.
+        text: ``(B, T)`` ids after it.
+        target: ``(B, T)``, the id where the answer is supervised, else ``IGNORE``.
+        turn: ``(B, T)``, turn number from 1, ``NO_TURN`` on padding.
+        sees: ``(B, T)``, like ``turn`` but all ones in a conversation.
+        position: ``(B, T)``, position counted from the end of the image.
+        kind: ``(B, T)``, index into ``NAMES``, -1 on padding.
+        weight: ``(B, T)``, weight of the token in the loss.
+    """
+
+    pixels: Tensor
+    labels: dict[str, Tensor]
+    prefix: Tensor
+    text: Tensor
+    target: Tensor
+    turn: Tensor
+    sees: Tensor
+    position: Tensor
+    kind: Tensor
+    weight: Tensor
+
+
+def make_batch(
+    rng: np.random.Generator,
+    count: int,
+    settings: TextSettings,
+    *,
+    shapes: tuple[int, int],
+    numbers: tuple[int, int],
+) -> Batch:
+    """Draw ``count`` pictures and their questions."""
+    drawn = scenes.sample(rng, count, shapes=shapes, numbers=numbers)
+    pixels = scenes.render(rng, drawn)
+    together = bool(rng.random() < settings.conversation)
+    rows = [
+        _pack(rng, questions.picture_of(drawn, index), settings, together) for index in range(count)
+    ]
+    text, target, turn, position, kind, weight = (
+        np.array(column) for column in zip(*rows, strict=True)
+    )
+    prefix = np.tile(np.array(PREFIX_IDS), (count, 1))
+    other = rng.random(count) < settings.other_system
+    prefix[other, 3:7] = rng.integers(UNKNOWN_ID, len(WORDS), (int(other.sum()), 4))
+    sees = np.where((turn < NO_TURN) & together, 1, turn)
+    labels = scenes.patch_labels(drawn)
+    return Batch(
+        pixels=torch.from_numpy(pixels),
+        labels={name: torch.from_numpy(field) for name, field in vars(labels).items()},
+        prefix=torch.from_numpy(prefix),
+        text=torch.from_numpy(text),
+        target=torch.from_numpy(target),
+        turn=torch.from_numpy(turn),
+        sees=torch.from_numpy(sees),
+        position=torch.from_numpy(position),
+        kind=torch.from_numpy(kind),
+        weight=torch.from_numpy(weight).float(),
+    )
+
+
+def _pack(
+    rng: np.random.Generator, picture: questions.Picture, settings: TextSettings, together: bool
+) -> tuple[list[int], list[int], list[int], list[int], list[int], list[float]]:
+    """Questions about one picture until the row is full; columns as in :class:`Batch`."""
+    names = list(settings.weights)
+    share = np.array(list(settings.weights.values()))
+    order = [str(name) for name in rng.choice(names, 24, p=share / share.sum())]
+    if rng.random() < settings.caption:
+        order.insert(0, "caption")
+    chosen: dict[str, tuple[str, list[int], list[int]]] = {}
+    used = 0
+    for name in order:
+        question = questions.ask(name, rng, picture)
+        if question is None or question.text in chosen:
+            continue
+        start = (_USER if together else []) + encode(question.text)
+        answer = [*encode(question.answer), EOS_ID]
+        size = len(start) + len(_ASSISTANT) + len(answer)
+        if used + size <= settings.length:
+            chosen[question.text] = (name, start + _ASSISTANT, answer)
+            used += size
+    entries = list(chosen.values())
+    return _lay_out([entries[i] for i in rng.permutation(len(entries))], settings.length, together)
+
+
+def _lay_out(
+    entries: list[tuple[str, list[int], list[int]]], length: int, together: bool
+) -> tuple[list[int], list[int], list[int], list[int], list[int], list[float]]:
+    text: list[int] = []
+    target: list[int] = []
+    turn: list[int] = []
+    position: list[int] = []
+    kind: list[int] = []
+    weight: list[float] = []
+    for number, (name, start, answer) in enumerate(entries, 1):
+        if together and number == 1:
+            start = start[len(_USER) :]
+        size = len(start) + len(answer)
+        first = len(text) if together else 0
+        text += start + answer
+        target += [IGNORE] * len(start) + answer
+        turn += [number] * size
+        position += range(first, first + size)
+        kind += [NAMES.index(name)] * size
+        weight += [0.0] * len(start) + _token_weights(name, len(answer))
+    rest = length - len(text)
+    return (
+        text + [PAD_ID] * rest,
+        target + [IGNORE] * rest,
+        turn + [NO_TURN] * rest,
+        position + [0] * rest,
+        kind + [-1] * rest,
+        weight + [0.0] * rest,
+    )
+
+
+def _token_weights(name: str, size: int) -> list[float]:
+    """Long answers count half per token, the end little, the first digit of a number double."""
+    weights = [0.5 if name in _LONG else 1.0] * (size - 1) + [0.1]
+    if name in _DIGITS:
+        weights[0] = 2.0
+    return weights
+
+
+def attention_inputs(batch: Batch, kept: Tensor, prefix_length: int) -> tuple[Tensor, Tensor]:
+    """Mask and positions for :class:`~lightkv.embedded.lean.LeanModel`.
+
+    Args:
+        batch: the batch.
+        kept: patch index of the image tokens in use ``(B, N)``.
+        prefix_length: tokens before the image.
+
+    Returns:
+        additive mask ``(B, 1, T + 1, P + N + T)`` and positions ``(B, P + N + T)``.
+    """
+    count, length = batch.text.shape
+    start = prefix_length + kept.shape[1]
+    sees = torch.cat([batch.sees.new_zeros(count, start), batch.sees], 1)
+    index = torch.arange(start + length, device=sees.device)
+    rows = index[start - 1 :]
+    earlier = rows[:, None] >= index
+    same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
+    mask = torch.zeros(same.shape, device=sees.device).masked_fill_(~(earlier & same), -1e4)
+    ahead = torch.arange(prefix_length, device=sees.device).expand(count, -1)
+    after = batch.position + prefix_length + SIDE * SIDE
+    return mask[:, None], torch.cat([ahead, kept + prefix_length, after], 1)

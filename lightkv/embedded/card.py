@@ -1,0 +1,221 @@
+"""The model card, written from the metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from lightkv.embedded.publish import CARD
+
+_HEADER: Final = """\
+---
+library_name: transformers
+pipeline_tag: image-text-to-text
+license: apache-2.0
+tags: [llava, synthetic, kv-cache]
+---
+
+# The embedded model of lightkv
+
+A stock `LlavaForConditionalGeneration` with {millions:.2f} million parameters, trained from
+random weights on generated pictures and questions. It exists to study the compression of the KV
+cache offline, on a laptop, in seconds: it has the parts and the prompt layout of a large LLaVA,
+and its question families respond to compression in different ways. It is not a useful assistant.
+
+```python
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from lightkv.embedded import CHECKPOINT, items
+
+model = AutoModelForImageTextToText.from_pretrained(CHECKPOINT)
+processor = AutoProcessor.from_pretrained(CHECKPOINT)
+item = items("read", 1)[0]
+content = [{{"type": "image"}}, {{"type": "text", "text": item.question}}]
+chat = [{{"role": "user", "content": content}}]
+prompt = processor.apply_chat_template(chat, add_generation_prompt=True)
+inputs = processor(text=prompt, images=item.image, return_tensors="pt")
+output = model.generate(**inputs, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+print(processor.decode(output, skip_special_tokens=True), "|", item.answer)
+```
+
+## Parts
+
+| part | what |
+|---|---|
+| picture | 128 x 128 pixels, patches of 8, 16 x 16 = 256 image tokens |
+| vision tower | CLIP, 3 layers, width 128, 4 heads; last hidden state without the summary token |
+| projector | linear, GELU, linear |
+| decoder | Llama, 8 layers, width 128, 4 heads of 32, feed-forward 352, tied embeddings |
+| tokenizer | {words} words, one token each; lower case, digits split, the rest `<unk>` |
+| prompt | `<s> system : look at the image . user : <image> QUESTION assistant : ANSWER </s>` |
+| weights | float32, {megabytes:.1f} MB |
+
+Later turns repeat `user : ... assistant : ... </s>`. The chat template supplies the system
+sentence if none is given and puts images before the text of their message.
+
+## Pictures and questions
+
+A picture holds 3 to 6 shapes (6 kinds, 6 colors) and one or two four-digit numbers of different
+colors on a 3 x 3 grid, over a textured background with noise.
+
+| family | question | answer | behaves like |
+|---|---|---|---|
+| `color` | what color is the circle ? | red | short VQA |
+| `shape_at` | what shape is at the top left ? | ring | short VQA |
+| `count` | how many red shapes ? / how many circles ? | 2 | counting |
+| `exist` | is there a red circle ? | yes or no, balanced | POPE |
+| `where` | where is the red circle ? | top left | grounding |
+| `read` | what is the red number ? | 3 0 7 7 | TextVQA, DocVQA |
+| `list` | list the colors of the shapes . | red blue red (reading order) | ordered, several tokens |
+| `caption` | describe the image . | top left red circle , ... | captioning |
+
+`color` is asked where one shape has the kind, `where` where one shape has color and kind.
+"""
+
+_RESULTS: Final = """\
+## Exact match on held-out items
+
+Greedy `generate`, {count} items per family, 95 % Clopper-Pearson intervals. *Blank* replaces the
+picture by an empty background, *swapped* by the picture of the next item; *majority* is the share
+of the most frequent right answer, what a model that ignores the picture can reach. Held-out items
+come from random streams that training cannot draw from: every stream is keyed by its purpose
+before its seed.
+
+| family | full | blank | swapped | majority |
+|---|---|---|---|---|
+{families}
+
+`read` by how many numbers the picture shows (the color word must choose):
+
+| numbers | exact match |
+|---|---|
+{reading}
+
+Second question of a two-turn conversation, the first answered correctly:
+
+| family of the second question | exact match |
+|---|---|
+{turns}
+
+## Inputs it cannot answer
+
+The model is trained to answer `i do not know` to questions about objects that are not in the
+picture and to words outside its vocabulary.
+
+| input | refused |
+|---|---|
+| well-formed question about an absent object | {absent} |
+| unknown words, or known words in random order | {unknown} |
+| {free_count} free-form sentences | {free} |
+
+{answers}
+"""
+
+_TRAINING: Final = """\
+## Training
+
+`lightkv train-embedded` reproduces the checkpoint (seed {seed}; {threads} threads, {device},
+torch {torch}). The schedule counts steps, the data are drawn from (seed, stage, step), and an
+interrupted run continues exactly. The log is `training_log.csv`, all numbers of this card are in
+`metrics.json`.
+
+| stage | steps | batch | pictures | minutes |
+|---|---|---|---|---|
+{stages}
+
+The first stage teaches the vision tower to name, for every patch, the color, kind, digit, place
+of the digit and grid row and column of what it shows; then the tower is frozen, as CLIP is in
+LLaVA. The language stages train projector and decoder on many questions per picture,
+{conversation:.0%} of the batches as conversations. An additional loss lets every image token
+name, through the tied word embeddings, what its patch shows. Most steps use a subset of the image
+tokens (all object patches and random background, at their true positions); the last part uses all
+256. Matrices are trained with Muon, everything else with AdamW.
+"""
+
+_LIMITS: Final = """\
+## Limits
+
+- One model, one training seed. Differences between methods found on it are statements about it.
+- The pictures are easy to see: saturated colors, clean outlines, every digit inside one patch.
+  What a method does to fine detail that crosses patches does not show here.
+- The vision tower had dense labels per patch and the image tokens were tied to words. Both are
+  used in training only, but they are a stronger signal than a contrastive tower gets, so the
+  content of an image token is more local and more readable than in a large model.
+- Random eviction looks good: an object covers about a dozen patches, so some survive, and sets
+  drawn independently per layer leave a patch alive somewhere. Compare with one set for all
+  layers too.
+- The first answer token is computed while the prompt is read. Evicting image tokens after that
+  cannot change a one-token answer, so `color`, `shape_at`, `count` and `exist` cannot tell
+  post-prefill methods apart; `where`, with two tokens, hardly can. Use `read`, `list` and
+  `caption` for them, and the one-token families where compression comes before the question, in
+  conversations, or inside the prefill.
+- `read` rewards choosing few right tokens, `list` and `caption` reward covering the picture. A
+  study with only one kind favors one kind of method.
+- With hundreds of items the intervals above are a few points wide; many comparisons need a
+  correction for multiplicity.
+- It knows a closed vocabulary and one way to ask each question. Paraphrases may be refused or
+  answered wrongly. Several images in one prompt run, but it was never trained on them.
+"""
+
+
+def write_card(metrics: dict[str, Any], folder: Path) -> None:
+    """Write the card of the checkpoint in ``folder``."""
+    (folder / CARD).write_text(render_card(metrics, folder), encoding="utf-8")
+
+
+def render_card(metrics: dict[str, Any], folder: Path) -> str:
+    """The text of the card."""
+    from lightkv.embedded.recipe import SHIPPED, LanguageStage
+    from lightkv.embedded.vocabulary import WORDS
+
+    training = metrics["training"]
+    weights = folder / "model.safetensors"
+    stages = [stage for stage in SHIPPED.stages if isinstance(stage, LanguageStage)]
+    parts = [
+        _HEADER.format(
+            millions=training["parameters"] / 1e6,
+            words=len(WORDS),
+            megabytes=weights.stat().st_size / 1e6 if weights.exists() else 0.0,
+        ),
+        _results(metrics),
+        _TRAINING.format(
+            **{key: training[key] for key in ("seed", "threads", "device", "torch")},
+            conversation=stages[0].text.conversation,
+            stages="\n".join(
+                f"| {s['name']} | {s['steps']} | {s['batch']} | {s['images']} | {s['minutes']} |"
+                for s in training["stages"]
+            ),
+        ),
+        _LIMITS,
+    ]
+    return "\n".join(parts)
+
+
+def _results(metrics: dict[str, Any]) -> str:
+    families = metrics["families"].items()
+    refusal, free = metrics["refusal"], metrics["free_form"]
+    turns = metrics["second_turn"]
+    return _RESULTS.format(
+        count=metrics["count"],
+        families="\n".join(
+            f"| `{name}` | {_share(row['full'])} | {_share(row['blank'])} "
+            f"| {_share(row['swapped'])} | {row['majority']:.3f} |"
+            for name, row in families
+        ),
+        reading=_rows(metrics["read_by_numbers"]),
+        turns=_rows({**turns["by_family"], "all": turns["all"]}),
+        absent=_share(refusal["absent"]),
+        unknown=_share(refusal["unknown"]),
+        free=_share(free["refused"]),
+        free_count=free["refused"]["n"],
+        answers="\n".join(
+            f"- `{question}`: {answer or '(empty)'}" for question, answer in free["answers"].items()
+        ),
+    )
+
+
+def _rows(shares: dict[str, dict[str, float]]) -> str:
+    return "\n".join(f"| {name} | {_share(row)} |" for name, row in shares.items())
+
+
+def _share(row: dict[str, float]) -> str:
+    return f"{row['share']:.3f} ({row['low']:.3f}-{row['high']:.3f}, n={row['n']:.0f})"

@@ -1,0 +1,179 @@
+"""What the training command runs: the stages, in steps, with every constant.
+
+A schedule counts steps, never seconds, so that one seed gives one sequence of batches on any
+machine and an interrupted run continues exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from lightkv.embedded.architecture import Architecture
+from lightkv.embedded.batches import TextSettings
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates and their course over a stage.
+
+    Attributes:
+        muon: rate of Muon, for the matrices.
+        adam: rate of AdamW, for everything else.
+        warmup: steps of linear warm-up.
+        constant: share of the stage after which the rate falls linearly to zero.
+    """
+
+    muon: float
+    adam: float
+    warmup: int = 100
+    constant: float = 0.45
+
+    def scale(self, step: int, steps: int) -> float:
+        """Factor on both rates at ``step`` of ``steps``."""
+        rise = min(1.0, (step + 1) / self.warmup)
+        if step < self.constant * steps:
+            return rise
+        return rise * (1 - step / steps) / (1 - self.constant)
+
+
+@dataclass(frozen=True)
+class VisionStage:
+    """Patch classification that teaches the vision tower; afterwards the tower is frozen."""
+
+    name: str
+    steps: int
+    batch: int
+    rates: Rates
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Part of a language stage.
+
+    Attributes:
+        until: share of the stage at which the phase ends.
+        shapes: inclusive range of shapes per picture.
+        numbers: inclusive range of numbers per picture.
+        kept: image tokens in use: all object patches, filled with random background; 256 is all.
+        align: weight of the loss that ties image tokens to the words for what they show.
+    """
+
+    until: float
+    shapes: tuple[int, int]
+    numbers: tuple[int, int]
+    kept: int
+    align: float
+
+
+@dataclass(frozen=True)
+class LanguageStage:
+    """Projector and decoder learn to answer; the vision tower is frozen."""
+
+    name: str
+    steps: int
+    batch: int
+    rates: Rates
+    text: TextSettings
+    phases: tuple[Phase, ...]
+
+    def phase(self, step: int) -> Phase:
+        """The phase that ``step`` belongs to."""
+        for phase in self.phases:
+            if step < phase.until * self.steps:
+                return phase
+        return self.phases[-1]
+
+
+Stage = VisionStage | LanguageStage
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    stages: tuple[Stage, ...]
+    architecture: Architecture = field(default_factory=Architecture)
+    seed: int = 0
+
+
+MIX: Final = {
+    "color": 0.12,
+    "shape_at": 0.06,
+    "count": 0.16,
+    "exist": 0.14,
+    "where": 0.16,
+    "read": 0.18,
+    "list": 0.06,
+    "number_where": 0.03,
+    "number_at": 0.03,
+    "color_at": 0.02,
+    "digit": 0.05,
+    "absent": 0.04,
+    "unknown": 0.03,
+}
+"""Relative frequency of the questions in training; captions are drawn per picture."""
+
+_VISION: Final = VisionStage("vision", steps=700, batch=32, rates=Rates(0.02, 3e-3, constant=0.3))
+_EARLY_MIX: Final = TextSettings(length=112, weights=MIX, caption=0.3)
+_LATE_MIX: Final = TextSettings(
+    length=112, weights={**MIX, "read": 0.14, "count": 0.22, "list": 0.12}, caption=0.45
+)
+
+SHIPPED: Final = Recipe(
+    stages=(
+        _VISION,
+        LanguageStage(
+            "language",
+            steps=1600,
+            batch=16,
+            rates=Rates(0.012, 2e-3, warmup=150, constant=1.0),
+            text=_EARLY_MIX,
+            phases=(
+                Phase(0.30, shapes=(1, 3), numbers=(1, 2), kept=64, align=0.3),
+                Phase(0.75, shapes=(2, 4), numbers=(1, 3), kept=80, align=0.3),
+                Phase(1.00, shapes=(3, 6), numbers=(0, 3), kept=112, align=0.15),
+            ),
+        ),
+        LanguageStage(
+            "decay",
+            steps=1900,
+            batch=16,
+            rates=Rates(0.012, 2e-3, warmup=50, constant=0.1),
+            text=_LATE_MIX,
+            phases=(
+                Phase(0.75, shapes=(3, 6), numbers=(0, 3), kept=112, align=0.15),
+                Phase(1.00, shapes=(3, 6), numbers=(0, 3), kept=256, align=0.03),
+            ),
+        ),
+    ),
+)
+"""The recipe of the shipped checkpoint."""
+
+QUICK: Final = Recipe(
+    stages=(
+        VisionStage("vision", steps=4, batch=2, rates=Rates(0.02, 3e-3, warmup=2)),
+        LanguageStage(
+            "language",
+            steps=4,
+            batch=2,
+            rates=Rates(0.012, 2e-3, warmup=2),
+            text=TextSettings(length=64, weights=MIX, caption=0.3),
+            phases=(
+                Phase(0.5, shapes=(1, 3), numbers=(1, 2), kept=64, align=0.3),
+                Phase(1.0, shapes=(3, 6), numbers=(0, 3), kept=256, align=0.0),
+            ),
+        ),
+    ),
+    architecture=Architecture(
+        hidden=32,
+        layers=2,
+        heads=2,
+        intermediate=64,
+        vision_hidden=32,
+        vision_layers=1,
+        vision_heads=2,
+        vision_intermediate=64,
+    ),
+)
+"""A few steps of a tiny model, to try the command."""
