@@ -281,21 +281,23 @@ class GivenAttention(Attention):
         return full.gather(2, where)
 
 
-def newest_attention(queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None) -> Tensor:
-    """Attention (B, H, K) float32 of the single newest query over a layer's cache.
+def newest_attention(
+    queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None
+) -> Tensor:
+    """Attention (B, H, T, K) float32 of the T newest queries over a layer's cache.
 
     Args:
-        queries: (B, H, 1, d), after rotary embedding.
+        queries: (B, H, T, d), after rotary embedding.
         keys: (B, H_kv, K, d), the newest included.
         scaling: Factor of the logits.
-        mask: (B or 1, heads or 1, 1, K), boolean or additive, or None.
+        mask: (B or 1, heads or 1, T, K), boolean or additive, or None.
     """
-    batch, heads, _, width = queries.shape
+    batch, heads, count, width = queries.shape
     kv_heads = keys.shape[1]
-    grouped = queries.float().view(batch, kv_heads, heads // kv_heads, width)
-    scores = (grouped @ keys.float().transpose(-1, -2)).view(batch, heads, 1, -1) * scaling
+    grouped = queries.float().reshape(batch, kv_heads, -1, width)
+    scores = (grouped @ keys.float().transpose(-1, -2)).view(batch, heads, count, -1) * scaling
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(torch.float32).min)
     elif mask is not None:
         scores = scores + mask.float()
-    return torch.softmax(scores[:, :, 0], -1)
+    return torch.softmax(scores, -1)

@@ -47,6 +47,15 @@ class LayerEntries:
         """True if some slot has to be hidden from attention."""
         return not bool(self.valid.all())
 
+    def in_window(self, window: int, new: int = 1) -> Tensor:
+        """(B, G, T, K) bool: entries that the newest T = ``new`` tokens look back on."""
+        queries = self.position[:, :, self.slots - new :, None]
+        return queries - self.position[:, :, None, :] < window
+
+    def within(self, window: int | None) -> bool:
+        """True if the newest token's window hides no entry."""
+        return window is None or bool((self.in_window(window)[:, :, 0] | ~self.valid).all())
+
     def retain(self, layer: Any, retention: Retention) -> None:
         """Cut to what an evictor keeps, evicted entries merged into kept ones where it says so."""
         layer.keys = retention.apply(layer.keys)
@@ -69,13 +78,19 @@ class LayerEntries:
         if self.score is not None:
             self.score = pick(self.score)
 
-    def append(self, position: Tensor) -> None:
-        """Note the newest token, at ``position`` (B,) of its row."""
-        newest = position[:, None, None].expand(*self.position.shape[:2], 1)
-        self.position = torch.cat([self.position, newest], -1)
-        self.valid = torch.cat([self.valid, torch.ones_like(newest, dtype=torch.bool)], -1)
+    def append(self, position: Tensor, valid: Tensor) -> None:
+        """Note new tokens.
+
+        Args:
+            position: (B, T) int64, their places in their rows.
+            valid: (B, T) bool, False for padding.
+        """
+        groups = self.position.shape[1]
+        new = position[:, None].expand(-1, groups, -1)
+        self.position = torch.cat([self.position, new], -1)
+        self.valid = torch.cat([self.valid, valid[:, None].expand(-1, groups, -1)], -1)
         if self.score is not None:
-            zeros = torch.zeros_like(newest, dtype=self.score.dtype)
+            zeros = torch.zeros(new.shape, dtype=self.score.dtype, device=new.device)
             self.score = torch.cat([self.score, zeros], -1)
 
     def drop(self, layer: Any, leaving: Tensor) -> None:
@@ -87,22 +102,39 @@ class LayerEntries:
             self._gather(layer, *compact(self.valid))
 
 
-def decode_mask(entries: LayerEntries, heads: int, additive: torch.dtype | None) -> Tensor | None:
-    """Mask of one decode step, (B, 1 or H, 1, K), or None where nothing has to be hidden.
+def decode_mask(
+    entries: LayerEntries,
+    heads: int,
+    additive: torch.dtype | None,
+    new: int = 1,
+    window: int | None = None,
+) -> Tensor | None:
+    """Mask of ``new`` tokens T joining the cache, (B, 1 or H, T, K), or None if it hides nothing.
 
     None matters: a mask that hides nothing selects another kernel and changes the last bits.
 
     Args:
-        entries: The layer's entries, the newest token included.
+        entries: The layer's entries, the new tokens included.
         heads: Number of query heads H.
         additive: Dtype of an additive mask (eager attention), None for a boolean one (SDPA).
+        new: Number of tokens that were fed.
+        window: Tokens of the row that a query looks back on, itself included; None for all.
     """
-    if not entries.ragged:
+    if new == 1 and not entries.ragged and entries.within(window):
         return None
     visible = entries.valid
     if visible.shape[1] > 1:
         visible = visible.repeat_interleave(heads // visible.shape[1], 1)
-    return as_mask(visible[:, :, None, :], additive)
+    slots = torch.arange(entries.slots, device=visible.device)
+    causal = slots[None, :] <= slots[entries.slots - new :, None]
+    # A padding query has nothing to see; it sees itself so that no row is empty.
+    itself = slots[None, :] == slots[entries.slots - new :, None]
+    seen = visible[:, :, None, :] & causal
+    if window is not None:
+        seen = seen & entries.in_window(window, new).repeat_interleave(
+            visible.shape[1] // entries.position.shape[1], 1
+        )
+    return as_mask(seen | itself, additive)
 
 
 def as_mask(visible: Tensor, additive: torch.dtype | None) -> Tensor:

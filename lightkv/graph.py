@@ -39,32 +39,41 @@ class InterventionGraph:
 
     def generate(self, run: Run, inputs: dict[str, Any], **settings: Any) -> Any:
         """``model.generate`` under the run's interventions; returns what it returns."""
+        return self.call(run, self._model.generate, **inputs, **settings)
+
+    def call(self, run: Run, function: Any, **settings: Any) -> Any:
+        """Any function that calls the model, under the run's interventions.
+
+        The first forward pass of a run is its prefill, all others join its cache.
+        """
         self._pending[:] = [run]
-        function: Any = self._model.generate
         with warnings.catch_warnings():
             # Generation ends before an open iteration does; that is its normal end here.
             warnings.filterwarnings("ignore", message=".*was never reached.*")
-            return self._edited.trace(fn=function, trace=False, **inputs, **settings)
+            return self._edited.trace(fn=function, trace=False, **settings)
 
 
 def _attach(model: Any, decoder_path: str, pending: list[Run]) -> Any:
     with model.edit() as (tracer, edited):
         decoder = edited.get(decoder_path)
-        # A run arrives at step 0 of every call: what is read here once would be shared by replays.
-        for step in tracer.iter[:]:
-            if step == 0:
-                _prefill(decoder, pending[0])
-            else:
+        # A run arrives with every call: what is read outside the loop would be shared by replays.
+        for _ in tracer.iter[:]:
+            if pending[0].prefilled:
                 _decode(decoder, pending[0])
+            else:
+                _prefill(decoder, pending[0])
     return edited
 
 
 def _prefill(decoder: Any, run: Run) -> None:
+    if run.needs_decoder_inputs:
+        args, kwargs = decoder.inputs
+        decoder.inputs = (args, run.enter(kwargs))
     for number, layer in enumerate(decoder.layers):
         args, kwargs = layer.inputs
         if number == 0:
             run.begin(args[0], kwargs)
-        if run.shortened or run.pending:
+        if run.shortened:
             args, kwargs = run.shorten(args, kwargs)
             layer.inputs = (args, kwargs)
         needs = run.needs(number)
@@ -73,8 +82,12 @@ def _prefill(decoder: Any, run: Run) -> None:
             call = getattr(layer.self_attn.source, ATTENTION_CALL)
             (_, queries, keys, _, mask, *_), settings = call.inputs
             attention = ProjectedAttention(queries, keys, settings["scaling"], mask)
-        if needs.view:
-            run.see(number, layer.output, attention)
+        if needs.view or run.adds_behind(number):
+            hidden = run.with_additions(number, layer.output)
+            if run.adds_behind(number):
+                layer.output = hidden
+            if needs.view:
+                run.see(number, hidden, attention)
     run.finish_prefill()
 
 
@@ -83,9 +96,10 @@ def _decode(decoder: Any, run: Run) -> None:
         # Every step has to ask for something, or the iteration would not end with generation.
         _ = decoder.layers[0].inputs
         return
-    run.next_step()
     for number, layer in enumerate(decoder.layers):
         args, kwargs = layer.inputs
+        if number == 0:
+            run.next_tokens(args[0].shape[1])
         layer.inputs = (args, run.decode_inputs(number, kwargs))
         if run.decode_policy.static:
             continue

@@ -6,104 +6,24 @@ samples share state.  It knows the contracts of :mod:`lightkv.compressor`, and n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightkv.attention import Attention
-from lightkv.cache import LayerEntries, as_mask, decode_mask, shortened_mask
-from lightkv.compressor import (
-    Compressor,
-    Evictor,
-    LayerView,
-    ModelFacts,
-    Observation,
-    Reducer,
-    Retention,
-)
-from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.eviction.decoding import DecodePolicy, DecodeView, Grow
+from lightkv.cache import LayerEntries, as_mask, decode_mask
+from lightkv.compressor import LayerView, Observation, Retention
+from lightkv.errors import UnsupportedError
+from lightkv.eviction.decoding import DecodeView
 from lightkv.layout import TokenLayout
+from lightkv.plan import Observer, Plan, Quirks
 from lightkv.record import LayerRecord, RunRecord, single_provenance, single_row
 from lightkv.reduction import Reduction
+from lightkv.shortening import LayerAdditions, Rotary, Shortening
 
-
-class Observer(Protocol):
-    """Looks at layers during prefill and changes nothing."""
-
-    def layers(self, facts: ModelFacts) -> Sequence[int]:
-        """Layers to look at."""
-
-    def attention_layers(self, facts: ModelFacts) -> Sequence[int]:
-        """Those of them whose attention is needed."""
-
-    def see(self, view: LayerView) -> None:
-        """Look at one layer."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Who takes part in a run: reducers by stage layer, at most one evictor, observers."""
-
-    facts: ModelFacts
-    method: str = "none"
-    reducers: dict[int, Reducer] = field(default_factory=dict)
-    evictor: Evictor | None = None
-    observers: tuple[Observer, ...] = ()
-    views: frozenset[int] = frozenset()
-    attention: frozenset[int] = frozenset()
-    decode_policy: DecodePolicy = field(default_factory=Grow)
-
-    @classmethod
-    def of(
-        cls, compressor: Compressor | None, facts: ModelFacts, observers: tuple[Observer, ...] = ()
-    ) -> Plan:
-        """Validate a compressor against a model and say what it needs to look at.
-
-        Raises:
-            InvalidValueError: If a hyperparameter is out of range, two reducers share a layer, or
-                something follows an evictor.
-        """
-        reducers: dict[int, Reducer] = {}
-        evictor: Evictor | None = None
-        views: set[int] = set()
-        attention: set[int] = set()
-        if compressor is not None:
-            compressor.check(facts)
-        for part in compressor.parts if compressor is not None else ():
-            if evictor is not None:
-                raise InvalidValueError(
-                    "compressor", str(compressor), "reducers first, then at most one evictor"
-                )
-            if isinstance(part, Evictor):
-                evictor = part
-                views |= set(range(facts.layers))
-            else:
-                stages = part.stage_layers(facts)
-                shared = sorted(set(stages) & set(reducers))
-                if shared:
-                    raise InvalidValueError(
-                        "compressor", str(compressor), f"one reducer per layer; {shared} have two"
-                    )
-                reducers.update(dict.fromkeys(stages, part))
-                views |= set(stages)
-            attention |= set(part.attention_layers(facts))
-        for observer in observers:
-            views |= set(observer.layers(facts))
-            attention |= set(observer.attention_layers(facts))
-        return cls(
-            facts,
-            "none" if compressor is None else str(compressor),
-            reducers,
-            evictor,
-            observers,
-            frozenset(views),
-            frozenset(attention),
-            evictor.decode_policy() if evictor is not None else Grow(),
-        )
+__all__ = ["Observer", "Plan", "Quirks", "Run"]
 
 
 @dataclass(frozen=True)
@@ -121,42 +41,62 @@ class Run:
         plan: Who takes part.
         layout: Layout of the padded prompts, (B, N).
         seed: For methods that draw at random.
-        additive_masks: True if the attention kernel takes additive masks (eager attention).
+        quirks: What sets the model apart from a plain decoder.
+        text_rotary: See :class:`~lightkv.shortening.Shortening`.
     """
 
     def __init__(
-        self, plan: Plan, layout: TokenLayout, *, seed: int = 0, additive_masks: bool = False
+        self,
+        plan: Plan,
+        layout: TokenLayout,
+        *,
+        seed: int = 0,
+        quirks: Quirks | None = None,
+        text_rotary: Rotary | None = None,
     ) -> None:
         self.plan = plan
         self.layout = layout
         self.seed = seed
         self.decode_policy = plan.decode_policy
-        self._additive_masks = additive_masks
+        self._quirks = Quirks((None,) * plan.facts.layers) if quirks is None else quirks
+        self._text_rotary = text_rotary
         self._additive: torch.dtype | None = None
         self._cache: Any = None
-        self._current = layout
-        self._total: Reduction | None = None
-        self._source: Tensor | None = None
+        self._additions: LayerAdditions | None = None
+        self._sequence = Shortening(layout, None, None)
         self._provenance: list[Reduction | None] = []
         self._layouts: list[TokenLayout] = []
         self._observations: list[Observation] = []
         self._entries: list[LayerEntries] = []
         self._entry_bytes = 0
-        self._step = 0
+        self._seen = layout.prompt_lengths
+        self._joining: Tensor | None = None
+        self._new = 1
         self._record_entries: list[tuple[Tensor, Tensor]] = []
-        self.pending: Reduction | None = None
         self.changed = False
+        self.prefilled = False
+        self.continues = False
 
     # ------------------------------------------------------------------ prefill
 
     @property
     def shortened(self) -> bool:
         """True if layers now process fewer tokens than the prompt has."""
-        return self._total is not None
+        return self._sequence.total is not None
+
+    @property
+    def needs_decoder_inputs(self) -> bool:
+        """True if the decoder itself adds something to its layers that has to be cut."""
+        return self._quirks.adds_to_layers
 
     def needs(self, layer: int) -> Needs:
         """What the run wants of a layer."""
         return Needs(layer in self.plan.views, layer in self.plan.attention)
+
+    def enter(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of the decoder, asked for if ``needs_decoder_inputs``."""
+        self._additions = LayerAdditions(kwargs, self.plan.first_stage)
+        return self._additions.decoder_inputs(kwargs)
 
     def begin(self, hidden: Tensor, kwargs: dict[str, Any]) -> None:
         """Start at the input of the first layer.
@@ -181,36 +121,27 @@ class Run:
         if rows != self.layout.batch_size:
             self.layout = _repeat(self.layout, rows // self.layout.batch_size)
         self.layout = self.layout.to(hidden.device)
-        self._current = self.layout
-        self._additive = hidden.dtype if self._additive_masks else None
+        self._additive = hidden.dtype if self._quirks.additive_masks else None
+        self._sequence = Shortening(self.layout, self._additive, self._text_rotary)
         if -1 in self.plan.views:
-            self._visit(LayerView(-1, self.plan.facts.layers, hidden, self.layout, self._sizes()))
+            sizes = self._sequence.sizes
+            self._visit(LayerView(-1, self.plan.facts.layers, hidden, self.layout, sizes))
 
     def shorten(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Inputs of a layer behind a stage: hidden states reduced, the rest cut to size.
+        """Inputs of a layer behind a stage: hidden states reduced, the rest cut to size."""
+        return self._sequence.inputs(args, kwargs)
 
-        Rotary embeddings, position ids and masks arrive at full length at every layer; hidden
-        states only at the layer right behind the stage.
-        """
-        hidden = args[0]
-        if self.pending is not None:
-            hidden = self.pending.apply(hidden)
-            self.pending = None
-        total, source = self._total, self._source
-        if total is None or source is None:
-            return args, kwargs
-        cut = dict(kwargs)
-        rotary = kwargs.get("position_embeddings")
-        if rotary is not None:
-            cut["position_embeddings"] = tuple(_pick(part, source) for part in rotary)
-        if kwargs.get("position_ids") is not None:
-            cut["position_ids"] = _pick(kwargs["position_ids"], source)
-        cut["attention_mask"] = shortened_mask(
-            kwargs.get("attention_mask"), total.index, total.valid, self._additive
-        )
-        return (hidden, *args[1:]), cut
+    def adds_behind(self, layer: int) -> bool:
+        """True if the layer's output takes features that the decoder no longer adds."""
+        return self._additions is not None and self._additions.is_ours(layer)
+
+    def with_additions(self, layer: int, hidden: Tensor) -> Tensor:
+        """A layer's output with the features that belong behind it."""
+        if self._additions is None:
+            return hidden
+        return self._additions.added(layer, hidden, self._sequence)
 
     def see(self, layer: int, hidden: Tensor, attention: Attention | None) -> None:
         """Show a layer to whoever asked for it."""
@@ -220,8 +151,8 @@ class Run:
                 layer,
                 self.plan.facts.layers,
                 hidden,
-                self._current,
-                self._sizes(),
+                self._sequence.layout,
+                self._sequence.sizes,
                 attention,
                 cached.keys,
                 cached.values,
@@ -239,36 +170,14 @@ class Run:
             self._note_layer()
         reducer = self.plan.reducers.get(view.layer)
         if reducer is not None:
-            self._reduce(reducer, reducer.reduce(view))
+            reduction = reducer.reduce(view)
+            if not reduction.is_identity:
+                self.changed = True
+                self._sequence.reduce(reduction, reducer.position_rule())
 
     def _note_layer(self) -> None:
-        self._layouts.append(self._current)
-        self._provenance.append(self._total)
-
-    def _reduce(self, reducer: Reducer, reduction: Reduction) -> None:
-        if reduction.is_identity:
-            return
-        self.changed = True
-        self.pending = reduction
-        self._total = reduction if self._total is None else self._total.then(reduction)
-        self._current = self._current.select(reduction.index, reduction.valid)
-        if reducer.position_rule() == "reindex":
-            self._source = self._consecutive()
-        elif self._source is None:
-            self._source = reduction.index
-        else:
-            self._source = self._source.gather(1, reduction.index)
-
-    def _consecutive(self) -> Tensor:
-        """(B, K) positions renumbered from each row's first real token."""
-        valid = self._current.real
-        padding = (~self.layout.real).sum(1, keepdim=True)
-        return padding + (valid.long().cumsum(1) - 1).clamp_min(0)
-
-    def _sizes(self) -> Tensor:
-        if self._total is None:
-            return self._current.real.long()
-        return self._total.sizes()
+        self._layouts.append(self._sequence.layout)
+        self._provenance.append(self._sequence.total)
 
     def finish_prefill(self) -> None:
         """After the last layer: cut every layer's cache to what is retained."""
@@ -281,6 +190,8 @@ class Run:
                 self._retain(layer, retention)
         self._observations.clear()
         self._record_entries = [(e.position, e.valid) for e in self._entries]
+        self._seen = self.layout.prompt_lengths
+        self.prefilled = True
         first = self._cache.layers[0].keys
         self._entry_bytes = 2 * int(first.shape[3]) * first.element_size()
 
@@ -301,26 +212,66 @@ class Run:
     @property
     def decoding_is_plain(self) -> bool:
         """True if decode steps need no intervention: same masks as without compression."""
-        if not self.decode_policy.static:
+        if self.continues or not self.decode_policy.static:
             return False
         if not self.changed:
             return True
+        if self._quirks.has_windows:
+            return False
         return self._additive is None and not any(entries.ragged for entries in self._entries)
 
-    def next_step(self) -> None:
-        """A new token was generated and is about to join the cache."""
-        self._step += 1
-        newest = self.layout.prompt_lengths + self._step - 1
+    @property
+    def cache(self) -> Any:
+        """The model's cache, as the run left it."""
+        return self._cache
+
+    def continue_with(self, tokens: Tensor) -> Tensor:
+        """Announce new tokens that go on from the cache of this run, instead of a new prompt.
+
+        Args:
+            tokens: (B, T) bool, False for padding, which comes first.
+
+        Returns:
+            (B, T) int64, their positions: those of the uncompressed conversation.
+        """
+        self.continues = True
+        self._joining = tokens
+        return (self._seen[:, None] + tokens.long().cumsum(1) - 1).clamp_min(0)
+
+    def forget_since(self, lengths: Tensor) -> None:
+        """Hide entries that are no part of the conversation: what a row generated past its end.
+
+        Args:
+            lengths: (B,) int64, tokens of each row that count.
+        """
         for entries in self._entries:
-            entries.append(newest)
+            entries.valid = entries.valid & (entries.position < lengths[:, None, None])
+        self._seen = lengths
+        self.changed = True
+
+    def next_tokens(self, count: int) -> None:
+        """Note that ``count`` new tokens are about to join the cache."""
+        tokens = self._joining
+        if tokens is None:
+            tokens = torch.ones(
+                self.layout.batch_size, count, dtype=torch.bool, device=self._seen.device
+            )
+        position = self._seen[:, None] + tokens.long().cumsum(1) - 1
+        for entries in self._entries:
+            entries.append(position.clamp_min(0), tokens)
+        self._seen = self._seen + tokens.sum(1)
+        self._joining = None
+        self._new = count
 
     def decode_inputs(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments of a layer with the mask of the layer's own entries."""
-        if not self.changed:
+        if not self.changed and not self.continues:
             return kwargs
-        mask = decode_mask(self._entries[layer], self.plan.facts.heads, self._additive)
+        entries, heads = self._entries[layer], self.plan.facts.heads
+        window = self._quirks.windows[layer]
+        mask = decode_mask(entries, heads, self._additive, self._new, window)
         if mask is None and self._additive is not None:
-            visible = torch.ones(1, 1, 1, self._entries[layer].slots, dtype=torch.bool)
+            visible = torch.ones(1, 1, 1, entries.slots, dtype=torch.bool)
             mask = as_mask(visible.to(self.layout.kind.device), self._additive)
         return {**kwargs, "attention_mask": mask}
 
@@ -329,23 +280,25 @@ class Run:
 
         Args:
             layer: 0-based.
-            attention: (B, H, K) of the newest token, None unless the policy asked for it.
+            attention: (B, H, T, K) of the newest tokens, None unless the policy asked for it.
         """
         entries = self._entries[layer]
         grouped = None
         if attention is not None:
+            batch, heads, count, slots = attention.shape
             groups = entries.position.shape[1]
-            batch, heads, slots = attention.shape
-            grouped = attention.view(batch, groups, heads // groups, slots).mean(2)
+            rows = attention.view(batch, groups, heads // groups, count, slots).mean(2)
             if entries.score is not None:
-                entries.score = entries.score + grouped
+                real = entries.valid[:, :, slots - count :, None]
+                entries.score = entries.score + (rows * real).sum(2)
+            grouped = rows[:, :, -1]
         retention = entries.retention
         leaving = self.decode_policy.evict(
             DecodeView(
                 layer,
                 entries.position,
                 entries.valid,
-                self.layout.prompt_lengths + self._step,
+                self._seen,
                 retention.budget_ratio if retention is not None else None,
                 retention.tail if retention is not None else None,
                 grouped,
@@ -409,13 +362,6 @@ class Run:
             if provenance is None
             else single_provenance(provenance, row, self.layout.real[row]),
         )
-
-
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    """Values (B or 1, N, ...) at ``index`` (B, K)."""
-    values = values.expand(index.shape[0], *values.shape[1:])
-    tail = values.shape[2:]
-    return values.gather(1, index.view(*index.shape, *[1] * len(tail)).expand(*index.shape, *tail))
 
 
 def _repeat(layout: TokenLayout, times: int) -> TokenLayout:

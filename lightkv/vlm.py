@@ -17,7 +17,7 @@ from lightkv.graph import InterventionGraph
 from lightkv.layout import TokenLayout
 from lightkv.prompting import Request, read_image
 from lightkv.record import RunRecord
-from lightkv.run import Observer, Plan, Run
+from lightkv.run import Observer, Plan, Quirks, Run
 
 AttentionKernel = Literal["sdpa", "eager"]
 
@@ -84,7 +84,7 @@ class VLM:
         self.facts = ModelFacts(
             layers=int(text.num_hidden_layers),
             heads=int(text.num_attention_heads),
-            kv_heads=int(getattr(text, "num_key_value_heads", text.num_attention_heads)),
+            kv_heads=int(getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
             hidden_size=int(text.hidden_size),
         )
         self._graph: InterventionGraph | None = None
@@ -190,7 +190,9 @@ class VLM:
         if compressor is not None:
             compressor.check_layout(layout)
             self._refuse(settings, layout.batch_size, plan)
-        run = Run(plan, layout, seed=seed, additive_masks=self.attention == "eager")
+        run = self._run(plan, layout, seed)
+        if self.quirks.has_windows and (compressor is not None or observers):
+            batch["past_key_values"] = full_cache()
         with torch.no_grad():
             if compressor is None and not observers:
                 output = self.model.generate(**batch, **settings)
@@ -271,6 +273,22 @@ class VLM:
         Plan.of(compressor, self.facts)
         return CompressedVLM(self, compressor, seed)
 
+    @property
+    def quirks(self) -> Quirks:
+        """What sets this model apart from a plain decoder."""
+        windows = tuple(
+            self.family.sliding_window(self.model.config, layer)
+            for layer in range(self.facts.layers)
+        )
+        return Quirks(windows, self.attention == "eager", self.family.adds_to_layers)
+
+    def _run(self, plan: Plan, layout: TokenLayout, seed: int) -> Run:
+        rotary = None
+        if plan.renumbers:
+            with torch.no_grad():
+                rotary = self.family.text_rotary(self.model, layout.length)
+        return Run(plan, layout, seed=seed, quirks=self.quirks, text_rotary=rotary)
+
     def _until_end(self, tokens: list[int]) -> tuple[int, ...]:
         ends = self.model.generation_config.eos_token_id
         stops = {ends} if isinstance(ends, int) else set(ends or ())
@@ -323,6 +341,17 @@ class CompressedVLM:
     def ask(self, image: Any, question: str, **options: Any) -> Answer:
         """As :meth:`VLM.ask`, with the compressor at work."""
         return self.vlm.ask(image, question, self.compressor, seed=self.seed, **options)
+
+
+def full_cache() -> Any:
+    """A cache that keeps every entry, also those that a sliding window has left behind.
+
+    The stock cache drops such entries by itself and could not be told from an evicted one; outputs
+    are the same up to rounding.
+    """
+    from transformers import DynamicCache
+
+    return DynamicCache()
 
 
 def full_cache_records(vlm: VLM, layout: TokenLayout) -> list[RunRecord]:

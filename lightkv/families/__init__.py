@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from lightkv.errors import UnknownNameError
 from lightkv.families.base import Family
+from lightkv.families.fuyu import Fuyu
+from lightkv.families.gemma3 import Gemma3
+from lightkv.families.idefics3 import Idefics3
+from lightkv.families.internvl import InternVL
 from lightkv.families.llava import Llava
+from lightkv.families.llava_next import LlavaNext
+from lightkv.families.llava_onevision import LlavaOnevision
+from lightkv.families.qwen_vl import Qwen3VL, QwenVL
 
-FAMILIES: tuple[Family, ...] = (Llava(),)
+FAMILIES: tuple[Family, ...] = (
+    Llava(),
+    LlavaNext(),
+    LlavaOnevision(),
+    QwenVL(),
+    Qwen3VL(),
+    InternVL(),
+    Gemma3(),
+    Idefics3(),
+    Fuyu(),
+)
 
 
 def family_of(model_type: str) -> Family:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from lightkv.errors import ModelError
+from lightkv.errors import InputError, ModelError
+from lightkv.families.slots import Picture, Placed, row_layout
 from lightkv.layout import TokenLayout
+
+#: Pictures of one row: (placeholder id, ids (N,) of the row, its slots (n,)) -> pictures in order.
+Supply = Callable[[int, Tensor, Tensor], Sequence[Picture]]
 
 
 class Family(ABC):
@@ -19,17 +24,40 @@ class Family(ABC):
     """
 
     #: ``config.model_type`` values of this family.
-    model_types: tuple[str, ...]
+    model_types: tuple[str, ...] = ()
+
+    #: Inputs without which the model would run and be silently wrong.
+    required_inputs: tuple[str, ...] = ()
+
+    #: True if the decoder adds vision features behind some of its first layers.
+    adds_to_layers: bool = False
 
     def decoder_path(self, model: Any) -> str:
-        """Dotted path of the text decoder (the module that owns ``layers``)."""
+        """Dotted path of the text decoder (the module that owns ``layers``).
+
+        Raises:
+            ModelError: If the model does not contain the decoder it reports.
+        """
         decoder = model.get_decoder()
         for path, module in model.named_modules():
             if module is decoder:
                 return str(path)
         raise ModelError(f"{type(model).__name__} does not contain the decoder it reports")
 
+    def vision_ids(self, config: Any) -> tuple[int, ...]:
+        """Ids of the placeholders that vision tokens take."""
+        names = ("image_token_id", "video_token_id")
+        found = [getattr(config, name, None) for name in names]
+        return tuple(int(token) for token in found if token is not None)
+
     @abstractmethod
+    def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
+        """Where the pictures of a processed batch come from; called once per batch.
+
+        Raises:
+            InputError: If the inputs lack what carries the grids.
+        """
+
     def layout(self, config: Any, inputs: Mapping[str, Tensor]) -> TokenLayout:
         """Layout of a processed batch.
 
@@ -37,4 +65,74 @@ class Family(ABC):
             config: The model's config.
             inputs: What the processor returned: ``input_ids`` (B, N), ``attention_mask`` (B, N)
                 and whatever carries the grids.
+
+        Raises:
+            InputError: If vision tokens and grids don't match, or a required input is missing.
         """
+        ids = inputs["input_ids"]
+        tokens = self.vision_ids(config)
+        if bool(torch.isin(ids, torch.tensor(tokens, device=ids.device)).any()):
+            missing = [name for name in self.required_inputs if inputs.get(name) is None]
+            if missing:
+                raise InputError(
+                    f"{missing[0]} is missing: without it this model runs and is silently wrong; "
+                    "pass on everything the processor returns"
+                )
+        supply = self.supply(config, inputs)
+        rows = []
+        for row, real in zip(ids, inputs["attention_mask"].bool(), strict=True):
+            placed = []
+            for token in tokens:
+                slots = ((row == token) & real).nonzero()[:, 0]
+                if len(slots):
+                    placed.append(Placed(slots, supply(token, row, slots)))
+            rows.append(row_layout(real, placed))
+        return TokenLayout.stack(rows).to(ids.device)
+
+    def sliding_window(self, config: Any, layer: int) -> int | None:
+        """Tokens that a layer's queries look back on, themselves included; None for all."""
+        text = config.get_text_config()
+        window = getattr(text, "sliding_window", None)
+        if window is None:
+            return None
+        kinds = getattr(text, "layer_types", None)
+        # Without a list of kinds every layer has the window, as in Mistral.
+        if kinds is not None and kinds[layer] != "sliding_attention":
+            return None
+        return int(window)
+
+    def text_rotary(self, model: Any, length: int) -> tuple[Tensor, Tensor] | None:
+        """Cosine and sine (1, length, d) of consecutive text positions from 0.
+
+        None where a token's own embedding already is that of its index in the prompt, so that
+        renumbering can pick from what the model computed.
+        """
+        return None
+
+
+def from_queues(queues: Mapping[int, Sequence[Picture]]) -> Supply:
+    """Pictures listed for the whole batch, per placeholder id, in prompt order."""
+    waiting: dict[int, Iterator[Picture]] = {token: iter(q) for token, q in queues.items()}
+
+    def supply(token: int, _: Tensor, slots: Tensor) -> list[Picture]:
+        taken: list[Picture] = []
+        while sum(picture.tokens for picture in taken) < len(slots):
+            picture = next(waiting.get(token, iter(())), None)
+            if picture is None:
+                break
+            taken.append(picture)
+        return taken
+
+    return supply
+
+
+def read_input(inputs: Mapping[str, Tensor], name: str) -> Tensor:
+    """An input that carries grids.
+
+    Raises:
+        InputError: If the processor's output lacks it.
+    """
+    value = inputs.get(name)
+    if value is None:
+        raise InputError(f"{name} is missing; pass on everything the processor returns")
+    return value

@@ -1,0 +1,39 @@
+"""Fuyu: no vision encoder; rows of patches, each row closed by a line-break token of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightkv.families.base import Family, Supply
+from lightkv.families.slots import Picture, Segment, runs
+from lightkv.layout import Grid
+
+
+class Fuyu(Family):
+    """Fuyu: encoder-free; vision tokens of an image are not contiguous."""
+
+    model_types = ("fuyu",)
+
+    def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
+        return _rows
+
+
+def _rows(_: int, ids: Tensor, slots: Tensor) -> list[Picture]:
+    """Rows of equal width with one and the same token between them are one image."""
+    rows: list[int] = []
+    widths: list[int] = []
+    last_break, previous = -1, -1
+    for start, end in runs(slots):
+        line_break = int(ids[end]) if end < len(ids) else -1
+        same = start == previous + 1 and line_break == last_break
+        if rows and same and widths[-1] == end - start:
+            rows[-1] += 1
+        else:
+            rows.append(1)
+            widths.append(end - start)
+        last_break, previous = line_break, end
+    grids = [Grid(1, count, width) for count, width in zip(rows, widths, strict=True)]
+    return [Picture((Segment(grid),), closing=1) for grid in grids]

@@ -1,0 +1,24 @@
+"""Gemma 3: a fixed number of pooled tokens per image, which see each other in both directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightkv.families.base import Family, Supply
+from lightkv.families.llava import squares
+
+
+class Gemma3(Family):
+    """Gemma 3: square grids; bidirectional image blocks; most layers have a sliding window."""
+
+    model_types = ("gemma3",)
+    # Without it image blocks are causal, without any error.
+    required_inputs = ("token_type_ids",)
+
+    def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
+        side = math.isqrt(config.mm_tokens_per_image)
+        return squares(side, side)

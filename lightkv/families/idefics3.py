@@ -1,0 +1,52 @@
+"""Idefics3 and SmolVLM: tiles behind row and column markers, the whole image last."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightkv.errors import InputError
+from lightkv.families.base import Family, Supply
+from lightkv.families.slots import Picture, Segment, runs
+from lightkv.layout import Grid
+
+
+class Idefics3(Family):
+    """Idefics3 and SmolVLM: each tile is a grid of its own, markers between them are separators."""
+
+    model_types = ("idefics3", "smolvlm")
+
+    def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
+        vision = config.vision_config
+        side = int(vision.image_size // vision.patch_size // config.scale_factor)
+        tile = Segment(Grid(1, side, side))
+
+        def supply(_: int, ids: Tensor, slots: Tensor) -> list[Picture]:
+            blocks = runs(slots)
+            wrong = [end - start for start, end in blocks if end - start != tile.tokens]
+            if wrong:
+                raise InputError(
+                    f"a tile of {wrong[0]} vision tokens instead of {tile.tokens}; build the "
+                    "prompt with the model's own processor"
+                )
+            tiles = [1]
+            for (_, end), (start, _) in itertools.pairwise(blocks):
+                if _another_image(ids[end:start].tolist()):
+                    tiles.append(1)
+                else:
+                    tiles[-1] += 1
+            return [Picture((tile,) * count) for count in tiles]
+
+        return supply
+
+
+def _another_image(gap: list[int]) -> bool:
+    """Whether the tokens between two tiles end an image.
+
+    A tile starts with a marker and its name; an image ends with the same marker. Between two
+    tiles of an image stand at most line breaks, then the next tile's marker and name.
+    """
+    return len(gap) > 2 and gap[0] == gap[-2]

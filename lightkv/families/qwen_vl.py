@@ -1,0 +1,54 @@
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: native resolution, patches merged, three-axis rotary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkv.families.base import Family, Supply, from_queues, read_input
+from lightkv.families.slots import Picture, Segment
+from lightkv.layout import Grid
+
+
+class QwenVL(Family):
+    """Qwen2-VL and Qwen2.5-VL: any aspect ratio; videos are grids of frames, rows and columns."""
+
+    model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
+    # Without it positions are one-dimensional, without any error.
+    required_inputs = ("mm_token_type_ids",)
+
+    def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
+        merge = int(config.vision_config.spatial_merge_size)
+        queues = {}
+        for token, name in (
+            (config.image_token_id, "image_grid_thw"),
+            (config.video_token_id, "video_grid_thw"),
+        ):
+            if bool((inputs["input_ids"] == token).any()):
+                extents = read_input(inputs, name).tolist()
+                queues[token] = [
+                    Picture((Segment(Grid(frames, rows // merge, cols // merge)),))
+                    for frames, rows, cols in extents
+                ]
+        return from_queues(queues)
+
+    def text_rotary(self, model: Any, length: int) -> tuple[Tensor, Tensor] | None:
+        decoder = model.get_decoder()
+        weight = model.get_input_embeddings().weight
+        # A text token has the same position on all three axes.
+        positions = torch.arange(length, device=weight.device).expand(3, 1, length)
+        cos, sin = decoder.rotary_emb(weight.new_zeros(1, 1, 1), positions)
+        return cos, sin
+
+
+class Qwen3VL(QwenVL):
+    """Qwen3-VL: as Qwen2.5-VL, with vision features added behind the first layers (deepstack).
+
+    A video's frames are separated by time stamps; they still lie on one grid.
+    """
+
+    model_types = ("qwen3_vl",)
+    adds_to_layers = True
