@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ CONFIGURATION = Configuration(
 )
 
 
-def row(item: int, **changes: object) -> Row:
+def row(item: int, **changes: Any) -> Row:
     given = Row(
         item=item,
         identity=f"0/{item}",
@@ -55,7 +56,7 @@ def row(item: int, **changes: object) -> Row:
         generated_tokens=5,
         seconds=0.5,
     )
-    return dataclasses.replace(given, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(given, **changes)
 
 
 def rows(*items: int) -> list[Row]:
@@ -100,7 +101,8 @@ def test_an_empty_store_has_all_columns() -> None:
 def test_the_key_follows_everything_an_answer_depends_on(field: str) -> None:
     value = getattr(CONFIGURATION, field)
     other = value + 1 if isinstance(value, int) else value + "x"
-    changed = dataclasses.replace(CONFIGURATION, **{field: other})
+    changes: dict[str, Any] = {field: other}
+    changed = dataclasses.replace(CONFIGURATION, **changes)
     assert changed.key != CONFIGURATION.key
 
 
@@ -301,6 +303,8 @@ def test_frames_come_back_exactly(tmp_path: Path) -> None:
         store.save_frame("study", configuration, frame.iloc[:1])
         store.save_frame("study", configuration, frame)
     with Store(tmp_path, read_only=True) as store:
-        pd.testing.assert_frame_equal(store.load_frame("study", configuration), frame)
+        loaded = store.load_frame("study", configuration)
+        assert loaded is not None
+        pd.testing.assert_frame_equal(loaded, frame)
         assert store.load_frame("study", {"samples": 4, "layers": [1, 2]}) is None
         assert store.load_frame("other", configuration) is None

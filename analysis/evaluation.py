@@ -1,0 +1,264 @@
+"""Tasks x methods: every question asked once, stored as it goes, picked up where it stopped.
+
+Everything is checked before the model runs: tasks and their files, hyperparameters against the
+model, and one prompt of each task against each method. A batch is stored before the next one is
+asked. Batches are cut from the whole list of questions, sorted by length, so a run that is picked
+up again asks the same batches as one that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis import provenance
+from analysis.metrics import metric
+from analysis.rows import VANILLA, Configuration, Row
+from analysis.store import Store
+from analysis.tasks import Task, TaskItem, task
+from lightkv.compressor import Compressor
+from lightkv.errors import InvalidValueError, UnsupportedError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lightkv import VLM, Answer
+    from lightkv.layout import TokenLayout
+
+DEFAULT_BATCH_SIZE = 16
+
+Methods = Mapping[str, Compressor | None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The questions of one task for one method.
+
+    Attributes:
+        task: The task.
+        items: All of its questions, also finished ones.
+        compressor: The method, None for the full cache.
+        configuration: What the answers depend on.
+    """
+
+    task: Task
+    items: tuple[TaskItem, ...]
+    compressor: Compressor | None
+    configuration: Configuration
+
+    def batches(self, size: int, finished: frozenset[int]) -> Iterator[list[TaskItem]]:
+        """Batches of questions of similar length that are not finished."""
+        ordered = sorted(self.items, key=_length)
+        for start in range(0, len(ordered), size):
+            batch = ordered[start : start + size]
+            left = [item for item in batch if item.index not in finished]
+            if left:
+                yield left
+
+
+def evaluate(
+    vlm: VLM,
+    tasks: Sequence[str | Task],
+    methods: Methods,
+    *,
+    samples: int | None = 100,
+    seed: int = 0,
+    store: Store | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    max_new_tokens: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Ask every method every question of every task, except what the store already holds.
+
+    Methods that are the same compressor under two labels are asked once. Interrupting loses at
+    most one batch; if memory runs out, run again with a smaller ``batch_size``: it is not part of
+    what an answer depends on.
+
+    Args:
+        vlm: The model.
+        tasks: Names (see :func:`analysis.tasks.task`) or tasks.
+        methods: Compressors by label, None for the full cache.
+        samples: Questions per task, None for all of a task that has an end.
+        seed: Which questions, and the seed of methods that draw at random.
+        store: Where results are kept; None keeps them in memory.
+        batch_size: Questions asked at once.
+        max_new_tokens: Longest answer, None for each task's own.
+        progress: Show a progress bar with the time left.
+
+    Returns:
+        One row per label, task and question: the columns of :meth:`analysis.store.Store.rows`
+        with the label in ``method``.
+
+    Raises:
+        LightKVError: A task, method or setting can't be used; nothing has run yet.
+        StoreError: Results can't be written; finished questions are kept.
+    """
+    chosen = [task(given) if isinstance(given, str) else given for given in tasks]
+    _check(chosen, methods, batch_size, max_new_tokens)
+    jobs = plan(vlm, chosen, methods, samples=samples, seed=seed, max_new_tokens=max_new_tokens)
+    distinct = {job.configuration.key: job for _, job in jobs}
+    _check_prompts(vlm, distinct.values())
+    with nullcontext(store) if store is not None else Store(None) as kept:
+        _run(vlm, list(distinct.values()), kept, batch_size, progress)
+        return _collect(jobs, kept)
+
+
+def plan(
+    vlm: VLM,
+    tasks: Sequence[Task],
+    methods: Methods,
+    *,
+    samples: int | None,
+    seed: int,
+    max_new_tokens: int | None = None,
+) -> list[tuple[str, Job]]:
+    """Jobs with their labels, methods checked against the model.
+
+    Raises:
+        LightKVError: A task's questions can't be read, or a method does not fit the model.
+    """
+    for compressor in methods.values():
+        if compressor is not None:
+            compressor.check(vlm.facts)
+    jobs = []
+    for given in tasks:
+        items = tuple(given.items(samples, seed))
+        for label, compressor in methods.items():
+            configuration = configure(vlm, given, compressor, seed, max_new_tokens)
+            jobs.append((label, Job(given, items, compressor, configuration)))
+    return jobs
+
+
+def configure(
+    vlm: VLM,
+    given: Task,
+    compressor: Compressor | None,
+    seed: int,
+    max_new_tokens: int | None = None,
+) -> Configuration:
+    """What the answers of a method to a task depend on.
+
+    Raises:
+        UnsupportedError: The method does not print as what it is, so its results can't be told
+            from those of another.
+    """
+    parameters = VANILLA if compressor is None else repr(compressor)
+    if " at 0x" in parameters:
+        raise UnsupportedError(
+            f"{parameters} can't be stored: give the method a repr that names its hyperparameters"
+        )
+    return Configuration(
+        model=vlm.name,
+        fingerprint=vlm.fingerprint,
+        method=VANILLA if compressor is None else type(compressor).__name__,
+        parameters=parameters,
+        task=given.name,
+        task_fingerprint=given.fingerprint,
+        metric=given.metric,
+        seed=seed,
+        max_new_tokens=given.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        dtype=str(vlm.dtype).removeprefix("torch."),
+        attention=vlm.attention,
+        device=vlm.device.type,
+        revision=provenance.code_revision(),
+        versions=json.dumps(provenance.versions(), sort_keys=True),
+    )
+
+
+def _check(
+    tasks: Sequence[Task], methods: Methods, batch_size: int, max_new_tokens: int | None
+) -> None:
+    if not tasks:
+        raise InvalidValueError("tasks", tasks, "at least one task")
+    names = [given.name for given in tasks]
+    if len(set(names)) != len(names):
+        raise InvalidValueError("tasks", names, "tasks of different names")
+    if not methods:
+        raise InvalidValueError("methods", methods, "at least one method")
+    if batch_size < 1:
+        raise InvalidValueError("batch_size", batch_size, "at least 1")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise InvalidValueError("max_new_tokens", max_new_tokens, "at least 1")
+
+
+def _check_prompts(vlm: VLM, jobs: Iterable[Job]) -> None:
+    """Check the first prompt of each task against each method."""
+    layouts: dict[str, TokenLayout] = {}
+    for job in jobs:
+        if job.compressor is None:
+            continue
+        if job.task.name not in layouts:
+            layouts[job.task.name] = vlm.layout(vlm.encode([job.items[0].request()]))
+        job.compressor.check_layout(layouts[job.task.name])
+
+
+def _run(vlm: VLM, jobs: Sequence[Job], store: Store, batch_size: int, progress: bool) -> None:
+    from tqdm.auto import tqdm
+
+    finished = [store.finished(job.configuration.key) for job in jobs]
+    total = sum(len(job.items) for job in jobs)
+    done = sum(
+        item.index in own for job, own in zip(jobs, finished, strict=True) for item in job.items
+    )
+    with tqdm(total=total, initial=done, unit="question", disable=not progress) as bar:
+        for job, own in zip(jobs, finished, strict=True):
+            bar.set_description(f"{job.task.name} {job.configuration.method}")
+            for batch in job.batches(batch_size, own):
+                store.add(job.configuration, _ask(vlm, job, batch))
+                bar.update(len(batch))
+
+
+def _ask(vlm: VLM, job: Job, batch: Sequence[TaskItem]) -> list[Row]:
+    start = time.perf_counter()
+    answers = vlm.ask_many(
+        [item.request() for item in batch],
+        job.compressor,
+        max_new_tokens=job.configuration.max_new_tokens,
+        seed=job.configuration.seed,
+    )
+    seconds = (time.perf_counter() - start) / len(batch)
+    return [_row(job, item, answer, seconds) for item, answer in zip(batch, answers, strict=True)]
+
+
+def _row(job: Job, item: TaskItem, answer: Answer, seconds: float) -> Row:
+    chosen, record = metric(job.task.metric), answer.record
+    return Row(
+        item=item.index,
+        identity=item.identity,
+        question=item.question,
+        answer=answer.text,
+        references=item.answers,
+        score=chosen.score(answer.text, item.answers) if chosen.per_item else None,
+        kv_bytes=record.kv_bytes,
+        full_kv_bytes=record.full_kv_bytes,
+        requested_retention=record.requested_retention,
+        achieved_retention=record.achieved_retention,
+        token_layers=sum(record.prefill_lengths),
+        full_token_layers=record.layout.length * len(record.prefill_lengths),
+        generated_tokens=len(answer.tokens),
+        seconds=seconds,
+        warnings=record.warnings,
+    )
+
+
+def _collect(jobs: Sequence[tuple[str, Job]], store: Store) -> pd.DataFrame:
+    """Rows of the jobs' questions, once per label, in the order of the jobs."""
+    import pandas as pd
+
+    rows = store.rows({job.configuration.key for _, job in jobs})
+    by_key = dict(list(rows.groupby("key")))
+    parts = []
+    for label, job in jobs:
+        own = by_key[job.configuration.key]
+        asked = own["item"].isin([item.index for item in job.items])
+        parts.append(own[asked].assign(method=label))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _length(item: TaskItem) -> tuple[int, int, int]:
+    """Sort key: images first, they make the longest prompts; the index breaks ties."""
+    return len(item.images), len(item.question), item.index
