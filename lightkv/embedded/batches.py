@@ -33,6 +33,7 @@ class TextSettings:
         caption: share of pictures that ask for a caption.
         conversation: share of batches whose turns see each other.
         other_system: share of pictures with a random system sentence.
+        long_weight: weight of a token of the long answers, list and caption.
     """
 
     length: int
@@ -40,6 +41,7 @@ class TextSettings:
     caption: float
     conversation: float = 0.4
     other_system: float = 0.1
+    long_weight: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ def _pack(
             chosen[question.text] = (name, start + _ASSISTANT, answer)
             used += size
     entries = list(chosen.values())
-    return _lay_out([entries[i] for i in rng.permutation(len(entries))], settings.length, together)
+    return _lay_out([entries[i] for i in rng.permutation(len(entries))], settings, together)
 
 
 def _lay_out(
-    entries: list[tuple[str, list[int], list[int]]], length: int, together: bool
+    entries: list[tuple[str, list[int], list[int]]], settings: TextSettings, together: bool
 ) -> tuple[list[int], list[int], list[int], list[int], list[int], list[float]]:
     text: list[int] = []
     target: list[int] = []
@@ -152,8 +154,8 @@ def _lay_out(
         turn += [number] * size
         position += range(first, first + size)
         kind += [NAMES.index(name)] * size
-        weight += [0.0] * len(start) + _token_weights(name, len(answer))
-    rest = length - len(text)
+        weight += [0.0] * len(start) + _token_weights(name, len(answer), settings.long_weight)
+    rest = settings.length - len(text)
     return (
         text + [PAD_ID] * rest,
         target + [IGNORE] * rest,
@@ -164,9 +166,9 @@ def _lay_out(
     )
 
 
-def _token_weights(name: str, size: int) -> list[float]:
-    """Long answers count half per token, the end little, the first digit of a number double."""
-    weights = [0.5 if name in _LONG else 1.0] * (size - 1) + [0.1]
+def _token_weights(name: str, size: int, long_weight: float) -> list[float]:
+    """The end of an answer counts little, the first digit of a number double."""
+    weights = [long_weight if name in _LONG else 1.0] * (size - 1) + [0.1]
     if name in _DIGITS:
         weights[0] = 2.0
     return weights

@@ -65,7 +65,7 @@ colors on a 3 x 3 grid, over a textured background with noise.
 | `exist` | is there a red circle ? | yes or no, balanced | POPE |
 | `where` | where is the red circle ? | top left | grounding |
 | `read` | what is the red number ? | 3 0 7 7 | TextVQA, DocVQA |
-| `list` | list the colors of the shapes . | red blue red (reading order) | ordered, several tokens |
+| `list` | list the colors of the shapes . | red blue red | reading order, several tokens |
 | `caption` | describe the image . | top left red circle , ... | captioning |
 
 `color` is asked where one shape has the kind, `where` where one shape has color and kind.

@@ -117,7 +117,24 @@ MIX: Final = {
 _VISION: Final = VisionStage("vision", steps=700, batch=32, rates=Rates(0.02, 3e-3, constant=0.3))
 _EARLY_MIX: Final = TextSettings(length=112, weights=MIX, caption=0.3)
 _LATE_MIX: Final = TextSettings(
-    length=112, weights={**MIX, "read": 0.14, "count": 0.22, "list": 0.12}, caption=0.45
+    length=112,
+    weights={
+        "color": 0.12,
+        "shape_at": 0.04,
+        "count": 0.22,
+        "exist": 0.12,
+        "where": 0.12,
+        "read": 0.12,
+        "list": 0.18,
+        "number_where": 0.02,
+        "number_at": 0.05,
+        "color_at": 0.01,
+        "digit": 0.02,
+        "absent": 0.04,
+        "unknown": 0.02,
+    },
+    caption=0.45,
+    long_weight=1.0,
 )
 
 SHIPPED: Final = Recipe(
@@ -137,12 +154,12 @@ SHIPPED: Final = Recipe(
         ),
         LanguageStage(
             "decay",
-            steps=1900,
+            steps=2000,
             batch=16,
-            rates=Rates(0.012, 2e-3, warmup=50, constant=0.1),
+            rates=Rates(0.012, 2e-3, warmup=50, constant=0.05),
             text=_LATE_MIX,
             phases=(
-                Phase(0.75, shapes=(3, 6), numbers=(0, 3), kept=112, align=0.15),
+                Phase(0.84, shapes=(3, 6), numbers=(0, 3), kept=112, align=0.15),
                 Phase(1.00, shapes=(3, 6), numbers=(0, 3), kept=256, align=0.03),
             ),
         ),
