@@ -77,6 +77,8 @@ class Evicting(Evictor):
         self.selection.check(facts)
         self.decode.check()
         if self.merge is not None:
+            if not isinstance(self.merge, AnchorMerge):
+                raise InvalidValueError("merge", self.merge, "an AnchorMerge, or None")
             self.merge.check(facts)
 
     def check_layout(self, layout: TokenLayout) -> None:

@@ -1,0 +1,230 @@
+"""Budgets over layers: published examples and definitions."""
+
+import pytest
+import torch
+
+from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.eviction.adaptive import (
+    CumulativeMass,
+    EntropyVariance,
+    Profile,
+    Pyramid,
+    StrengthSkewness,
+)
+from lightkv.eviction.allocation import round_to_sum
+from lightkv.eviction.budgets import TextText, TextVision, Uniform, VisionVision
+from tests.eviction.prompts import FACTS, Rows, causal, given, layout_of
+
+
+def decide(budget, strengths, nominal, lengths, floors=0, redistribute=True):
+    """Entries of one prompt; one nominal number and one length for all layers, or one each."""
+    layers = len(strengths)
+    nominal = torch.as_tensor(nominal, dtype=torch.float64).expand(layers)[None]
+    lengths = torch.as_tensor(lengths).expand(layers)[None]
+    floors = torch.full_like(lengths, floors)
+    strengths = [torch.as_tensor(s, dtype=torch.float32)[None] for s in strengths]
+    return budget.decide(strengths, nominal, lengths, floors, redistribute).entries[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("budget", "queries", "keys"),
+    [
+        (TextVision(), "question", "vision"),
+        (VisionVision(), "vision", "vision"),
+        (TextText(), "question", "question"),
+    ],
+    ids=["TV", "VV", "TT"],
+)
+def test_strength_is_the_sum_of_a_block(budget, queries, keys):
+    view = causal("ssvvvvttt")
+    attention = view.read_attention().probabilities(torch.arange(9)[None])[0].mean(0)
+    block = attention[getattr(view.layout, queries)[0]][:, getattr(view.layout, keys)[0]]
+    torch.testing.assert_close(budget.strength(view, torch.zeros(1, 9)), block.sum()[None])
+
+
+def test_text_vision_budgets_are_shares_of_the_total():
+    # Eq. 5: 3 layers of 100 entries at 20 %: 60 entries by 1 : 2 : 3.
+    assert decide(TextVision(), [1.0, 2.0, 3.0], 20.0, 100) == [10, 20, 30]
+
+
+def test_a_layer_that_wants_more_than_it_has_shares_the_excess():
+    strengths = [8.0, 1.0, 1.0]
+    assert decide(TextVision(), strengths, 50.0, 100) == [100, 25, 25]
+    assert decide(TextVision(), strengths, 50.0, 100, redistribute=False) == [100, 15, 15]
+
+
+def test_strengths_that_are_all_zero_are_refused():
+    with pytest.raises(UnsupportedError, match="TextVision"):
+        decide(TextVision(), [0.0, 0.0], 5.0, 10)
+
+
+def test_uniform_is_the_same_share_of_every_layer():
+    assert decide(Uniform(), [1.0, 1.0, 1.0], [20.0, 20.0, 10.0], [100, 100, 50]) == [20, 20, 10]
+
+
+PYRAMID = [
+    (100, 12, 20, [20, 14, 8, 2]),
+    (100, 12, 5, [18, 13, 8, 3]),
+    (20, 12, 20, [18, 13, 8, 3]),
+    (16, 12, 20, [10, 10, 10, 10]),
+]
+
+
+@pytest.mark.parametrize(("length", "capacity", "beta", "past"), PYRAMID)
+def test_pyramid_released_examples(length, capacity, beta, past):
+    budget = Pyramid(beta, window=2, form="released")
+    entries = decide(budget, [1.0] * 4, float(capacity), length)
+    assert [count - 2 for count in entries] == past
+
+
+def test_pyramid_leaves_a_short_prompt_alone():
+    assert decide(Pyramid(20, 2, "released"), [1.0] * 4, 12.0, 11) == [11] * 4
+
+
+def test_pyramid_kvpress_example():
+    assert decide(Pyramid(10, 2, "kvpress"), [1.0] * 4, 40.0, 100) == [76, 52, 28, 4]
+    assert decide(Pyramid(10, 8, "kvpress"), [1.0] * 4, 40.0, 100) == [40] * 4
+
+
+@pytest.mark.parametrize("capacity", [1.0, 12.0, 40.0, 77.0])
+def test_linear_pyramid_meets_the_total_and_falls(capacity):
+    entries = decide(Pyramid(window=2), [1.0] * 5, capacity, 100)
+    assert sum(entries) == 5 * capacity
+    assert entries == sorted(entries, reverse=True)
+
+
+def test_prefixkv_example():
+    masses = [[0.7, 0.1, 0.1, 0.05, 0.05], [0.3, 0.25, 0.2, 0.15, 0.1]]
+    assert decide(CumulativeMass(), masses, 0.6 * 5, 5) == [2, 4]
+
+
+def test_prefixkv_search_has_no_tolerance():
+    # The released search stops within 5 entries and keeps (3, 4) of the same two layers.
+    masses = [[0.7, 0.1, 0.1, 0.05, 0.05], [0.3, 0.25, 0.2, 0.15, 0.1]]
+    for total in range(2, 10):
+        assert sum(decide(CumulativeMass(), masses, total / 2, 5)) == total
+
+
+def test_cumulative_mass_is_the_common_threshold():
+    masses = torch.rand(4, 30, generator=torch.Generator().manual_seed(0)) ** 3
+    masses = masses / masses.sum(1, keepdim=True)
+    entries = decide(CumulativeMass(), list(masses), 9.0, 30)
+    ordered = masses.double().sort(1, descending=True).values.cumsum(1)
+    held = [0.0 if n == 0 else float(row[n - 1]) for n, row in zip(entries, ordered, strict=True)]
+    before = [0.0 if n <= 1 else float(row[n - 2]) for n, row in zip(entries, ordered, strict=True)]
+    assert sum(entries) == 36
+    # One threshold lies above the mass before every layer's last entry, and not above the mass
+    # that comes before its first evicted one.
+    assert max(before) <= min(held)
+
+
+def test_mass_ignores_padding_and_heads():
+    view = Rows(["svvtt", "sssvvvvvtttt"]).views()[0]
+    score = torch.rand(2, 2, view.layout.length) + 0.1
+    mass = CumulativeMass().strength(view, score)
+    torch.testing.assert_close(mass.sum(1), torch.ones(2))
+    assert (mass[0, :-5] == 0).all()
+    expected = score[0, :, -5:].mean(0)
+    torch.testing.assert_close(mass[0, -5:], expected / expected.sum())
+
+
+def test_profile_gives_the_measured_shares_at_any_retention():
+    profile = Profile.measured(torch.tensor([[10, 30], [30, 50]]), torch.tensor([100, 100]))
+    assert profile.shares == pytest.approx((0.2, 0.4))
+    assert decide(profile, [1.0, 1.0], 30.0, 100) == [20, 40]
+    assert decide(profile, [1.0, 1.0], 15.0, 100) == [10, 20]
+
+
+def aircache_views():
+    scores = [[0.25, 0.10, 0.31, 0.04], [0.03, 0.02, 0.01, 0.24]]
+    view = given("vvvvt", torch.eye(5))
+    return view, [torch.tensor([[*score, 9.0]]) for score in scores]
+
+
+def test_aircache_example():
+    view, scores = aircache_views()
+    budget = StrengthSkewness()
+    claims = [budget.strength(view, score)[0] for score in scores]
+    torch.testing.assert_close(claims[0], torch.tensor([0.70, 0.0]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(claims[1], torch.tensor([0.30, 1.967]), rtol=1e-3, atol=1e-3)
+    assert decide(budget, claims, 2.0, 4) == [1, 3]
+
+
+def test_without_skewness_anywhere_strength_decides_over_equal_halves():
+    claims = [torch.tensor([0.6, 0.0]), torch.tensor([0.2, 0.0])]
+    assert decide(StrengthSkewness(), claims, 8.0, 100) == [10, 6]
+
+
+@pytest.mark.parametrize("text", ["vt", "vvt"])
+def test_skewness_of_fewer_than_three_vision_tokens_is_zero(text):
+    view = given(text, torch.eye(len(text)))
+    score = torch.arange(len(text)).float()[None] + 1
+    assert float(StrengthSkewness().strength(view, score)[0, 1]) == 0
+
+
+def test_cake_example():
+    rows = torch.zeros(6, 6)
+    rows[4, :4] = 0.25
+    rows[5, :4] = torch.tensor([0.7, 0.1, 0.1, 0.1])
+    view = given("vvvvtt", rows)
+    strength = EntropyVariance(window=2).strength(view, torch.zeros(1, 6))
+    torch.testing.assert_close(strength, torch.tensor([2.327 * 0.135]), rtol=1e-3, atol=0)
+    warm = EntropyVariance(window=2, tau1=2.0, tau2=0.5).strength(view, torch.zeros(1, 6))
+    torch.testing.assert_close(warm, torch.tensor([2.327**0.5 * 0.135**2]), rtol=1e-3, atol=0)
+
+
+def test_cake_window_rows_that_agree_have_no_strength():
+    rows = torch.zeros(6, 6)
+    rows[4, :4] = rows[5, :4] = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    strength = EntropyVariance(window=2).strength(given("vvvvtt", rows), torch.zeros(1, 6))
+    assert float(strength) == pytest.approx(0, abs=1e-6)
+
+
+def test_cake_budgets_example():
+    # Raw (15, 9, 6) beyond a window of 2, at most 12 beyond it, 30 in all.
+    entries = decide(EntropyVariance(window=2), [15.0, 9.0, 6.0], 12.0, 14)
+    assert [count - 2 for count in entries] == [12, 11, 7]
+
+
+@pytest.mark.parametrize(
+    ("budget", "name"),
+    [
+        (Pyramid(beta=0.5), "beta"),
+        (Pyramid(window=-1), "window"),
+        (Pyramid(form="steep"), "form"),
+        (Profile((0.5, 0.5)), "shares"),
+        (Profile((0.5, -0.5, 0.5)), "shares"),
+        (Profile((0.0, 0.0, 0.0)), "shares"),
+        (EntropyVariance(window=1), "window"),
+        (EntropyVariance(tau1=0), "tau1"),
+        (EntropyVariance(tau2=-1), "tau2"),
+    ],
+)
+def test_values_out_of_range_are_named(budget, name):
+    with pytest.raises(InvalidValueError) as error:
+        budget.check(FACTS)
+    assert error.value.name == name
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [TextVision(), VisionVision(), TextText(), StrengthSkewness(), EntropyVariance(3)],
+    ids=repr,
+)
+def test_strengths_do_not_depend_on_padding_or_company(budget):
+    rows = Rows(["ssvvvvvvttt", "vvvvttttttt", "sssvvvvvvvvvvvvtttttt"], seed=5)
+    table = torch.rand(21, generator=torch.Generator().manual_seed(0))
+    for layer, together in enumerate(rows.views(padding=3)):
+        batch = budget.strength(together, table[together.layout.position.clamp_min(0)])
+        for row in range(3):
+            alone = rows.views([row])[layer]
+            single = budget.strength(alone, table[alone.layout.position])
+            torch.testing.assert_close(batch[row], single[0], rtol=1e-4, atol=1e-5)
+
+
+def test_round_to_sum_of_aircache_counts():
+    assert round_to_sum(torch.tensor([[1.4, 2.6]], dtype=torch.float64)).tolist() == [[1, 3]]
+
+
+def test_layout_letters():
+    assert layout_of("sv|t").kind.tolist() == [[1, 2, 4, 3]]

@@ -1,0 +1,164 @@
+"""Decode policies, driven step by step without a model."""
+
+import pytest
+import torch
+
+from lightkv.errors import InvalidValueError
+from lightkv.eviction.decoding import (
+    DecodeView,
+    EvictOne,
+    FixedSlot,
+    Grow,
+    HoldBudget,
+    smallest,
+    surplus,
+)
+
+
+def view_of(positions, seen, attention=None, score=None, ratio=None, tail=None, kept=None):
+    """One row, one group."""
+
+    def row(values):
+        return None if values is None else torch.tensor([[values]])
+
+    return DecodeView(
+        layer=0,
+        position=row(positions),
+        valid=torch.ones(1, 1, len(positions), dtype=torch.bool),
+        seen=torch.tensor([seen]),
+        budget_ratio=None if ratio is None else torch.tensor([ratio]),
+        tail=None if tail is None else torch.tensor([tail]),
+        attention=row(attention),
+        score=row(score),
+        kept=None if kept is None else torch.tensor([[kept]]),
+    )
+
+
+def gone(policy, view):
+    """Positions that the policy drops from a view of one row."""
+    dropped = policy.evict(view)
+    return [] if dropped is None else view.position[dropped].tolist()
+
+
+def test_grow_never_evicts():
+    assert Grow().static
+    assert not Grow().needs_attention
+    assert gone(Grow(), view_of([0, 1, 2], 3)) == []
+
+
+def test_evict_one_drops_the_least_attended_between_sinks_and_tail():
+    attention = [0.0, 0.0, 0.0, 0.0, 0.3, 0.1, 0.2, 0.0, 0.0]
+    view = view_of([0, 1, 2, 3, 9, 12, 15, 18, 20], 21, attention, ratio=0.3, tail=2)
+    assert gone(EvictOne(), view) == [12]
+
+
+def test_evict_one_drops_one_entry_however_large_the_surplus():
+    view = view_of(list(range(10)), 10, [0.1] * 10, ratio=0.1, tail=1)
+    assert surplus(view).tolist() == [[9.0]]
+    assert gone(EvictOne(), view) == [4]  # the first on ties
+
+
+def test_evict_one_waits_for_a_whole_entry():
+    view = view_of(list(range(10)), 19, [0.1] * 10, ratio=0.5, tail=1)
+    assert surplus(view).tolist() == [[0.0]]
+    assert gone(EvictOne(), view) == []
+
+
+def test_surplus_is_counted_in_float32():
+    # 90 x (1 - 0.9) is just above 9 in float32, so ten entries are no surplus of one.
+    ratio = float(1 - torch.tensor(0.9))
+    assert surplus(view_of(list(range(10)), 90, ratio=ratio)).tolist() == [[0.0]]
+
+
+def test_evict_one_without_candidates_does_nothing():
+    view = view_of([0, 1, 2, 3, 4, 5], 60, [0.1] * 6, ratio=0.1, tail=3)
+    assert gone(EvictOne(), view) == []
+
+
+def test_a_share_that_is_not_a_number_never_evicts():
+    view = view_of(list(range(10)), 11, [0.1] * 10, ratio=float("nan"), tail=1)
+    assert gone(EvictOne(), view) == []
+
+
+def test_fixed_slot_lengths_of_the_prefixkv_example():
+    # Ten tokens, share .5, five kept; lengths after steps 1 to 5 are 6, 6, 7, 7, 8.
+    held, lengths = [0, 2, 4, 6, 9], []
+    for step in range(1, 6):
+        held = [*held, 9 + step]
+        view = view_of(held, 10 + step, ratio=0.5, kept=5)
+        dropped = gone(FixedSlot(), view)
+        assert dropped in ([], [held[len(held) // 2]])
+        held = [position for position in held if position not in dropped]
+        lengths.append(len(held))
+    assert lengths == [6, 6, 7, 7, 8]
+
+
+def test_fixed_slot_lies_before_the_end_of_what_prefill_kept():
+    view = view_of(list(range(0, 64, 2)), 33, ratio=0.5, kept=30)
+    assert gone(FixedSlot(25), view) == [10]
+
+
+def test_streaming_example():
+    policy = HoldBudget("oldest", protect_first=4)
+    assert not policy.needs_attention
+    assert gone(policy, view_of([0, 1, 2, 3, 7, 8, 9, 10], 11)) == [7]
+
+
+def test_h2o_example():
+    # Scores collected so far, the newest row (.3, .05, .15, .2, .3) included.
+    score = [3.1, 1.25, 0.40, 0.25, 0.30]
+    policy = HoldBudget("score", protect_first=0, recent=2)
+    assert gone(policy, view_of([0, 1, 4, 5, 6], 7, score=score)) == [4]
+    half = HoldBudget("score", protect_first=0, recent_share=0.5)
+    assert gone(half, view_of([0, 1, 4, 5, 6], 7, score=score)) == [4]
+
+
+def test_hold_budget_by_current_attention():
+    policy = HoldBudget("attention", protect_first=1, recent=2)
+    view = view_of([0, 3, 5, 8, 9], 10, attention=[0.0, 0.3, 0.2, 0.0, 0.0])
+    assert gone(policy, view) == [5]
+
+
+def test_capacity_lets_a_short_cache_grow_and_cuts_a_long_one():
+    policy = HoldBudget("oldest", protect_first=1, capacity=5)
+    assert gone(policy, view_of([0, 1, 2], 3)) == []
+    assert gone(policy, view_of([0, 1, 2, 3, 4], 5)) == []
+    assert gone(policy, view_of([0, 1, 2, 3, 4, 5, 6], 7)) == [1, 2]
+
+
+def test_rows_and_heads_of_different_lengths():
+    valid = torch.tensor([[[False, False, True, True, True, True], [True] * 6]])
+    position = torch.tensor([[[-1, -1, 0, 1, 2, 6], [0, 1, 2, 3, 5, 6]]])
+    view = DecodeView(0, position, valid, torch.tensor([7]), kept=torch.tensor([[3, 5]]))
+    dropped = HoldBudget("oldest", protect_first=1).evict(view)
+    assert position[dropped].tolist() == [1, 1]
+    assert view.slots[0, 0].tolist() == [-1, -1, 0, 1, 2, 3]
+
+
+def test_smallest_is_none_where_nobody_is_a_candidate():
+    value, nobody = torch.rand(1, 2, 4), torch.zeros(1, 2, 4, dtype=torch.bool)
+    assert not smallest(value, nobody).any()
+
+
+@pytest.mark.parametrize("name", ["budget_ratio", "tail", "attention", "score", "kept"])
+def test_what_is_missing_is_named(name):
+    with pytest.raises(RuntimeError, match=name):
+        view_of([0, 1], 2).read(name)
+
+
+@pytest.mark.parametrize(
+    ("policy", "name"),
+    [
+        (EvictOne(-1), "protect_first"),
+        (FixedSlot(-1), "distance"),
+        (HoldBudget("newest"), "victim"),
+        (HoldBudget(protect_first=-1), "protect_first"),
+        (HoldBudget(recent=-1), "recent"),
+        (HoldBudget(recent_share=2.0), "recent_share"),
+        (HoldBudget(capacity=0), "capacity"),
+    ],
+)
+def test_values_out_of_range_are_named(policy, name):
+    with pytest.raises(InvalidValueError) as error:
+        policy.check()
+    assert error.value.name == name

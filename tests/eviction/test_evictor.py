@@ -1,0 +1,241 @@
+"""The composition: every registered method under the invariants that all must meet."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightkv.compressor import LayerView
+from lightkv.errors import InputError, InvalidValueError, UnsupportedError
+from lightkv.eviction.budgets import TextVision, Uniform
+from lightkv.eviction.decoding import EvictOne, Grow, HoldBudget
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.methods import METHODS, TGVKV, method
+from lightkv.eviction.rankings import ObservationWindow, Random, SelfAttention, TextWeighted
+from lightkv.eviction.retention import ByScore, TextFirst, VisionOnly
+from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
+
+NAMES = sorted(METHODS)
+# Released behaviour that departs from its budget by more than rounding.
+LOSSY = {"tgvkv-released", "elasticcache-released", "snapkv-window-only"}
+SHORT = {"window": 4}
+WINDOWED = {"snapkv", "snapkv-window-only", "pyramidkv", "cake", "ada-kv"}
+
+
+def build(name, retention):
+    return method(name, retention, **(SHORT if name in WINDOWED else {}))
+
+
+def run(compressor, views):
+    compressor.check(FACTS)
+    compressor.check_layout(views[0].layout)
+    return compressor.retain([compressor.observe(view) for view in views])
+
+
+texts = st.builds(
+    lambda s, v, t: "s" * s + "v" * v + "t" * t,
+    st.integers(0, 8),
+    st.integers(3, 25),
+    st.integers(1, 12),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.lists(texts, min_size=1, max_size=3), st.integers(0, 3), st.floats(0.05, 0.95))
+@settings(max_examples=6, deadline=None)
+def test_invariants_of_every_method(name, rows, seed, retention):
+    rows = Rows(rows, seed)
+    compressor = build(name, retention)
+    views = rows.views()
+    retentions = run(compressor, views)
+    layout = views[0].layout
+    guarded = compressor.guarded(layout)
+    for retention_ in retentions:
+        assert (retention_.index.diff(dim=-1) > 0)[retention_.valid[..., :-1]].all()  # in order
+        for row in range(layout.batch_size):
+            sets = [kept(retention_, row, group) for group in range(retention_.index.shape[1])]
+            must = set(guarded[row].nonzero()[:, 0].tolist())
+            real = set(layout.real[row].nonzero()[:, 0].tolist())
+            for stays in sets:
+                assert must <= set(stays) <= real
+    _check_totals(name, compressor, layout, guarded, retentions)
+
+
+def _check_totals(name, compressor, layout, guarded, retentions):
+    if name in LOSSY:
+        return
+    counted = compressor.selection.counted(layout)
+    free = (layout.real & ~counted).sum(1)
+    for row in range(layout.batch_size):
+        entries = [float(r.counts[row].float().mean()) - float(free[row]) for r in retentions]
+        wanted = compressor.retention * float(counted[row].sum()) * len(retentions)
+        floor = float((guarded & counted)[row].sum()) * len(retentions)
+        assert abs(sum(entries) - max(wanted, floor)) <= 0.5 + 1e-3
+        asked = sum(float(r.requested[row] - free[row]) for r in retentions)
+        assert asked == pytest.approx(wanted, abs=0.51)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.lists(texts, min_size=2, max_size=3), st.integers(0, 3), st.floats(0.1, 0.9))
+@settings(max_examples=3, deadline=None)
+def test_a_row_of_a_batch_is_treated_as_alone(name, rows, seed, retention):
+    rows = Rows(rows, seed)
+    compressor = build(name, retention)
+    together = rows.views(padding=2)
+    batch = run(compressor, together)
+    for row, layout in enumerate(rows.layouts):
+        padding = together[0].layout.length - layout.length
+        alone = run(compressor, rows.views([row]))
+        for part, single in zip(batch, alone, strict=True):
+            for group in range(single.index.shape[1]):
+                assert kept(part, row, group, padding) == kept(single, 0, group)
+            torch.testing.assert_close(
+                part.budget_ratio[row], single.budget_ratio[0], equal_nan=True
+            )
+            assert part.tail[row] == single.tail[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_retention_one_keeps_everything_and_grows(name):
+    rows = Rows(["ssvvvvvvttt", "vvvvvttttttt"])
+    compressor = build(name, 1.0)
+    views = rows.views()
+    for retention, view in zip(run(compressor, views), views, strict=True):
+        assert torch.equal(retention.index[0, 0], torch.arange(view.layout.length))
+        assert torch.equal(retention.valid[:, 0], view.layout.real)
+        assert retention.merge is None
+    assert compressor.decode_policy() == Grow()
+
+
+@given(texts, st.floats(0.05, 1), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_text_is_complete_whenever_the_budget_allows(text, retention, seed):
+    rows = Rows([text], seed)
+    layout = rows.layouts[0]
+    compressor = TGVKV(retention=retention)
+    for part in run(compressor, rows.views()):
+        stays = torch.zeros(layout.length, dtype=torch.bool)
+        stays[kept(part)] = True
+        free_vision = stays & layout.vision[0] & ~compressor.guarded(layout)[0]
+        if free_vision.any():
+            assert stays[layout.text[0]].all()
+
+
+def test_the_example_of_the_paper_in_one_layer():
+    view = causal("ssvvvvvvvvttt", sharpness=2.0)
+    compressor = TGVKV(retention=8 / 13, protect_first=0, protect_last=0)
+    stays = kept(compressor.retain([compressor.observe(view)])[0])
+    best = TextWeighted().score(view)[0, 2:10].topk(3).indices + 2
+    assert stays == sorted([0, 1, *best.tolist(), 10, 11, 12])
+
+
+def test_system_text_is_protected_as_an_option():
+    view = causal("sssssvvvvvvvttt")
+    open_ = Evicting(Uniform(), Random(), ByScore(), 0.4, protect_first=0, protect_last=0)
+    assert not set(range(5)) <= set(kept(open_.retain([open_.observe(view)])[0]))
+    closed = replace(open_, protect_system=True)
+    stays = kept(closed.retain([closed.observe(view)])[0])
+    assert set(range(5)) <= set(stays)
+    assert len(stays) == 6
+
+
+@pytest.mark.parametrize("entries", [1, 7, 12, 500])
+def test_absolute_counts(entries):
+    rows = Rows(["ssvvvvvvttt", "sssssvvvvvvvvvvvvttt"])
+    for part in run(method("snapkv", entries=entries, window=3), rows.views()):
+        for row, layout in enumerate(rows.layouts):
+            assert int(part.counts[row, 0]) == min(max(entries, 5), layout.length)
+
+
+def test_layers_of_different_lengths_keep_the_same_share():
+    rows = Rows(["ssvvvvvvvvvvvvvvvvvvvvvvttt"])
+    views = rows.views()
+    short = torch.arange(9, 27)[None]
+    layout = views[2].layout.select(short, torch.ones_like(short).bool())
+    cut = replace(views[2], layout=layout)
+    compressor = Evicting(Uniform(), Random(), ByScore(), 1 / 3, protect_first=1)
+    counts = [int(r.counts[0, 0]) for r in run(compressor, [views[0], views[1], cut])]
+    assert counts == [9, 9, 6]
+
+
+def test_vision_only_counts_vision_entries():
+    view = causal("ssvvvvvvvvvvtt")
+    compressor = Evicting(TextVision(), TextWeighted(), VisionOnly(), 0.5, protect_first=0)
+    part = compressor.retain([compressor.observe(view)])[0]
+    assert int(part.counts) == 9
+    assert float(part.requested) == 9
+    assert float(part.budget_ratio) == pytest.approx(9 / 14)
+
+
+def test_what_decode_policies_need():
+    view = causal("ssvvvvvvttt")
+    compressor = Evicting(TextVision(), TextWeighted(), TextFirst(), 0.6, decode=EvictOne())
+    part = compressor.retain([compressor.observe(view)])[0]
+    assert int(part.tail) == 3
+    assert float(part.budget_ratio) == pytest.approx(0.6)
+    assert compressor.decode_policy() == EvictOne()
+
+
+def test_attention_is_asked_for_only_where_needed():
+    assert method("random", 0.5).attention_layers(FACTS) == ()
+    assert method("streamingllm", 0.5).attention_layers(FACTS) == ()
+    assert method("tgvkv", 0.5).attention_layers(FACTS) == (0, 1, 2)
+    mixed = Evicting(TextVision(), Random(), ByScore(), 0.5)
+    assert mixed.attention_layers(FACTS) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("compressor", "name"),
+    [
+        (TGVKV(retention=0.0), "retention"),
+        (TGVKV(retention=1.1), "retention"),
+        (TGVKV(retention=float("nan")), "retention"),
+        (TGVKV(0.2), "budget"),
+        (TGVKV(retention=1.0, entries=0), "entries"),
+        (TGVKV(retention=0.5, entries=64), "retention"),
+        (TGVKV(protect_first=-1), "protect_first"),
+        (TGVKV(protect_last=-1), "protect_last"),
+        (TGVKV(ranking=TextWeighted(text_scope="none")), "text_scope"),
+        (TGVKV(decode=HoldBudget(recent=-1)), "recent"),
+        (TGVKV(decode="grow"), "decode"),
+        (TGVKV(merge="anchor"), "merge"),
+        (Evicting(ranking=ObservationWindow(kernel=2)), "kernel"),
+    ],
+)
+def test_values_out_of_range_are_named_before_anything_runs(compressor, name):
+    with pytest.raises(InvalidValueError) as error:
+        compressor.check(FACTS)
+    assert error.value.name == name
+
+
+@pytest.mark.parametrize("text", ["sstt", "tttt"])
+def test_vision_methods_need_an_image(text):
+    with pytest.raises(InputError, match="vision token"):
+        TGVKV().check_layout(layout_of(text))
+    with pytest.raises(InputError, match="vision token"):
+        method("random-vision", 0.5).check_layout(layout_of(text))
+    method("h2o", 0.5).check_layout(layout_of(text))
+
+
+def test_the_prompt_at_fault_is_named():
+    layout = Rows(["svvtt", "svv"]).views()[0].layout
+    with pytest.raises(InputError, match="prompt 1"):
+        TGVKV().check_layout(layout)
+
+
+def test_attention_that_is_not_finite_names_the_layer():
+    view = causal("svvtt")
+    attention = view.read_attention().probabilities(torch.arange(5)[None])
+    attention[0, 0, 4, 1] = torch.nan
+    broken = LayerView(**{**vars(view), "layer": 7, "attention": type(view.attention)(attention)})
+    for ranking in (SelfAttention(), TextWeighted()):
+        with pytest.raises(UnsupportedError, match="layer 7"):
+            Evicting(Uniform(), ranking, ByScore(), 0.5).observe(broken)
+
+
+def test_attention_that_was_not_asked_for_is_named():
+    view = replace(causal("svvtt"), attention=None)
+    with pytest.raises(RuntimeError, match="layer 0"):
+        TGVKV().observe(view)

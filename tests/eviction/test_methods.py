@@ -1,0 +1,66 @@
+"""The registry, and the compositions behind the names."""
+
+import pytest
+
+from lightkv.errors import InvalidValueError, UnknownNameError
+from lightkv.eviction import METHODS, TGVKV, method, methods
+from lightkv.eviction.adaptive import CumulativeMass, Profile
+from lightkv.eviction.budgets import TextVision, Uniform
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.rankings import SelfAttention, TextWeighted
+from lightkv.eviction.retention import ByScore, TextFirst, VisionOnly, WithRecent
+
+
+def test_every_method_has_a_description_of_one_line():
+    descriptions = methods()
+    assert set(descriptions) == set(METHODS)
+    for name, text in descriptions.items():
+        assert text.endswith("."), name
+        assert len(text) < 100
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_says_what_it_is(name):
+    built = method(name, 0.2)
+    assert isinstance(built, Evicting)
+    assert built.retention == 0.2
+    for part in (built.budget, built.ranking, built.selection):
+        assert type(part).__name__ in repr(built)
+    assert built == method(name, 0.2)
+    assert hash(built) == hash(method(name, 0.2))
+    assert built.parts == (built,)
+
+
+def test_unknown_names_list_the_nearest():
+    with pytest.raises(UnknownNameError, match="snapkv"):
+        method("snap-kv", 0.5)
+
+
+def test_a_share_or_a_number_of_entries():
+    assert method("h2o", entries=64).entries == 64
+    with pytest.raises(InvalidValueError, match="retention"):
+        method("h2o", 0.5, entries=64)
+
+
+def test_the_full_ablation_row_is_tgvkv():
+    full, named = method("tvb1-twr1-tpr1", 0.2), TGVKV(retention=0.2)
+    for part in ("budget", "ranking", "selection", "retention", "decode", "redistribute"):
+        assert getattr(full, part) == getattr(named, part)
+
+
+def test_ablation_rows_switch_one_part_each():
+    for tvb in (0, 1):
+        for twr in (0, 1):
+            for tpr in (0, 1):
+                row = method(f"tvb{tvb}-twr{twr}-tpr{tpr}", 0.2)
+                assert row.budget == (TextVision() if tvb else Uniform())
+                assert row.ranking == (TextWeighted() if twr else SelfAttention())
+                assert row.selection == (TextFirst() if tpr else ByScore())
+
+
+def test_options_reach_the_parts():
+    assert method("prefixkv", 0.2).budget == CumulativeMass()
+    assert method("prefixkv", 0.2, shares=(0.1, 0.3)).budget == Profile((0.1, 0.3))
+    every = method("look-m", 0.2, keep_all_text=True, recent=0.1)
+    assert every.selection == WithRecent(VisionOnly(ratio_of="all"), 0.1)
+    assert method("snapkv", 0.2, window=8, per_head=True).ranking.per_head

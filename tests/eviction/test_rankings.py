@@ -1,0 +1,238 @@
+"""Scores of entries: published examples, definitions, and independence of padding."""
+
+import pytest
+import torch
+
+from lightkv.compressor import LayerView
+from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.eviction.elites import EliteText
+from lightkv.eviction.rankings import (
+    CrossPlusText,
+    KeyNorm,
+    ObservationWindow,
+    Random,
+    Recency,
+    SelfAttention,
+    TextWeighted,
+    VisionPlusText,
+    pool,
+)
+from lightkv.eviction.windows import WindowIndicator
+from tests.eviction.prompts import FACTS, Rows, causal, given
+
+H2O_ROWS = [
+    [1.0],
+    [0.5, 0.5],
+    [0.4, 0.2, 0.4],
+    [0.4, 0.3, 0.1, 0.2],
+    [0.3, 0.1, 0.3, 0.1, 0.2],
+    [0.2, 0.1, 0.1, 0.5, 0.05, 0.05],
+]
+
+
+def mean_map(view: LayerView) -> torch.Tensor:
+    every = torch.arange(view.layout.length)[None]
+    return view.read_attention().probabilities(every)[0].mean(0).double()
+
+
+@pytest.mark.parametrize("text", ["ssvvvvtttt", "vvvttttt", "ssvvtvvttt", "sv|vttt"])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_text_weighted_is_equations_7_to_9(text, normalise):
+    view = causal(text, seed=len(text))
+    attention, layout = mean_map(view), view.layout
+    question = layout.question[0].nonzero()[:, 0].tolist()
+    count = len(question)
+    weight = [
+        sum(float(attention[i, j]) for i in question[place:]) / (count - place)
+        for place, j in enumerate(question)
+    ]
+    if normalise:
+        weight = [w / sum(weight) for w in weight]
+    expected = []
+    for j in range(layout.length):
+        if layout.vision[0, j]:
+            paired = zip(weight, question, strict=True)
+            expected.append(sum(w * float(attention[i, j]) for w, i in paired))
+        else:
+            expected.append(sum(float(attention[i, j]) for i in question))
+    score = TextWeighted(normalise=normalise).score(view)[0]
+    torch.testing.assert_close(score.double(), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("scope", ["text", "all"])
+def test_text_scope_decides_who_ranks_the_system_text(scope):
+    view = causal("sssvvvvtttt")
+    attention, layout = mean_map(view), view.layout
+    voters = layout.text[0] if scope == "text" else layout.real[0]
+    score = TextWeighted(text_scope=scope).score(view)[0].double()
+    system = attention[voters].sum(0)[:3]
+    torch.testing.assert_close(score[:3], system, rtol=1e-5, atol=1e-6)
+    # A question token is seen by later question tokens alone.
+    narrow = TextWeighted().score(view)[0].double()
+    torch.testing.assert_close(score[3:], narrow[3:], rtol=1e-5, atol=1e-6)
+
+
+def test_normalising_the_text_weights_keeps_the_order_of_vision():
+    view = causal("ssvvvvvvvvtttttt")
+    a, b = (TextWeighted(normalise=n).score(view)[0, 2:10] for n in (True, False))
+    assert a.argsort().tolist() == b.argsort().tolist()
+
+
+def test_self_attention_is_the_column_sum():
+    score = SelfAttention().score(given("ssvvtt", H2O_ROWS))
+    torch.testing.assert_close(score, torch.tensor([[2.8, 1.2, 0.9, 0.8, 0.25, 0.05]]))
+
+
+def test_vision_plus_text_stays_within_each_modality():
+    view = causal("ssvvvttt")
+    attention = mean_map(view).float()
+    score = VisionPlusText().score(view)[0]
+    torch.testing.assert_close(score[2:5], attention[2:5].sum(0)[2:5])
+    torch.testing.assert_close(score[5:], attention[5:].sum(0)[5:])
+
+
+def test_cross_plus_text_is_what_the_question_reads():
+    view = causal("ssvvvttt")
+    attention = mean_map(view).float()
+    torch.testing.assert_close(CrossPlusText().score(view)[0], attention[5:].sum(0))
+    wide = CrossPlusText(text_scope="all").score(view)[0]
+    torch.testing.assert_close(wide[:2], attention.sum(0)[:2])
+    torch.testing.assert_close(wide[2:5], attention[5:].sum(0)[2:5])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "best"), [("avg", {1, 2, 3}), ("max", {1, 2, 3}), ("none", {0, 2, 5})]
+)
+def test_snapkv_example(pooling, best):
+    rows = torch.zeros(8, 8)
+    rows[6, :6] = torch.tensor([0.10, 0.05, 0.60, 0.05, 0.0, 0.10])
+    rows[7, 5] = 0.20
+    rows[6, 6] = rows[7, 6] = 0.9  # the window's own columns must not leak
+    score = ObservationWindow(2, 3, pooling).score(given("svvvvttt", rows))[0]
+    assert set(score[:6].topk(3).indices.tolist()) == best
+    if pooling == "avg":
+        expected = torch.tensor([0.05, 0.25, 0.2333, 0.2167, 0.1167, 0.10])
+        torch.testing.assert_close(score[:6], expected, rtol=0, atol=1e-4)
+    assert (score[6:] == 0).all()
+
+
+def test_heads_of_a_group_are_averaged_before_pooling():
+    # Max pooling does not commute with the mean: mean first gives .5 .5 .5.
+    rows = torch.zeros(2, 4, 4)
+    rows[0, 3, 0] = rows[1, 3, 2] = 1.0
+    view = given("vvvt", rows)
+    one_group = LayerView(**{**vars(view), "keys": torch.zeros(1, 1, 4, 2)})
+    score = ObservationWindow(1, 3, "max", per_head=True).score(one_group)
+    assert score.tolist() == [[[0.5, 0.5, 0.5, 0.0]]]
+    separate = ObservationWindow(1, 3, "max", per_head=True).score(view)
+    assert separate.tolist() == [[[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]]]
+
+
+def test_average_pooling_counts_zeros_beyond_the_ends():
+    pooled = pool(torch.ones(1, 1, 4), 3, "avg")
+    torch.testing.assert_close(pooled, torch.tensor([[[2 / 3, 1.0, 1.0, 2 / 3]]]))
+
+
+def test_window_longer_than_the_prompt_ranks_nothing():
+    assert (ObservationWindow(64).score(causal("svvtt")) == 0).all()
+
+
+def test_elite_text_example():
+    # Text 0..3 of which 1 and 2 are the elite; their rows over vision are renormalised.
+    view_rows = torch.zeros(8, 8)
+    scale = 2.0  # whatever else the rows attend to must cancel
+    for query, row in ((5, [0.30, 0.10, 0.20, 0.05]), (6, [0.20, 0.10, 0.40, 0.05])):
+        view_rows[query, :4] = torch.tensor(row) / scale
+        view_rows[query, 5] = (1 - sum(row)) / scale
+        view_rows[query, 4] = 1 - 1 / scale
+    view_rows[7, 4:8] = torch.tensor([0.05, 0.40, 0.38, 0.17])
+    view = given("vvvvtttt", view_rows)
+    ranking = EliteText(0.9)
+    assert ranking.elite(view)[0].nonzero()[:, 0].tolist() == [5, 6]
+    score = ranking.score(view)[0]
+    torch.testing.assert_close(score[:4], torch.tensor([0.25, 0.10, 0.30, 0.05]))
+    assert (score[4:] == 0).all()
+
+
+def test_window_indicator_example():
+    rows = torch.zeros(6, 6)
+    rows[4, :4] = 0.25
+    rows[5, :4] = torch.tensor([0.7, 0.1, 0.1, 0.1])
+    score = WindowIndicator(window=2, gamma=200, kernel=1).score(given("vvvvtt", rows))
+    expected = torch.tensor([20.725, 2.425, 2.425, 2.425, 0, 0])
+    torch.testing.assert_close(score[0, 0], expected, rtol=1e-3, atol=0)
+
+
+def test_recency_and_key_norm():
+    view = causal("svvt")
+    assert Recency().score(view).tolist() == [[0, 1, 2, 3]]
+    keys = torch.tensor([[[[3.0, 4.0], [0.0, 1.0], [0.0, 0.0], [2.0, 0.0]]]])
+    with_keys = LayerView(**{**vars(view), "keys": keys})
+    assert KeyNorm().score(with_keys).tolist() == [[-5, -1, 0, -2]]
+
+
+def test_random_belongs_to_seed_layer_and_place_in_the_row():
+    rows = Rows(["svvvttt", "ssvvvvvvvvtttt"])
+    batch = [Random().score(view) for view in rows.views()]
+    alone = [Random().score(view) for view in rows.views([0])]
+    for together, single in zip(batch, alone, strict=True):
+        assert torch.equal(together[0, -7:], single[0])
+    assert not torch.equal(batch[0], batch[1])
+    assert torch.equal(batch[0], Random().score(rows.views()[0]))
+    reseeded = LayerView(**{**vars(rows.views()[0]), "seed": 1})
+    assert not torch.equal(batch[0], Random().score(reseeded))
+
+
+RANKINGS = [
+    TextWeighted(),
+    TextWeighted(text_scope="all", normalise=False),
+    SelfAttention(),
+    SelfAttention(per_head=True),
+    VisionPlusText(),
+    CrossPlusText(),
+    ObservationWindow(3, 3),
+    ObservationWindow(3, 5, "max", per_head=True),
+    WindowIndicator(3),
+    EliteText(0.5),
+    Random(),
+    Recency(),
+    KeyNorm(),
+]
+
+
+@pytest.mark.parametrize("ranking", RANKINGS, ids=repr)
+def test_scores_do_not_depend_on_padding_or_company(ranking):
+    rows = Rows(["ssvvvvvvttt", "vvvvttttttt", "sssvvvvvvvvvvvvtttttt"], seed=3)
+    batch = rows.views(padding=4)
+    for row, layout in enumerate(rows.layouts):
+        for together, single in zip(batch, rows.views([row]), strict=True):
+            part = ranking.score(together)[row : row + 1, ..., -layout.length :]
+            torch.testing.assert_close(part, ranking.score(single), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ranking", "name"),
+    [
+        (ObservationWindow(0), "window"),
+        (ObservationWindow(8, 4), "kernel"),
+        (ObservationWindow(8, 5, "median"), "pooling"),
+        (WindowIndicator(1), "window"),
+        (TextWeighted(text_scope="image"), "text_scope"),
+        (VisionPlusText(text_scope=""), "text_scope"),
+        (CrossPlusText(text_scope=""), "text_scope"),
+        (EliteText(0), "alpha"),
+        (EliteText(0.5, "all"), "text_scope"),
+    ],
+)
+def test_values_out_of_range_are_named(ranking, name):
+    with pytest.raises(InvalidValueError) as error:
+        ranking.check(FACTS)
+    assert error.value.name == name
+
+
+def test_rankings_that_need_keys_say_so():
+    view = LayerView(**{**vars(causal("svvt")), "keys": None})
+    with pytest.raises(UnsupportedError, match="layer 0"):
+        KeyNorm().score(view)
+    with pytest.raises(UnsupportedError, match="layer 0"):
+        SelfAttention(per_head=True).score(view)
