@@ -94,7 +94,8 @@ def _prefill(decoder: Any, run: Run) -> None:
 def _decode(decoder: Any, run: Run) -> None:
     if run.decoding_is_plain:
         # Every step has to ask for something, or the iteration would not end with generation.
-        _ = decoder.layers[0].inputs
+        args, _ = decoder.layers[0].inputs
+        run.next_tokens(args[0].shape[1])
         return
     for number, layer in enumerate(decoder.layers):
         args, kwargs = layer.inputs

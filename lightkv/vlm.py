@@ -63,10 +63,12 @@ class Generation:
     Attributes:
         output: What ``model.generate`` returned, unchanged.
         records: One record per row of the batch.
+        run: The run with its cache, if it was asked for.
     """
 
     output: Any
     records: tuple[RunRecord, ...]
+    run: Run | None = None
 
 
 class VLM:
@@ -166,6 +168,7 @@ class VLM:
         *,
         seed: int = 0,
         observers: Sequence[Observer] = (),
+        keep_run: bool = False,
         **settings: Any,
     ) -> Generation:
         """``model.generate`` with a compressed cache.
@@ -177,6 +180,7 @@ class VLM:
             compressor: A method, or a composition ``a | b``; None for the full cache.
             seed: For methods that draw at random.
             observers: Look at layers during prefill.
+            keep_run: Return the run with its cache, to go on from.
             **settings: Passed on to ``model.generate``.
 
         Raises:
@@ -191,17 +195,23 @@ class VLM:
             compressor.check_layout(layout)
             self._refuse(settings, layout.batch_size, plan)
         run = self._run(plan, layout, seed)
-        if self.quirks.has_windows and (compressor is not None or observers):
+        plain = compressor is None and not observers and not keep_run
+        if self.quirks.has_windows and not plain:
             batch["past_key_values"] = full_cache()
         with torch.no_grad():
-            if compressor is None and not observers:
+            if plain:
                 output = self.model.generate(**batch, **settings)
                 return Generation(output, tuple(full_cache_records(self, layout)))
-            if self._graph is None:
-                path = self.family.decoder_path(self.model)
-                self._graph = InterventionGraph(self.model, path)
-            output = self._graph.generate(run, batch, **settings)
-        return Generation(output, tuple(run.records()))
+            output = self.graph.generate(run, batch, **settings)
+        return Generation(output, tuple(run.records()), run if keep_run else None)
+
+    @property
+    def graph(self) -> InterventionGraph:
+        """The model's intervention graph, attached when it is first needed."""
+        if self._graph is None:
+            path = self.family.decoder_path(self.model)
+            self._graph = InterventionGraph(self.model, path)
+        return self._graph
 
     def ask(
         self,
@@ -243,12 +253,24 @@ class VLM:
             inputs, compressor, seed=seed, max_new_tokens=max_new_tokens, do_sample=False
         )
         start = inputs["input_ids"].shape[1]
-        answers = []
-        for row, record in zip(generation.output[:, start:], generation.records, strict=True):
-            tokens = self._until_end(row.tolist())
-            text = self.processor.decode(tokens, skip_special_tokens=True).strip()
-            answers.append(Answer(text, tokens, record))
-        return answers
+        rows = generation.output[:, start:]
+        return [
+            self.answer(row.tolist(), record)
+            for row, record in zip(rows, generation.records, strict=True)
+        ]
+
+    def answer(self, tokens: Sequence[int], record: RunRecord) -> Answer:
+        """An answer from generated ids, cut behind the first end-of-sequence token."""
+        ends = [place for place, token in enumerate(tokens) if token in self.stop_tokens]
+        cut = tuple(tokens[: ends[0] + 1] if ends else tokens)
+        text = self.processor.decode(cut, skip_special_tokens=True).strip()
+        return Answer(text, cut, record)
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        return frozenset([ends] if isinstance(ends, int) else ends or ())
 
     def observe(
         self,
@@ -288,14 +310,6 @@ class VLM:
             with torch.no_grad():
                 rotary = self.family.text_rotary(self.model, layout.length)
         return Run(plan, layout, seed=seed, quirks=self.quirks, text_rotary=rotary)
-
-    def _until_end(self, tokens: list[int]) -> tuple[int, ...]:
-        ends = self.model.generation_config.eos_token_id
-        stops = {ends} if isinstance(ends, int) else set(ends or ())
-        for place, token in enumerate(tokens):
-            if token in stops:
-                return tuple(tokens[: place + 1])
-        return tuple(tokens)
 
     def _refuse(self, settings: Mapping[str, Any], batch_size: int, plan: Plan) -> None:
         for name, advice in REFUSED_SETTINGS.items():

@@ -32,6 +32,9 @@ class Family(ABC):
     #: True if the decoder adds vision features behind some of its first layers.
     adds_to_layers: bool = False
 
+    #: True if a token's position is its index in the prompt.
+    plain_positions: bool = True
+
     def decoder_path(self, model: Any) -> str:
         """Dotted path of the text decoder (the module that owns ``layers``).
 

@@ -16,6 +16,8 @@ from lightkv.layout import Grid
 class QwenVL(Family):
     """Qwen2-VL and Qwen2.5-VL: any aspect ratio; videos are grids of frames, rows and columns."""
 
+    plain_positions = False
+
     model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
     # Without it positions are one-dimensional, without any error.
     required_inputs = ("mm_token_type_ids",)

@@ -1,0 +1,235 @@
+"""Conversations that go on from a compressed cache, and the protocols of evaluation.
+
+A cache that was cut can't be handed back to ``model.generate``: it would take the cache's length
+for the number of tokens read, and read the rest again.  A session feeds exactly the new tokens, at
+the positions of the uncompressed conversation, against each layer's own entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import Compressor
+from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
+from lightkv.prompting import Request
+from lightkv.run import Run
+from lightkv.vlm import VLM, Answer
+
+Protocol = Literal["question-first", "question-agnostic", "second-turn"]
+
+
+class Session:
+    """Several conversations held side by side, one per row.
+
+    The cache is compressed once, in the first call of :meth:`read` or :meth:`ask`.
+
+    Args:
+        vlm: The model.
+        compressor: A method, None for the full cache.
+        seed: For methods that draw at random.
+
+    Raises:
+        UnsupportedError: If the model's positions can't be continued token by token.
+    """
+
+    def __init__(self, vlm: VLM, compressor: Compressor | None = None, *, seed: int = 0) -> None:
+        if not vlm.family.plain_positions:
+            raise UnsupportedError(
+                f"{vlm.name} numbers vision tokens on three axes: going on from a compressed cache "
+                "is not supported for it; ask single questions"
+            )
+        self.vlm = vlm
+        self.compressor = compressor
+        self.seed = seed
+        self._run: Run | None = None
+        self._cached: list[list[int]] = []
+
+    def read(self, requests: Sequence[Request]) -> None:
+        """Read everything up to the last vision token and compress, before any question is known.
+
+        Raises:
+            InputError: If a request has no image, or the method needs a question.
+        """
+        inputs = self.vlm.encode(requests)
+        vision = self.vlm.layout(inputs).vision
+        if not bool(vision.any(1).all()):
+            raise InputError("reading ahead needs an image in every request")
+        ends = [int(row.nonzero()[-1]) + 1 for row in vision]
+        rows = [
+            ids[:end][real[:end].bool()]
+            for ids, real, end in zip(
+                inputs["input_ids"], inputs["attention_mask"], ends, strict=True
+            )
+        ]
+        ids, real = _left_padded(rows)
+        prefix = {**inputs, "input_ids": ids, "attention_mask": real.long()}
+        generation = self.vlm.generate(
+            prefix, self.compressor, seed=self.seed, keep_run=True, max_new_tokens=1
+        )
+        self._start(generation.run, rows)
+
+    def ask(self, requests: Sequence[Request], *, max_new_tokens: int = 32) -> list[Answer]:
+        """Answer the next question of every row; each request holds its whole conversation.
+
+        Raises:
+            InputError: If a conversation does not begin with what the session has read.
+        """
+        if max_new_tokens < 1:
+            raise InvalidValueError("max_new_tokens", max_new_tokens, "at least 1")
+        inputs = self.vlm.encode(requests)
+        rows = [
+            ids[real.bool()]
+            for ids, real in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+        ]
+        if self._run is None:
+            generation = self.vlm.generate(
+                inputs,
+                self.compressor,
+                seed=self.seed,
+                keep_run=True,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+            )
+            self._start(generation.run, rows)
+            new = generation.output[:, inputs["input_ids"].shape[1] :]
+        else:
+            new = self._continue(self._run, rows, max_new_tokens)
+        return self._answers(new)
+
+    def _start(self, run: Run | None, rows: Sequence[Tensor]) -> None:
+        if run is None:
+            raise UnsupportedError("this run kept no cache to go on from")
+        self._run = run
+        self._cached = [row.tolist() for row in rows]
+
+    def _continue(self, run: Run, rows: Sequence[Tensor], max_new_tokens: int) -> Tensor:
+        joining = []
+        for number, (row, cached) in enumerate(zip(rows, self._cached, strict=True)):
+            if row[: len(cached)].tolist() != cached or len(row) == len(cached):
+                raise InputError(
+                    f"conversation {number} does not go on from what its session has read; start "
+                    "a new session, or pass the earlier turns unchanged"
+                )
+            joining.append(row[len(cached) :])
+            cached.extend(joining[-1].tolist())
+        ids, real = _left_padded(joining)
+        positions = run.continue_with(real)
+        with torch.no_grad():
+            return self.vlm.graph.call(
+                run, self._greedy, cache=run.cache, ids=ids, positions=positions, count=max_new_tokens
+            )
+
+    def _greedy(self, cache: Any, ids: Tensor, positions: Tensor, count: int) -> Tensor:
+        """(B, steps) ids of the most likely tokens, until every row has ended."""
+        stops = torch.tensor(sorted(self.vlm.stop_tokens), device=ids.device)
+        ended = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+        tokens: list[Tensor] = []
+        for _ in range(count):
+            logits = self.vlm.model(
+                input_ids=ids,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
+            newest = logits[:, -1].argmax(-1)
+            tokens.append(newest)
+            ended = ended | torch.isin(newest, stops)
+            if bool(ended.all()):
+                break
+            ids, positions = newest[:, None], positions[:, -1:] + 1
+        return torch.stack(tokens, 1)
+
+    def _answers(self, new: Tensor) -> list[Answer]:
+        run = self._run
+        if run is None:
+            raise UnsupportedError("the session has not read anything yet")
+        answers = [
+            self.vlm.answer(row.tolist(), record)
+            for row, record in zip(new, run.records(), strict=True)
+        ]
+        # The last generated token was never fed, nor is what follows a row's end part of it.
+        for cached, answer in zip(self._cached, answers, strict=True):
+            cached.extend(answer.tokens[: new.shape[1] - 1])
+        lengths = torch.tensor([len(cached) for cached in self._cached], device=new.device)
+        run.forget_since(lengths)
+        return answers
+
+
+def _left_padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows of ids as (B, T) with zeros in front, and (B, T) bool of what is real."""
+    longest = max(len(row) for row in rows)
+    pad = torch.nn.functional.pad
+    ids = torch.stack([pad(row, (longest - len(row), 0)) for row in rows])
+    real = torch.stack([pad(torch.ones_like(row), (longest - len(row), 0)) for row in rows])
+    return ids, real.bool()
+
+
+def ask_under(
+    protocol: str,
+    vlm: VLM,
+    requests: Sequence[Request],
+    compressor: Compressor | None = None,
+    *,
+    max_new_tokens: int = 32,
+    seed: int = 0,
+) -> list[Answer]:
+    """Answer requests under a protocol of evaluation.
+
+    * "question-first": the papers' protocol; the question is part of the compressed prompt.
+    * "question-agnostic": image and system text are compressed before the question is read.
+    * "second-turn": the last turn of each history is asked and answered first, under compression;
+      the question itself then meets the cache that was compressed for the turn before.
+
+    Raises:
+        UnknownNameError: If there is no such protocol.
+        InputError: If "second-turn" is given a request without history.
+    """
+    if protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    return PROTOCOLS[protocol](vlm, requests, compressor, max_new_tokens, seed)
+
+
+def _question_first(
+    vlm: VLM, requests: Sequence[Request], compressor: Compressor | None, count: int, seed: int
+) -> list[Answer]:
+    return vlm.ask_many(requests, compressor, max_new_tokens=count, seed=seed)
+
+
+def _question_agnostic(
+    vlm: VLM, requests: Sequence[Request], compressor: Compressor | None, count: int, seed: int
+) -> list[Answer]:
+    session = Session(vlm, compressor, seed=seed)
+    session.read(requests)
+    return session.ask(requests, max_new_tokens=count)
+
+
+def _second_turn(
+    vlm: VLM, requests: Sequence[Request], compressor: Compressor | None, count: int, seed: int
+) -> list[Answer]:
+    if not all(request.history for request in requests):
+        raise InputError("the second-turn protocol needs an earlier turn in every request")
+    session = Session(vlm, compressor, seed=seed)
+    earlier = [
+        replace(request, question=request.history[-1][0], history=request.history[:-1])
+        for request in requests
+    ]
+    first = session.ask(earlier, max_new_tokens=count)
+    later = [
+        replace(request, history=(*before.history, (before.question, answer.text)))
+        for request, before, answer in zip(requests, earlier, first, strict=True)
+    ]
+    return session.ask(later, max_new_tokens=count)
+
+
+Ask = Callable[[VLM, Sequence[Request], Compressor | None, int, int], list[Answer]]
+
+#: Protocols by name.
+PROTOCOLS: dict[str, Ask] = dict(
+    zip(get_args(Protocol), (_question_first, _question_agnostic, _second_turn), strict=True)
+)
