@@ -9,16 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from figures.artefacts import artefact, artefacts
+    from figures.artefacts import artefact
     from figures.export import publish
+    from figures.session import open_model
 
 _WHERE = {
     "artefact": "figures.artefacts",
-    "artefacts": "figures.artefacts",
     "publish": "figures.export",
+    "open_model": "figures.session",
 }
 
-__all__ = ["artefact", "artefacts", "publish"]
+__all__ = ["artefact", "open_model", "publish"]
 
 
 def __getattr__(name: str) -> Any:

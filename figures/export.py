@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from figures.artefact import Artefact
+    from figures.contract import Artefact
 
 RECORD: Final = "record.json"
 """Name of the file that says what an artefact's folder holds."""

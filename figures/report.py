@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from figures.artefact import Artefact
 from figures.artefacts import artefacts, made_by
+from figures.contract import Artefact
 from figures.export import PLOTTED, RECORD, TABLE, replacing, write_text
 from figures.runner import EXECUTED, Finished, complete_units, marker
 from figures.tables import read, to_html

@@ -133,6 +133,18 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict(worst, "; ".join(f"{p.reason} ({p.outcome.value})" for p in parts))
 
 
+def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """As :func:`all_of`, but of many like parts the reason names the deciding ones only."""
+    parts = list(verdicts)
+    whole = all_of(parts)
+    deciding = [part.reason for part in parts if part.outcome is whole.outcome]
+    if whole.outcome is Outcome.HOLDS or not deciding:
+        return Verdict(
+            whole.outcome, f"all {len(parts)} comparisons, for example {parts[0].reason}"
+        )
+    return Verdict(whole.outcome, f"{len(deciding)} of {len(parts)} comparisons: {deciding[0]}")
+
+
 def _decided(estimate: Estimate, what: str, *, holds: bool, fails: bool, gap: str) -> Verdict:
     numbers = f"{what}: {estimate:.3f}, {estimate.questions} questions"
     if estimate.questions < FEWEST_QUESTIONS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-from figures.artefact import Artefact
+from figures.contract import Artefact
 from lightkv.errors import UnknownNameError
 
 _REGISTRY: Final[dict[str, tuple[str, str]]] = {

@@ -1,0 +1,107 @@
+"""What artefacts share: labels, selections, score summaries, and points with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from figures.style import Look
+from figures.tables import percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+EMBEDDED: Final = "embedded/"
+
+
+def short(task: str) -> str:
+    """A task's name as it is shown."""
+    return task.removeprefix(EMBEDDED)
+
+
+def here(frame: pd.DataFrame) -> str:
+    """Heading of our columns: whose numbers they are."""
+    models = sorted(set(frame["model"])) if "model" in frame.columns else []
+    return f"here ({', '.join(f'{name} model' for name in models)})" if models else "here"
+
+
+def pick(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """Rows whose columns have the given values; a list means any of them."""
+    chosen = frame
+    for name, value in wanted.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        chosen = chosen[chosen[name].isin(values)]
+    return chosen
+
+
+def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean score with its 95 % interval per group, and what was held on average."""
+    from analysis.summaries import summarise
+
+    found = summarise(frame, list(by))
+    return found[[*by, "metric", "n", "score", "low", "high", "kv_share"]]
+
+
+def printed(numbers: pd.DataFrame, **wanted: Any) -> float:
+    """The one printed number of a paper's table with these labels, NaN if it prints none."""
+    found = pick(numbers, **wanted)["value"].dropna()
+    return float(found.iloc[0]) if len(found) else float("nan")
+
+
+def setting(numbers: pd.DataFrame, name: str) -> pd.Series[str]:
+    """One field of a paper's ``setting`` column, such as ``retention`` of ``a=b;retention=5%``."""
+    return numbers["setting"].str.extract(rf"(?:^|;){name}=([^;]*)", expand=False).fillna("")
+
+
+def points(
+    axes: Axes,
+    x: Sequence[float],
+    cells: pd.DataFrame,
+    look: Look,
+    *,
+    label: str | None = None,
+    joined: bool = True,
+) -> None:
+    """Scores with their intervals, in percent."""
+    score = 100 * cells["score"].to_numpy()
+    below = score - 100 * cells["low"].to_numpy()
+    over = 100 * cells["high"].to_numpy() - score
+    axes.errorbar(
+        x,
+        score,
+        yerr=[below.clip(0), over.clip(0)],
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.dash if joined else "none",
+        label=look.label if label is None else label,
+        capsize=2,
+        elinewidth=0.9,
+    )
+
+
+def level(axes: Axes, score: float, label: str = "full cache") -> None:
+    """A dotted line at the score of the full cache."""
+    axes.axhline(100 * score, color="#000000", linestyle=":", linewidth=1.2, label=label)
+
+
+def legend_below(figure: Any, axes: Axes, columns: int) -> None:
+    """One legend under all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        unique.values(), unique.keys(), loc="outside lower center", ncols=min(columns, len(unique))
+    )
+
+
+def cell_of(found: pd.DataFrame) -> str:
+    """Score and interval of a summary's only row, a dash if there is none."""
+    if found.empty:
+        return percent(float("nan"))
+    first = found.iloc[0]
+    return percent(first["score"], first["low"], first["high"])
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

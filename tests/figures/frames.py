@@ -1,0 +1,201 @@
+"""Small constructed frames with the columns that the studies return."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+QUESTIONS = 24
+TASKS = ("embedded/read", "embedded/caption")
+
+
+def scored(method: str, score: float, *, task: str = TASKS[0], questions: int = QUESTIONS, **more: object) -> pd.DataFrame:
+    """Rows of one method on one task: the first ``score`` share of the questions is right."""
+    right = np.arange(questions) < round(score * questions)
+    return pd.DataFrame(
+        {
+            "model": "embedded",
+            "method": method,
+            "task": task,
+            "seed": 0,
+            "item": range(questions),
+            "metric": "exact",
+            "score": right.astype(float),
+            "kv_bytes": 1000,
+            "kv_share": 1.0,
+            "token_share": 1.0,
+            "requested_retention": float("nan"),
+            "seconds": 0.1,
+            **more,
+        }
+    )
+
+
+def ablation(scores: dict[tuple[bool, bool, bool], float] | None = None) -> pd.DataFrame:
+    """``scores`` by (TVB, TWR, TPR) at both retentions; 0.6 where not given."""
+    parts = []
+    for task in TASKS:
+        parts.append(scored("vanilla", 0.9, task=task, tvb=None, twr=None, tpr=None, retention=1.0))
+        for on in itertools.product((False, True), repeat=3):
+            for retention in (0.2, 0.05):
+                label = "tvb{:d}-twr{:d}-tpr{:d}".format(*on)
+                named = dict(zip(("tvb", "twr", "tpr"), on, strict=True))
+                score = (scores or {}).get(on, 0.6)
+                parts.append(scored(label, score, task=task, retention=retention, **named))
+    return pd.concat(parts, ignore_index=True)
+
+
+PILOT = {
+    "a": ("uniform", "VV", "TT", "TV"),
+    "b": ("observation-window", "self-attention", "VV+TT", "TV+TT"),
+    "c": ("vision", "text"),
+}
+
+
+def pilot(scores: dict[tuple[str, str], float] | None = None) -> pd.DataFrame:
+    """``scores`` by (block, variant); 0.6 where not given."""
+    parts = []
+    for task in TASKS:
+        parts.append(scored("vanilla", 0.9, task=task, block="", variant="vanilla", retention=1.0))
+        for block, variants in PILOT.items():
+            for variant, retention in itertools.product(variants, (0.5, 0.2, 0.05)):
+                score = (scores or {}).get((block, variant), 0.6)
+                named = {"block": block, "variant": variant, "retention": retention}
+                parts.append(scored(variant, score, task=task, **named))
+    return pd.concat(parts, ignore_index=True)
+
+
+def layer_sweep(scores: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8), task: str = TASKS[0]) -> pd.DataFrame:
+    """Scores by layer 0, 2, 4, ... and the full cache's at 0.9."""
+    parts = [scored("vanilla", 0.9, task=task, layer=float("nan"))]
+    parts += [scored(f"layer {2 * n}", s, task=task, layer=2.0 * n) for n, s in enumerate(scores)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def window_sweep(shallow: tuple[float, ...] = (0.3, 0.6, 0.5), deep: tuple[float, ...] = (0.8, 0.8, 0.8)) -> pd.DataFrame:
+    """Scores of 1, 2 and 4 windows after layers 1 and 6."""
+    parts = [scored("vanilla", 0.9, layer=float("nan"), windows=float("nan"))]
+    for layer, found in ((1.0, shallow), (6.0, deep)):
+        parts += [
+            scored(f"{layer} {w}", s, layer=layer, windows=float(w), kv_share=0.6)
+            for w, s in zip((1, 2, 4), found, strict=True)
+        ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def retention_sweep(light: float = 0.9, tgv: float = 0.7, random: float = 0.2) -> pd.DataFrame:
+    """Two tasks under four methods."""
+    parts = []
+    for task in TASKS:
+        parts.append(scored("vanilla", 0.9, task=task, family="vanilla", setting="full"))
+        named = {"family": "lightkv", "setting": "55 %", "kv_share": 0.6, "token_share": 0.55}
+        parts.append(scored("lightkv", light, task=task, **named))
+        for family, score in (("tgvkv", tgv), ("random", random)):
+            for share in (0.5, 0.05):
+                named = {"family": family, "setting": f"{100 * share:g} %"}
+                numbers = {"kv_share": share, "requested_retention": share}
+                parts.append(scored(f"{family} {share}", score, task=task, **named, **numbers))
+    return pd.concat(parts, ignore_index=True)
+
+
+def merge_maps(grid: int = 16, windows: tuple[int, ...] = (4, 2, 1), pictures: int = 12) -> pd.DataFrame:
+    """Pairs of columns, then of rows, then of columns again become one token."""
+    rows = []
+    strides = ((1, 2), (2, 2), (2, 4), (4, 4))
+    for item in range(pictures):
+        for stage, count in enumerate(windows):
+            down, across = strides[stage]
+            for row, col in itertools.product(range(grid), repeat=2):
+                rows.append(
+                    {
+                        "model": "embedded",
+                        "task": TASKS[0],
+                        "seed": 0,
+                        "item": item,
+                        "stage": stage + 1,
+                        "layer": 2 * stage + 1,
+                        "windows": count,
+                        "row": row,
+                        "col": col,
+                        "target_row": row // down * down,
+                        "target_col": col // across * across,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def kept_maps(shallow: int = 12, deep: int = 6, pictures: int = 12, whole_text: bool = True) -> pd.DataFrame:
+    """Layers that keep all text and some patches; the deep half keeps ``deep`` patches."""
+    words = ["<s>", "a", "chat", ":", "what", "is", "the", "red", "number", "?"]
+    rows = []
+    for item, layer in itertools.product(range(pictures), range(8)):
+        budget = shallow if layer < 4 else deep
+        common = {"model": "embedded", "task": TASKS[0], "seed": 0, "item": item, "layer": layer}
+        for place in range(256):
+            cell = {"position": 4 + place, "kind": "vision", "row": place // 16, "col": place % 16}
+            rows.append({**common, **cell, "token": "", "kept": place * 7 % 256 < budget})
+        for place, word in enumerate(words):
+            kind, position = ("system", place) if place < 4 else ("text", 256 + place)
+            kept = whole_text or place != 6
+            rows.append({**common, "position": position, "kind": kind, "row": -1, "col": -1, "token": word, "kept": kept})
+    return pd.DataFrame(rows)
+
+
+def decode_latency(context: int = 275, device: str = "cpu", step: float = 2.0, throughput: float = 300.0, held: float = 0.05) -> pd.DataFrame:
+    """Full cache at 4 ms and 200 tokens/s; 5 % at ``step`` and ``throughput``."""
+    rows = []
+    for retention, ms, rate in ((1.0, 4.0, 200.0), (0.5, 3.9, 210.0), (0.1, 3.8, 220.0), (0.05, step, throughput)):
+        for repeat in range(5):
+            rows.append(
+                {
+                    "model": "embedded",
+                    "device": device,
+                    "retention": retention,
+                    "context": context,
+                    "repeat": repeat,
+                    "step_ms": ms + 0.1 * repeat,
+                    "throughput": rate + repeat,
+                    "kv_share": held if retention == 0.05 else retention,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def memory_breakdown(left: float = 0.5, vision: float = 0.3) -> pd.DataFrame:
+    """Two models; LightKV leaves ``left`` of the vision KV."""
+    rows = []
+    for model, title in (("llava-1.5-7b", "LLaVA-1.5-7B"), ("llava-next-7b", "LLaVA-NeXT-7B")):
+        for method, share in (("vanilla", 1.0), ("lightkv", left)):
+            gib = {"weights": 13.0, "rest": 0.2, "text KV": 0.05, "vision KV": vision * share}
+            for part, value in gib.items():
+                rows.append({"model": model, "title": title, "method": method, "part": part, "gib": value})
+    return pd.DataFrame(rows)
+
+
+def schedule_cost(factor: float = 1.0, late: float = 1.0, wide: float = 1.0) -> pd.DataFrame:
+    """The printed numbers times ``factor``; late schedules and wide windows times theirs."""
+    rows = []
+    printed = {"": (19.4, 0.55), "15,23,31": (12.6, 0.36), "17,24,31": (13.2, 0.38)}
+    for layers, windows in (("", ""), ("15,23,31", "4,2,1"), ("15,23,31", "6,4,2"), ("17,24,31", "4,2,1"), ("17,24,31", "6,4,2")):
+        scale = (late if layers == "17,24,31" else 1.0) * (wide if windows == "6,4,2" else 1.0)
+        scale *= factor if layers else 1.0
+        flops, kv = printed[layers]
+        rows.append({"model": "llava-1.5-13b", "title": "LLaVA-1.5-13B", "layers": layers, "windows": windows, "flops": flops * scale, "kv": kv * scale})
+    return pd.DataFrame(rows)
+
+
+FRAMES = {
+    "X-1": retention_sweep,
+    "T-T1": pilot,
+    "T-T4": decode_latency,
+    "T-T5": ablation,
+    "T-F5": kept_maps,
+    "L-F1": memory_breakdown,
+    "L-F3": merge_maps,
+    "L-F6": layer_sweep,
+    "L-F7": merge_maps,
+    "L-T5": window_sweep,
+    "L-T6": schedule_cost,
+}
