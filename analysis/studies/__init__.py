@@ -1,0 +1,33 @@
+"""Studies: functions that ask a model, or the cost model, and return one tidy table.
+
+Every study that asks questions takes ``samples``, ``seed``, ``store``, ``batch_size`` and
+``progress``. Studies that share a store share answers: the full cache, and any method that two of
+them compare, is asked once.
+"""
+
+from analysis.studies.base import STUDIES, Cell, Settings, Study, study, sweep
+from analysis.studies.costs import memory_breakdown, schedule_cost
+from analysis.studies.eviction import budget_ranking_retention_pilot, component_ablation
+from analysis.studies.maps import kept_maps, merge_maps
+from analysis.studies.merging import single_layer_sweep, window_sweep
+from analysis.studies.retention import retention_sweep
+from analysis.studies.speed import decode_latency
+
+__all__ = [
+    "STUDIES",
+    "Cell",
+    "Settings",
+    "Study",
+    "budget_ranking_retention_pilot",
+    "component_ablation",
+    "decode_latency",
+    "kept_maps",
+    "memory_breakdown",
+    "merge_maps",
+    "retention_sweep",
+    "schedule_cost",
+    "single_layer_sweep",
+    "study",
+    "sweep",
+    "window_sweep",
+]

@@ -1,0 +1,113 @@
+"""T-T1 and T-T5: TGV-KV taken apart into budget, ranking and retention."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Unpack
+
+from analysis.studies.base import Cell, Settings, Tasks, register, sweep
+from lightkv import TGVKV
+from lightkv.compressor import Compressor
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.methods import method
+from lightkv.eviction.rankings import ObservationWindow
+from lightkv.eviction.retention import WindowFirst
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lightkv import VLM
+
+RESPONSIVE = ("embedded/read", "embedded/list")
+"""Answers of several words: the first word of an answer is decided before anything is evicted."""
+
+PAPER_WINDOW_SHARE = 0.1
+"""The paper's window of 64 queries in a prompt of LLaVA-1.5, about 640 tokens."""
+
+_PILOT = {
+    "a": {"uniform": "budget-uniform", "VV": "budget-vv", "TT": "budget-tt", "TV": "budget-tv"},
+    "b": {"self-attention": "rank-self", "VV+TT": "rank-vv-tt", "TV+TT": "rank-tv-tt"},
+    "c": {"vision": "evict-vision-first", "text": "evict-text-first"},
+}
+
+
+@register("T-T1")
+def budget_ranking_retention_pilot(
+    vlm: VLM,
+    *,
+    tasks: Tasks = RESPONSIVE,
+    retentions: tuple[float, ...] = (0.5, 0.2, 0.05),
+    window: int | None = None,
+    **settings: Unpack[Settings],
+) -> pd.DataFrame:
+    """One part varied at a time.
+
+    (a) Budgets uniform, VV, TT, TV under the TV+TT ranking; (b) rankings by observation window,
+    self-attention, VV+TT, TV+TT under a uniform budget; (c) vision or text first, at random.
+
+    Args:
+        vlm: The model.
+        tasks: What is asked.
+        retentions: Shares of the cache that stay.
+        window: Queries of the observation window; None for a tenth of the first prompt, as the
+            paper's 64 are of LLaVA's.
+        **settings: See :class:`~analysis.studies.base.Settings`.
+
+    Returns:
+        Question rows with ``block`` ("a", "b", "c"), ``variant`` and ``retention``; for the full
+        cache "", "vanilla" and 1.
+    """
+    queries = _window(vlm, tasks, settings) if window is None else window
+    cells = {}
+    for retention in retentions:
+        for block, variants in _PILOT.items():
+            for variant, name in variants.items():
+                columns = {"block": block, "variant": variant, "retention": retention}
+                cells[f"{block} {variant} {retention}"] = Cell(method(name, retention), columns)
+        observed = Evicting(
+            ranking=ObservationWindow(queries), selection=WindowFirst(queries), retention=retention
+        )
+        columns = {"block": "b", "variant": "observation-window", "retention": retention}
+        cells[f"b observation-window {retention}"] = Cell(observed, columns)
+    return sweep(vlm, tasks, cells, {"block": "", "variant": "vanilla", "retention": 1.0}, settings)
+
+
+@register("T-T5")
+def component_ablation(
+    vlm: VLM,
+    *,
+    tasks: Tasks = RESPONSIVE,
+    retentions: tuple[float, ...] = (0.2, 0.05),
+    **settings: Unpack[Settings],
+) -> pd.DataFrame:
+    """Every combination of TVB, TWR and TPR; without one, the uniform budget, self-attention
+    ranking or retention by score takes its place.
+
+    Args:
+        vlm: The model.
+        tasks: What is asked.
+        retentions: Shares of the cache that stay.
+        **settings: See :class:`~analysis.studies.base.Settings`.
+
+    Returns:
+        Question rows with ``tvb``, ``twr``, ``tpr`` (None for the full cache) and ``retention``.
+    """
+    cells = {}
+    for parts in itertools.product((False, True), repeat=3):
+        name = "tvb{:d}-twr{:d}-tpr{:d}".format(*parts)
+        for retention in retentions:
+            whole = all(parts)
+            made: Compressor = TGVKV(retention=retention) if whole else method(name, retention)
+            columns = dict(zip(("tvb", "twr", "tpr"), parts, strict=True))
+            cells[f"{name} {retention}"] = Cell(made, {**columns, "retention": retention})
+    nothing = {"tvb": None, "twr": None, "tpr": None, "retention": 1.0}
+    return sweep(vlm, tasks, cells, nothing, settings)
+
+
+def _window(vlm: VLM, tasks: Tasks, settings: Settings) -> int:
+    from analysis.tasks import task
+
+    first = task(tasks[0]) if isinstance(tasks[0], str) else tasks[0]
+    item = first.items(1, settings.get("seed", 0))[0]
+    layout = vlm.layout(vlm.encode([item.request()]))
+    return max(1, round(PAPER_WINDOW_SHARE * layout.length))
