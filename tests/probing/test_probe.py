@@ -1,0 +1,275 @@
+"""What is captured is what the model computed, under any batching, and capture changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from PIL import Image
+
+from analysis.probe import CaptureSizeWarning, expected_bytes, load, probe, probe_inputs, save
+from analysis.quantities import QUANTITIES
+from analysis.quantities.geometry import FeatureDivergence, LocalSimilarity, MergeError
+from lightkv import TGVKV, VLM, LightKV
+from lightkv.errors import InputError, InvalidValueError, StoreError, UnknownNameError
+from lightkv.layout import TokenKind
+from tests.probing.models import BATCH, ROWS, eager
+from tests.tiny import prompt
+
+EVERYTHING = list(QUANTITIES)
+GENERATE: dict[str, Any] = {
+    "max_new_tokens": 3,
+    "do_sample": False,
+    "output_logits": True,
+    "return_dict_in_generate": True,
+}
+
+
+@pytest.fixture(scope="module")
+def everything(tiny_vlm: VLM) -> xr.Dataset:
+    return probe_inputs(tiny_vlm, [BATCH], EVERYTHING)
+
+
+@pytest.mark.parametrize("heads", ["mean", "all"])
+def test_captured_attention_is_that_of_the_eager_model(tiny_vlm: VLM, heads: Any) -> None:
+    data = probe_inputs(tiny_vlm, [BATCH], ["attention_map", "column_sum", "hidden"], heads=heads)
+    full = eager(tiny_vlm, BATCH)
+    for row, inputs in enumerate(ROWS):
+        length = inputs["input_ids"].shape[1]
+        for layer, attention in enumerate(full.attentions):
+            expected = attention[row, :, -length:, -length:].numpy()
+            expected = expected.mean(0) if heads == "mean" else expected
+            one = data.isel(sample=row, layer=layer, query=slice(length), key=slice(length))
+            np.testing.assert_allclose(one.attention_map, expected, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                one.column_sum.sel(source="all"), expected.sum(-2), rtol=1e-5, atol=1e-6
+            )
+        hidden = full.hidden_states[2][row, -length:].numpy()
+        one = data.hidden.isel(sample=row, layer=1, key=slice(length))
+        np.testing.assert_allclose(one, hidden, rtol=1e-4, atol=1e-4)
+        beyond = data.attention_map.isel(sample=row, query=slice(length, None))
+        assert beyond.isnull().all()
+
+
+def test_blocks_columns_and_entropy_follow_from_the_map(everything: xr.Dataset) -> None:
+    for row in range(3):
+        one = everything.isel(sample=row, key=slice(int(everything.length[row])))
+        one = one.isel(query=slice(int(everything.length[row])))
+        attention, kind = one.attention_map.values, one.key_kind.values
+        for block, queries, keys in (("TV", "text", "vision"), ("VS", "vision", "system")):
+            cut = attention[:, kind == queries][:, :, kind == keys]
+            np.testing.assert_allclose(
+                one.block_sum.sel(block=block), cut.sum((1, 2)), rtol=1e-5, atol=1e-6
+            )
+            pairs = np.tril(np.ones(attention.shape[1:]))[kind == queries][:, kind == keys]
+            np.testing.assert_allclose(
+                one.block_mean.sel(block=block), cut.sum((1, 2)) / pairs.sum(), rtol=1e-5
+            )
+        rows = one.block_sum.sel(block=["TV", "TT", "TS"]).sum("block")
+        np.testing.assert_allclose(rows, (kind == "text").sum(), rtol=1e-5)
+        entropy = -(attention * np.log(np.where(attention > 0, attention, 1))).sum(-1)
+        np.testing.assert_allclose(one.attention_entropy, entropy, rtol=1e-4, atol=1e-5)
+
+
+def test_text_weights_and_scores_are_those_that_tgvkv_ranks_by(everything: xr.Dataset) -> None:
+    one = everything.isel(sample=0, layer=2, key=slice(26), query=slice(26))
+    attention, kind = one.attention_map.values, one.key_kind.values
+    text = np.flatnonzero(kind == "text")
+    inner = attention[np.ix_(text, text)]
+    weight = inner.sum(0) / np.arange(len(text), 0, -1)
+    weight = weight / weight.sum()
+    np.testing.assert_allclose(one.text_weight.values[text], weight, rtol=1e-5)
+    assert np.isnan(one.text_weight.values[kind != "text"]).all()
+    vision = np.flatnonzero(kind == "vision")
+    score = weight @ attention[np.ix_(text, vision)]
+    np.testing.assert_allclose(one.twr_score.values[vision], score, rtol=1e-5)
+    np.testing.assert_allclose(one.twr_score.values[text], inner.sum(0), rtol=1e-5)
+
+
+def test_capturing_changes_no_bit_of_the_output(tiny_vlm: VLM) -> None:
+    from analysis.capture import Capture, check_layers
+    from analysis.quantities import quantities
+
+    wanted = quantities(EVERYTHING)
+    layout = tiny_vlm.layout(BATCH)
+    layers = check_layers(tiny_vlm.facts, None, wanted)
+    capture = Capture(wanted, layers, "mean", tiny_vlm.model, layout.prompt_lengths.tolist())
+    probed = tiny_vlm.generate(BATCH, observers=(capture,), **GENERATE).output
+    plain = tiny_vlm.model.generate(**BATCH, **GENERATE)
+    assert torch.equal(probed.sequences, plain.sequences)
+    assert all(torch.equal(a, b) for a, b in zip(probed.logits, plain.logits, strict=True))
+
+
+def test_batches_equal_single_prompts(tiny_vlm: VLM, everything: xr.Dataset) -> None:
+    alone = probe_inputs(tiny_vlm, ROWS, EVERYTHING)
+    assert set(alone.data_vars) == set(EVERYTHING)
+    for name in EVERYTHING:
+        if name == "logit_lens":
+            # Ids may differ where two tokens are equally likely up to rounding.
+            assert float((alone[name] == everything[name]).mean()) > 0.99
+            continue
+        xr.testing.assert_allclose(alone[name], everything[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", ["mean", "all"])
+def test_a_dataset_read_back_is_identical(
+    tiny_vlm: VLM, everything: xr.Dataset, tmp_path: Path, heads: Any
+) -> None:
+    data = everything
+    if heads == "all":
+        data = probe_inputs(tiny_vlm, [BATCH], ["block_sum", "text_weight"], heads=heads)
+    save(data, tmp_path / "data.nc")
+    again = load(tmp_path / "data.nc")
+    assert again.identical(data)
+    for name, variable in data.variables.items():
+        assert again.variables[name].dtype == variable.dtype, name
+        assert again.variables[name].attrs == variable.attrs
+
+
+def test_every_quantity_says_what_it_is(everything: xr.Dataset) -> None:
+    for name in EVERYTHING:
+        attributes = everything[name].attrs
+        assert attributes["units"] and len(attributes["long_name"]) > 20
+        assert everything[name].dims[:2] == ("sample", "layer")
+    assert list(everything.key_kind.values[0, :4]) == ["system"] * 3 + ["vision"]
+    assert everything.key_row.values[0, 3] == 0 and everything.key_col.values[0, 4] == 1
+
+
+def test_a_compressed_model_is_probed_as_the_method_left_it(tiny_vlm: VLM) -> None:
+    both = LightKV((1,), (2,), (0.5,)) | TGVKV(retention=0.4)
+    wanted = ["kept", "merged_into", "sources", "accumulated_attention", "hidden_pooled"]
+    data = probe_inputs(tiny_vlm, [BATCH], wanted, compressor=both)
+    records = tiny_vlm.generate(BATCH, both, max_new_tokens=1).records
+    assert data.attrs["method"] == str(both)
+    for row, record in enumerate(records):
+        one = data.isel(sample=row, key=slice(record.layout.length))
+        for layer in record.layers:
+            kept = np.flatnonzero(one.kept.isel(layer=layer.layer).values)
+            assert kept.tolist() == layer.kept.tolist()
+        assert (one.sources.isel(layer=0) == 1).all()
+        merged = one.isel(layer=3)
+        assert int(merged.sources.sum()) == record.layout.length
+        gone = merged.sources.values == 0
+        assert gone.sum() == record.layout.length - record.layers[3].length
+        assert np.isnan(merged.accumulated_attention.values[gone]).all()
+        assert np.isfinite(merged.accumulated_attention.values[~gone]).all()
+        assert set(merged.merged_into.values[gone]) <= set(np.flatnonzero(~gone))
+
+
+def test_the_input_of_the_first_layer_has_hidden_states(tiny_vlm: VLM) -> None:
+    data = probe_inputs(tiny_vlm, [BATCH], ["hidden", "effective_rank"], layers=[2, -1])
+    assert data.layer.values.tolist() == [-1, 2]
+    embeddings = tiny_vlm.model.get_input_embeddings()(ROWS[0]["input_ids"])[0]
+    kind = data.key_kind.values[0, :26]
+    ours = data.hidden.sel(layer=-1).values[0, :26][kind == "text"]
+    np.testing.assert_array_equal(ours, embeddings.detach().numpy()[kind == "text"])
+
+
+def test_local_similarity_and_divergence_by_hand(everything: xr.Dataset) -> None:
+    one = everything.isel(sample=0, layer=1, key=slice(26))
+    states, kind = one.hidden.values, one.key_kind.values
+    unit = states / np.linalg.norm(states, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    for token in (3, 10, 18, 25):
+        for k in (1, 5):
+            near = [j for j in range(26) if 0 < abs(j - token) <= k and kind[j] == kind[token]]
+            expected = cosine[token, near].mean()
+            found = float(one.local_similarity.sel(k=k).values[token])
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    vision = cosine[3:19, 3:19][np.triu_indices(16, 1)]
+    np.testing.assert_allclose(
+        one.feature_divergence.sel(windows=1),
+        np.quantile(1 - vision, (0.05, 0.25, 0.5, 0.75, 0.95)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_layouts_without_processor_and_kinds(everything: xr.Dataset) -> None:
+    assert set(np.unique(everything.key_kind)) == {"", "system", "vision", "text"}
+    assert everything.attrs["model"] == "tiny-llava" and len(TokenKind) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"quantities": ["block_sums"]}, UnknownNameError, "did you mean block_sum.*known: .*keys"),
+        ({"quantities": []}, InvalidValueError, "at least one quantity"),
+        ({"quantities": ["kept", "kept"]}, InvalidValueError, "each quantity once"),
+        (
+            {"quantities": [FeatureDivergence(windows=(1,)), MergeError(windows=(2,))]},
+            InvalidValueError,
+            "windows of merge_error",
+        ),
+        ({"layers": [5]}, InvalidValueError, "from 0 to 4"),
+        ({"layers": [-1]}, InvalidValueError, "hidden states only"),
+        ({"layers": [1, 1]}, InvalidValueError, "each once"),
+        ({"layers": []}, InvalidValueError, "at least one layer"),
+        ({"heads": "median"}, InvalidValueError, "'mean' or 'all'"),
+        ({"batches": []}, InputError, "at least one question"),
+        ({"batches": [prompt(1, 4), prompt(0, 5)]}, InputError, "question 1 has no image"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_input(tiny_vlm: VLM, change: Any, error: type[Exception], message: str) -> None:
+    given = {"batches": [BATCH], "quantities": ["block_sum"], **change}
+    with pytest.raises(error, match=message):
+        probe_inputs(tiny_vlm, **given)
+
+
+PICTURE = Image.new("RGB", (128, 128), "navy")
+
+
+@pytest.mark.parametrize(
+    ("images", "questions", "message"),
+    [
+        ([PICTURE], [], "no question"),
+        ([PICTURE], ["what ?", "where ?"], "1 images for 2 questions"),
+        ([PICTURE, None], ["what ?", "where ?"], "question 1 has no image"),
+        ([[]], ["what ?"], "question 0 has no image"),
+        ([PICTURE], [" "], "empty"),
+    ],
+)
+def test_wrong_images_and_questions(
+    embedded: VLM, images: Any, questions: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        probe(embedded, images, questions, "block_sum")
+
+
+def test_questions_in_batches_about_one_image(embedded: VLM) -> None:
+    questions = ["what color is the circle ?", "how many rings ?", "describe the image ."]
+    wanted = ["block_sum", LocalSimilarity(distances=(1,))]
+    data = probe(embedded, PICTURE, questions, wanted, batch_size=2)
+    assert data.sizes["sample"] == 3 and data.question.values.tolist() == questions
+    words = [text for text in data.key_text.values[0] if text]
+    assert "circle" in [word.strip() for word in words]
+    with pytest.raises(InvalidValueError, match="batch_size"):
+        probe(embedded, PICTURE, questions, wanted, batch_size=0)
+
+
+def test_a_large_capture_says_beforehand_what_it_takes(
+    tiny_vlm: VLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import analysis.probe as probing
+
+    assert expected_bytes(tiny_vlm, "attention_map", 26, layers=2) == 2 * 26 * 26 * 4
+    assert expected_bytes(tiny_vlm, "attention_map", 26, heads="all") == 5 * 4 * 26 * 26 * 4
+    assert expected_bytes(tiny_vlm, "keys", 10, layers=1) == 10 * 32 * 4
+    monkeypatch.setattr(probing, "LARGE_CAPTURE", 2**15)
+    with pytest.warns(CaptureSizeWarning, match="attention_map"):
+        probe_inputs(tiny_vlm, [prompt(1, 60)], "attention_map")
+
+
+def test_files_that_are_no_datasets(tmp_path: Path, everything: xr.Dataset) -> None:
+    with pytest.raises(StoreError, match="can't be read"):
+        load(tmp_path / "missing.nc")
+    (tmp_path / "text.nc").write_text("no dataset")
+    with pytest.raises(StoreError, match="can't be read"):
+        load(tmp_path / "text.nc")
+    with pytest.raises(StoreError, match="can't be written"):
+        save(everything, tmp_path / "no" / "folder.nc")
