@@ -17,9 +17,16 @@ from lightkv.attention import Normalisation
 from lightkv.compressor import LayerView, ModelFacts, Positions, Reducer
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.layout import TokenLayout
+from lightkv.merging.checks import (
+    check_choice,
+    check_ratios,
+    check_stages,
+    check_windows,
+    require_vision,
+)
 from lightkv.merging.matching import Pairs, match, merge_counts, reduction, split_alternate
 from lightkv.merging.partition import Partition, Windows, gather_groups, partition, square_side
-from lightkv.merging.schedule import check_ratios, check_stages, check_windows, schedule_for
+from lightkv.merging.schedule import schedule_for
 from lightkv.merging.weighting import (
     Guidance,
     Prompt,
@@ -92,8 +99,7 @@ class LightKV(Reducer):
         for name in ("layers", "windows", "ratios"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InvalidValueError(name, getattr(self, name), ", ".join(allowed))
+            check_choice(name, getattr(self, name), allowed)
 
     @classmethod
     def of(cls, schedule: MergeSchedule, **options: object) -> LightKV:
@@ -158,6 +164,8 @@ class LightKV(Reducer):
         """Refuse stages that the model has no layers for, and parameters out of range."""
         check_stages(self.layers, facts)
         check_windows(self.windows, len(self.layers))
+        if self.partition == "global" and self.windows[0] > 1:
+            raise InvalidValueError("windows", self.windows, "1 at each stage, if global")
         check_ratios(self.ratios, len(self.layers), most=1 if self.counting == "float32" else 0.5)
         if self.min_tokens is not None and self.min_tokens < 0:
             raise InvalidValueError("min_tokens", self.min_tokens, "None or at least 0")
@@ -246,17 +254,6 @@ class LightKV(Reducer):
         if self.windows[0] > side:
             allowed = f"at most {side} per side on the smallest grid of this prompt"
             raise InvalidValueError("windows", self.windows[0], allowed)
-
-
-def require_vision(layout: TokenLayout) -> None:
-    """Refuse a prompt without an image.
-
-    Raises:
-        InputError: If a row of the batch holds no vision token.
-    """
-    blind = (~layout.vision.any(1)).nonzero()
-    if len(blind):
-        raise InputError(f"row {int(blind[0])} of the batch holds no image to compress")
 
 
 def _shrink(merged: Reduction, importance: Tensor, floor: float) -> Reduction:

@@ -100,13 +100,17 @@ def true_grid(layout: TokenLayout, windows: int) -> Windows:
     Frames of a video and tiles of an image are grids of their own. A vision slot without a cell
     of its own (a learned line break) is left alone.
     """
-    extent = _extents(layout)
-    frames, rows, cols = extent.unbind(-1)
-    inside = layout.vision & (layout.segment >= 0) & (layout.col < cols)
+    frames, rows, cols = extents(layout).unbind(-1)
+    inside = cells(layout)
     most = int(frames.max()) if frames.numel() else 0
     block = layout.segment * most + layout.frame
     window = part(layout.row, rows, windows) * windows + part(layout.col, cols, windows)
     return Windows(torch.where(inside, block, -1), torch.where(inside, window, -1))
+
+
+def cells(layout: TokenLayout) -> Tensor:
+    """(B, N) bool: vision tokens with a cell of their own, so not the line breaks."""
+    return layout.vision & (layout.segment >= 0) & (layout.col < extents(layout)[..., 2])
 
 
 def square(layout: TokenLayout, windows: int) -> Windows:
@@ -174,7 +178,7 @@ def _square_windows(block: Tensor, windows: int) -> Windows:
     return Windows(block, torch.where(block >= 0, window, -1))
 
 
-def _extents(layout: TokenLayout) -> Tensor:
+def extents(layout: TokenLayout) -> Tensor:
     """(B, N, 3) int64: frames, rows and columns of the grid that each token lies on."""
     most = max((len(grids) for grids in layout.grids), default=0)
     table = [

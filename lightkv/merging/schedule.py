@@ -1,58 +1,15 @@
-"""When a merging method acts: stage layers, ratios, and schedules for models of other depths."""
+"""When a merging method acts: published schedules, and schedules for models of other depths."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Sequence
 
-from lightkv.compressor import ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.presets import MergeSchedule, preset
 
 PAPER = preset("llava-1.5-13b").schedules[0]
 PAPER_DEPTH = preset("llava-1.5-13b").shape.text.layers
-
-
-def check_stages(layers: Sequence[int], facts: ModelFacts, *, first: int = 0) -> None:
-    """Refuse stage layers that a model does not have.
-
-    Args:
-        layers: 0-based layers after which a stage acts; -1 is before the first layer.
-        facts: The model. A stage after its last layer would change nothing.
-        first: Smallest layer allowed.
-
-    Raises:
-        InvalidValueError: If there is none, they don't rise, or one is out of range.
-    """
-    last = facts.layers - 2
-    allowed = f"at least one, strictly ascending, between {first} and {last}"
-    rising = all(a < b for a, b in itertools.pairwise(layers))
-    if not layers or not rising or layers[0] < first or layers[-1] > last:
-        raise InvalidValueError("layers", tuple(layers), allowed)
-
-
-def check_ratios(ratios: Sequence[float], stages: int, *, most: float = 0.5) -> None:
-    """Refuse compression ratios that are not one per stage and within [0, most].
-
-    Raises:
-        InvalidValueError: See above; not-a-number is out of range too.
-    """
-    if len(ratios) != stages or not all(0 <= ratio <= most for ratio in ratios):
-        raise InvalidValueError("ratios", tuple(ratios), f"{stages} numbers from 0 to {most}")
-
-
-def check_windows(windows: Sequence[int], stages: int) -> None:
-    """Refuse window counts that are not one per stage, at least 1 and never growing.
-
-    Raises:
-        InvalidValueError: See above.
-    """
-    falling = all(a >= b for a, b in itertools.pairwise(windows))
-    if len(windows) != stages or not falling or min(windows) < 1:
-        allowed = f"{stages} numbers of at least 1, none larger than the one before"
-        raise InvalidValueError("windows", tuple(windows), allowed)
 
 
 def scaled(depth: int, *, schedule: MergeSchedule = PAPER, of: int = PAPER_DEPTH) -> MergeSchedule:

@@ -44,13 +44,17 @@ def random_view(
         logits[row, :, length - count :, length - count :] = torch.randn(
             heads, count, count, generator=generator, dtype=dtype
         )
+    later = torch.ones(length, length, dtype=torch.bool).triu(1)
+    masked = logits.masked_fill(later | ~layout.real[:, None, None], -torch.inf)
+    # A padding query sees nothing; its row is zero.
+    causal = torch.softmax(masked, -1).nan_to_num(0)
     return LayerView(
         layer=layer,
         layers=layer + 10,
         hidden=states if hidden is None else hidden,
         layout=layout,
         sizes=torch.ones_like(layout.kind),
-        attention=GivenAttention(raw=logits),
+        attention=GivenAttention(attention=causal, raw=logits),
         keys=torch.zeros(batch, heads, length, 4),
         seed=seed,
     )
@@ -64,14 +68,16 @@ def row_of(view: LayerView, row: int) -> LayerView:
         for name in ("kind", "image", "segment", "frame", "row", "col", "position")
     }
     index = real.nonzero()[:, 0][None]
-    logits = view.read_attention().logits(index.expand(view.layout.batch_size, -1))
+    everywhere = index.expand(view.layout.batch_size, -1)
+    logits = view.read_attention().logits(everywhere)[row : row + 1]
+    causal = view.read_attention().probabilities(everywhere)[row : row + 1]
     return LayerView(
         layer=view.layer,
         layers=view.layers,
         hidden=view.hidden[row : row + 1, real],
         layout=TokenLayout(grids=view.layout.grids[row : row + 1], **columns),
         sizes=view.sizes[row : row + 1, real],
-        attention=GivenAttention(raw=logits[row : row + 1][..., real]),
+        attention=GivenAttention(attention=causal[..., real], raw=logits[..., real]),
         keys=None if view.keys is None else view.keys[row : row + 1, :, real],
         seed=view.seed,
     )

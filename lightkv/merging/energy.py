@@ -1,0 +1,59 @@
+"""Energy-ordered matching: tokens in large clusters of similar ones merge, the rest is protected.
+
+*Accelerating Transformers with Spectrum-Preserving Token Merging* (PiToMe), Tran et al.,
+NeurIPS 2024, arXiv 2405.16148.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightkv.merging.matching import Pairs, cosine, match
+from lightkv.merging.partition import Groups
+
+EnergyForm = Literal["paper", "released"]
+
+
+def energies(hidden: Tensor, groups: Groups, margin: float, form: EnergyForm = "paper") -> Tensor:
+    """Graph energy of each token: the mean of f(S) over its group, itself included.
+
+    f(x) is x above the margin m and exp(x - m) - 1 below it; the released code takes x - m above.
+
+    Args:
+        hidden: (B, N, D).
+        groups: (G, M) tokens that see each other.
+        margin: m, falling with depth.
+        form: Which f.
+
+    Returns:
+        (G, M) float32, minus infinity where invalid.
+    """
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    states = hidden.flatten(0, 1)[groups.index].to(wide)
+    similarity = cosine(states, states)
+    above = similarity if form == "paper" else similarity - margin
+    shaped = torch.where(similarity >= margin, above, torch.expm1(similarity - margin))
+    shaped = torch.where(groups.valid[:, None], shaped, 0)
+    energy = shaped.sum(-1) / groups.counts.clamp_min(1)[:, None]
+    return energy.masked_fill(~groups.valid, -torch.inf)
+
+
+def match_by_energy(hidden: Tensor, groups: Groups, energy: Tensor, merges: Tensor) -> Pairs:
+    """The 2k tokens of highest energy alternate between sources and targets; all k sources merge.
+
+    Args:
+        hidden: (B, N, D).
+        groups: (G, M).
+        energy: (G, M), see :func:`energies`. Ties: lowest index first.
+        merges: (G,) int64, merges k per group.
+    """
+    order = torch.argsort(energy, dim=-1, descending=True, stable=True)
+    ranked = groups.index.gather(1, order)
+    slots = torch.arange(ranked.shape[1], device=ranked.device)
+    mergeable = slots < 2 * merges[:, None]
+    sources = Groups(ranked[:, 0::2], mergeable[:, 0::2])
+    targets = Groups(ranked[:, 1::2], mergeable[:, 1::2])
+    return match(hidden, sources, targets, merges)

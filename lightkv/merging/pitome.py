@@ -1,0 +1,52 @@
+"""PiToMe: merge inside large clusters of similar tokens, protect the rest.
+
+*Accelerating Transformers with Spectrum-Preserving Token Merging*, Tran et al., NeurIPS 2024,
+arXiv 2405.16148, in the decoder and with LightKV's stages, as LightKV compares with it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from lightkv.compressor import LayerView, ModelFacts
+from lightkv.errors import InvalidValueError
+from lightkv.merging.checks import check_choice
+from lightkv.merging.energy import EnergyForm, energies, match_by_energy
+from lightkv.merging.matching import Pairs
+from lightkv.merging.partition import Groups
+from lightkv.merging.staged import GlobalMerge
+
+
+@dataclass(frozen=True)
+class PiToMe(GlobalMerge):
+    """The tokens of highest graph energy merge among each other; all others are protected.
+
+    Attributes: those of :class:`~lightkv.merging.staged.GlobalMerge` and
+        form: Energy as in the "paper" or in the "released" code (which shifts similarities above
+            the margin).
+        margin: Similarity above which tokens attract; None is 0.9 - 0.9 layer / layers.
+    """
+
+    weighting: Literal["uniform", "size"] = "size"
+    form: EnergyForm = "paper"
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("form", self.form, ("paper", "released"))
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse stages, ratios and margins out of range."""
+        super().check(facts)
+        if self.margin is not None and not math.isfinite(self.margin):
+            raise InvalidValueError("margin", self.margin, "None or a finite number")
+
+    def match(self, view: LayerView, groups: Groups, merges: Tensor) -> Pairs:
+        """Energy-ordered split; all sources merge."""
+        margin = 0.9 - 0.9 * view.layer / view.layers if self.margin is None else self.margin
+        energy = energies(view.hidden, groups, margin, self.form)
+        return match_by_energy(view.hidden, groups, energy, merges)

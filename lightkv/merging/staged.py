@@ -1,0 +1,84 @@
+"""Base of the methods that merge all vision tokens of a prompt in one window, stage by stage."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from lightkv.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.layout import TokenLayout
+from lightkv.merging.checks import check_choice, check_ratios, check_stages, require_vision
+from lightkv.merging.matching import Pairs, merge_counts, reduction
+from lightkv.merging.partition import Groups, everywhere, gather_groups
+from lightkv.merging.weighting import size_importance, uniform_importance
+from lightkv.reduction import Reduction
+
+
+@dataclass(frozen=True)
+class GlobalMerge(Reducer):
+    """One window, a matching and a plain or size-weighted mean.
+
+    Attributes:
+        layers: 0-based layers after which a stage acts.
+        ratios: Share of the vision tokens that merges away at each stage, at most 0.5.
+        weighting: "uniform" averages a group plainly, "size" by the tokens its members stand for.
+        positions: Survivors "keep" their rotary position or are renumbered ("reindex").
+    """
+
+    layers: tuple[int, ...]
+    ratios: tuple[float, ...]
+    weighting: Literal["uniform", "size"] = "uniform"
+    positions: Positions = "keep"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "ratios", tuple(self.ratios))
+        check_choice("weighting", self.weighting, ("uniform", "size"))
+        check_choice("positions", self.positions, ("keep", "reindex"))
+
+    def position_rule(self) -> Positions:
+        """As the field ``positions`` says."""
+        return self.positions
+
+    def stage_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """The field ``layers``."""
+        return self.layers
+
+    def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """None: the match looks at hidden states only."""
+        return ()
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse stages that the model has no layers for, and ratios out of range."""
+        check_stages(self.layers, facts)
+        check_ratios(self.ratios, len(self.layers))
+
+    def check_layout(self, layout: TokenLayout) -> None:
+        """Refuse a prompt without image."""
+        require_vision(layout)
+
+    def reduce(self, view: LayerView) -> Reduction:
+        """The reduction of the stage at ``view.layer``; a ratio of 0 changes nothing."""
+        layout = view.layout
+        if self.ratios[self.layers.index(view.layer)] == 0:
+            return Reduction.identity(layout.batch_size, layout.length, layout.kind.device)
+        return self.merged(view, self.pairs(view))
+
+    def pairs(self, view: LayerView) -> Pairs:
+        """Who merges with whom at ``view.layer``."""
+        groups = gather_groups(everywhere(view.layout).labels())
+        ratio = self.ratios[self.layers.index(view.layer)]
+        return self.match(view, groups, merge_counts(groups.counts, ratio))
+
+    @abstractmethod
+    def match(self, view: LayerView, groups: Groups, merges: Tensor) -> Pairs:
+        """So many merges (G,) in each group."""
+
+    def merged(self, view: LayerView, pairs: Pairs) -> Reduction:
+        """The reduction that merges these pairs, by default into their weighted mean."""
+        sized = self.weighting == "size"
+        importance = size_importance(view) if sized else uniform_importance(view)
+        return reduction(view.layout, pairs, importance)

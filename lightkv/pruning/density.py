@@ -1,0 +1,53 @@
+"""Density-peaks clustering of a few tokens per row (DPC-KNN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightkv.pruning.selection import first_argmax, top
+from lightkv.reduction import compact
+
+
+def cluster_centres(hidden: Tensor, members: Tensor, clusters: Tensor) -> Tensor:
+    """Centre of the cluster that each member belongs to.
+
+    A token's density falls with the mean squared distance to its k nearest (itself included),
+    k being the number of clusters. Centres are the tokens of largest density times distance to
+    the nearest denser token; every other member joins the nearest centre. Distances are divided
+    by the root of the width. Ties: lowest index first; the released code breaks them by noise.
+
+    Args:
+        hidden: (B, N, D).
+        members: (B, N) bool.
+        clusters: (B,) int64, at least 1 where there are members.
+
+    Returns:
+        (B, N) int64 positions, -1 outside the members.
+    """
+    index, valid = compact(members)
+    states = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
+    states = states.to(torch.promote_types(hidden.dtype, torch.float32))
+    # The faster form by matrix product leaves noise where points coincide.
+    exact = "donot_use_mm_for_euclid_dist"
+    distance = torch.cdist(states, states, compute_mode=exact) / hidden.shape[-1] ** 0.5
+    distance = distance.masked_fill(~valid[:, None], torch.inf)
+    near = torch.sort(distance, dim=-1).values
+    slots = torch.arange(near.shape[-1], device=near.device)
+    counted = slots < torch.minimum(clusters, valid.sum(1))[:, None, None]
+    squares = torch.where(counted, near**2, 0).sum(-1) / clusters.clamp_min(1)[:, None]
+    squares = squares.masked_fill(~valid, torch.inf)
+    density = torch.exp(-squares)
+    # Two tokens that are each other's nearest are equally dense: the first counts as denser.
+    earlier = slots[None, :] < slots[:, None]
+    mine, other = squares[:, :, None], squares[:, None, :]
+    denser = (other < mine) | ((other == mine) & earlier)
+    farthest = distance.masked_fill(~(valid[:, None] & valid[..., None]), 0).amax((1, 2))
+    apart = distance.masked_fill(~denser, torch.inf).amin(-1)
+    apart = torch.minimum(apart, farthest[:, None])
+    centre = top(apart * density, valid, clusters)
+    nearest = first_argmax((-distance).masked_fill(~centre[:, None], -torch.inf))
+    nearest = torch.where(centre, slots, nearest)
+    result = torch.full((members.shape[0], members.shape[1] + 1), -1, device=hidden.device)
+    where = torch.where(valid, index, members.shape[1])
+    return result.scatter_(1, where, index.gather(1, nearest))[:, :-1]

@@ -1,0 +1,68 @@
+"""Choosing tokens: the best of some candidates, a row or a group at a time. Ties: lowest index."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightkv.layout import TokenLayout
+from lightkv.merging.partition import Groups, cells, gather_groups
+from lightkv.reduction import Reduction
+
+
+def top(score: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
+    """Mark the highest-scored candidates.
+
+    Args:
+        score: (..., N) float.
+        candidates: (..., N) bool.
+        counts: (...) int64, how many; more than there are marks all.
+
+    Returns:
+        (..., N) bool.
+    """
+    ranked = score.masked_fill(~candidates, -torch.inf)
+    order = torch.argsort(ranked, dim=-1, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    slots = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    rank.scatter_(-1, order, slots)
+    return candidates & (rank < counts[..., None])
+
+
+def first_argmax(values: Tensor) -> Tensor:
+    """(...) int64: index of the largest of (..., N); of equal ones the first."""
+    best = values.amax(-1, keepdim=True)
+    last = values.shape[-1] - 1
+    slots = torch.arange(last + 1, device=values.device)
+    return torch.where(values == best, slots, last).amin(-1)
+
+
+def image_groups(layout: TokenLayout) -> Groups:
+    """One group per image of the batch: its vision tokens but for line breaks."""
+    most = int(layout.image.max()) + 1
+    rows = torch.arange(layout.batch_size, device=layout.kind.device)[:, None]
+    return gather_groups(torch.where(cells(layout), rows * most + layout.image, -1))
+
+
+def row_groups(layout: TokenLayout) -> Groups:
+    """One group per row of the batch: all its vision tokens."""
+    rows = torch.arange(layout.batch_size, device=layout.kind.device)[:, None]
+    return gather_groups(torch.where(layout.vision, rows, -1))
+
+
+def of_groups(values: Tensor, groups: Groups) -> Tensor:
+    """Values (B, N, ...) of the members of each group, (G, M, ...)."""
+    return values.flatten(0, 1)[groups.index]
+
+
+def keep_only(layout: TokenLayout, groups: Groups, chosen: Tensor) -> Reduction:
+    """Prune the members of groups that were not chosen; all other real tokens stay.
+
+    Args:
+        layout: Layout of the (B, N) positions.
+        groups: (G, M).
+        chosen: (G, M) bool.
+    """
+    keep = layout.real.clone()
+    keep.view(-1)[groups.index[groups.valid & ~chosen]] = False
+    return Reduction.from_keep(keep)

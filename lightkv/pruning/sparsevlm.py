@@ -1,0 +1,141 @@
+"""SparseVLM: question words that look at the image rate the vision tokens; the rest is recycled.
+
+*SparseVLM: Visual Token Sparsification for Efficient Vision-Language Model Inference*, Zhang et
+al., ICML 2025, arXiv 2410.04417.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import LayerView, ModelFacts, Positions, PromptInputs, Reducer
+from lightkv.errors import InputError, InvalidValueError
+from lightkv.layout import TokenLayout
+from lightkv.merging.checks import check_choice, check_stages, require_vision
+from lightkv.pruning.density import cluster_centres
+from lightkv.pruning.selection import top
+from lightkv.reduction import Reduction, compact
+
+# Vision tokens kept after layers 2, 6 and 15, by the average that they stand for.
+TABLE = {192: (300, 200, 110), 128: (303, 110, 36), 64: (66, 30, 17)}
+TABLE_PLUS = {
+    192: (300, 200, 118),
+    128: (238, 108, 60),
+    96: (246, 54, 28),
+    64: (66, 34, 20),
+}
+
+
+@dataclass(frozen=True)
+class SparseVLM(Reducer):
+    """Keep the vision tokens that the rating question tokens attend most, stage by stage.
+
+    Of what a stage drops the best-rated 30 % (rounded down, plus one) are clustered into a tenth
+    as many groups (rounded down, plus one) by density peaks, and each group's mean stays, at the
+    place of the group's centre. A stage never keeps more than all vision tokens but one.
+
+    Attributes:
+        layers: 0-based layers after which a stage acts.
+        kept: Vision tokens kept at each stage, besides recycled ones; see ``TABLE``.
+        recycle: Cluster dropped tokens (version 1); "+" does not.
+        positions: Survivors are renumbered ("reindex", version 1) or "keep" their position ("+").
+    """
+
+    layers: tuple[int, ...] = (2, 6, 15)
+    kept: tuple[int, ...] = TABLE[192]
+    recycle: bool = True
+    positions: Positions = "reindex"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "kept", tuple(self.kept))
+        check_choice("positions", self.positions, ("keep", "reindex"))
+
+    def position_rule(self) -> Positions:
+        """As the field ``positions`` says."""
+        return self.positions
+
+    def stage_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """The field ``layers``."""
+        return self.layers
+
+    def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """All stage layers."""
+        return self.layers
+
+    def needs_inputs(self) -> bool:
+        """True: raters are chosen on the input embeddings."""
+        return True
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse stages that the model has no layers for and numbers of tokens below 1."""
+        check_stages(self.layers, facts)
+        if len(self.kept) != len(self.layers) or min(self.kept) < 1:
+            allowed = f"{len(self.layers)} numbers of at least 1"
+            raise InvalidValueError("kept", self.kept, allowed)
+
+    def check_layout(self, layout: TokenLayout) -> None:
+        """Refuse a prompt without an image or without text behind it."""
+        require_vision(layout)
+        if not bool(layout.question.any(1).all()):
+            raise InputError("SparseVLM needs text after the image to rate it")
+
+    def reduce(self, view: LayerView) -> Reduction:
+        """Prune, and recycle part of what is dropped."""
+        layout = view.layout
+        rating = self._raters(view)
+        score = view.read_attention().column_sums(rating)
+        score = score / rating.sum(1, keepdim=True).clamp_min(1)
+        present = layout.vision.sum(1)
+        wanted = self.kept[self.layers.index(view.layer)]
+        counts = (present - 1).clamp(0, wanted)
+        stays = top(score, layout.vision, counts)
+        own = torch.arange(layout.length, device=score.device)
+        representative = torch.where(layout.text | stays, own, -1)
+        if self.recycle:
+            dropped = layout.vision & ~stays
+            share = (dropped.sum(1).double() * 0.3).floor().long() + 1
+            recycled = top(score, dropped, share)
+            centre = cluster_centres(view.hidden, recycled, recycled.sum(1) // 10 + 1)
+            representative = torch.where(recycled, centre, representative)
+        return Reduction.from_groups(representative, torch.ones_like(score))
+
+    def _raters(self, view: LayerView) -> Tensor:
+        """(B, N) bool: the rating question tokens, at their places in this layer."""
+        inputs = view.read_inputs()
+        chosen = raters(inputs)
+        most = int(inputs.layout.position.max()) + 1
+        table = torch.zeros(len(chosen), most + 1, dtype=torch.bool, device=chosen.device)
+        spare = torch.where(inputs.layout.real, inputs.layout.position, most)
+        table.scatter_(1, spare, chosen)
+        return table.gather(1, view.layout.position.clamp_min(0)) & view.layout.question
+
+
+def raters(inputs: PromptInputs) -> Tensor:
+    """Question tokens to which the vision tokens are more similar than on average.
+
+    Each vision embedding spreads a softmax over the question embeddings by dot product; a question
+    token rates if its mean share exceeds the mean of all. If none does, all of them rate.
+
+    Returns:
+        (B, N0) bool.
+    """
+    layout = inputs.layout
+    seen, is_seen = compact(layout.vision)
+    said, is_said = compact(layout.question)
+    hidden = inputs.hidden.to(torch.promote_types(inputs.hidden.dtype, torch.float32))
+    width = hidden.shape[-1]
+    images = hidden.gather(1, seen[..., None].expand(-1, -1, width))
+    words = hidden.gather(1, said[..., None].expand(-1, -1, width))
+    logits = (images @ words.transpose(1, 2)).masked_fill(~is_said[:, None], -torch.inf)
+    shares = torch.softmax(logits, -1) * is_seen[..., None]
+    mean = torch.where(is_said, shares.sum(1) / is_seen.sum(1, keepdim=True).clamp_min(1), 0)
+    average = mean.sum(1, keepdim=True) / is_said.sum(1, keepdim=True).clamp_min(1)
+    above = is_said & (mean > average)
+    above = torch.where(above.any(1, keepdim=True), above, is_said)
+    marked = torch.zeros(len(said), layout.length + 1, dtype=torch.bool, device=hidden.device)
+    marked.scatter_(1, torch.where(is_said, said, layout.length), above)
+    return marked[:, :-1] & layout.question

@@ -1,0 +1,97 @@
+"""VisionZip: a few dominant vision tokens, and the others merged into a few contextual ones.
+
+*VisionZip: Longer is Better but Not Necessary in Vision Language Models*, Yang et al., CVPR 2025,
+arXiv 2412.04467.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightkv.compressor import LayerView, ModelFacts
+from lightkv.layout import TokenLayout
+from lightkv.merging.checks import check_choice, check_count
+from lightkv.merging.matching import cosine
+from lightkv.merging.partition import Groups
+from lightkv.pruning.before import BeforeDecoder, require_tokens
+from lightkv.pruning.selection import first_argmax, image_groups, of_groups, top
+from lightkv.reduction import Reduction
+
+
+@dataclass(frozen=True)
+class VisionZip(BeforeDecoder):
+    """Dominant tokens by class-token attention; the rest joins evenly spaced contextual tokens.
+
+    The original also feeds the class token itself to the decoder, as one of its dominant tokens.
+    A reduction can't add a token that was not there, so here all dominant tokens are patches.
+    A contextual token stays at its own place in the sequence instead of behind the dominant ones.
+
+    Attributes:
+        dominant: Dominant tokens per image.
+        contextual: Contextual tokens per image.
+        combine: "mean" of a contextual token and all that joins it; or "sum", the released form,
+            of the token and the mean of what joins it.
+    """
+
+    dominant: int = 54
+    contextual: int = 10
+    combine: Literal["mean", "sum"] = "mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("combine", self.combine, ("mean", "sum"))
+
+    def needs_vision(self) -> frozenset[str]:
+        """Class-token attention and keys of the vision tower."""
+        return frozenset({"cls_attention", "keys"})
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse numbers of tokens out of range."""
+        check_count("dominant", self.dominant, 0)
+        check_count("contextual", self.contextual)
+
+    def check_layout(self, layout: TokenLayout) -> None:
+        """Refuse a prompt without image and images of fewer tokens than stay."""
+        super().check_layout(layout)
+        require_tokens("dominant + contextual", self.dominant + self.contextual, layout)
+
+    def reduce(self, view: LayerView) -> Reduction:
+        """Prune and merge."""
+        groups = image_groups(view.layout)
+        attention = of_groups(view.read_vision("cls_attention"), groups)
+        keys = of_groups(view.read_vision("keys"), groups).float()
+        dominant = top(attention, groups.valid, torch.full_like(groups.counts, self.dominant))
+        rest = groups.valid & ~dominant
+        goes_to = self._targets(cosine(keys, keys), rest, groups)
+        length = view.layout.length
+        own = torch.arange(length, device=view.hidden.device)
+        representative = torch.where(view.layout.real, own, -1)
+        members = groups.index[rest]
+        representative.view(-1)[members] = goes_to[rest] % length
+        ones = torch.ones(view.layout.kind.shape, device=own.device)
+        merged = Reduction.from_groups(representative, ones)
+        if self.combine == "mean":
+            return merged
+        return _target_plus_mean(merged, representative == own)
+
+    def _targets(self, similarity: Tensor, rest: Tensor, groups: Groups) -> Tensor:
+        """(G, M) int64: the contextual token that each member of the rest goes to."""
+        rank = rest.long().cumsum(-1) - 1
+        stride = (rest.sum(-1, keepdim=True) // self.contextual).clamp_min(1)
+        is_target = rest & (rank % stride == 0) & (rank // stride < self.contextual)
+        nearest = first_argmax(similarity.masked_fill(~is_target[:, None], -torch.inf))
+        own = torch.arange(rest.shape[1], device=rest.device)
+        return groups.index.gather(1, torch.where(is_target, own, nearest))
+
+
+def _target_plus_mean(merged: Reduction, survivor: Tensor) -> Reduction:
+    """Weight 1 for the survivor of each group, and 1 shared by what joined it."""
+    slot = merged.target.clamp_min(0)
+    joined = (merged.sizes().gather(1, slot) - 1).clamp_min(1)
+    weight = torch.where(survivor, torch.ones_like(merged.weight), 1 / joined)
+    return dataclasses.replace(merged, weight=torch.where(merged.target >= 0, weight, 0))

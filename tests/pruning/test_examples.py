@@ -1,0 +1,273 @@
+"""One worked example per pruning method, and the rules that a single example can't show."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from lightkv.compressor import LayerView, PromptInputs
+from lightkv.layout import Grid
+from lightkv.merging.matching import cosine
+from lightkv.pruning import CDPruner, DivPrune, FastV, HiRED, SparseVLM, VisionZip, VisPruner
+from lightkv.pruning.cdpruner import greedy_map, relevance
+from lightkv.pruning.density import cluster_centres
+from lightkv.pruning.sparsevlm import TABLE, raters
+from lightkv.pruning.vispruner import without_duplicates
+from tests.merging.views import random_view, row_layout
+from tests.pruning.views import before, circle, with_rows
+
+
+def kept_vision(index: torch.Tensor, first: int) -> list[int]:
+    return [n - first for n in index[0].tolist()]
+
+
+# ---------------------------------------------------------------- FastV
+
+
+def test_fastv_keeps_what_the_last_token_attends_most() -> None:
+    layout = row_layout([Grid(1, 1, 4)], system=3, text=3)
+    attention = torch.zeros(10, 10)
+    attention[9, 3:7] = torch.tensor([0.05, 0.02, 0.10, 0.08])
+    attention[8, 3:7] = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    reduction = FastV(layer=2, removed=0.5).reduce(with_rows(layout, attention, 1))
+    assert reduction.index.tolist() == [[0, 1, 2, 5, 6, 7, 8, 9]]
+    after = layout.select(reduction.index, reduction.valid)
+    assert after.position.tolist() == reduction.index.tolist()
+
+
+@pytest.mark.parametrize(("count", "removed", "left"), [(5, 0.5, 2), (7, 0.5, 4), (10, 0.75, 2)])
+def test_fastv_rounds_half_to_even(count: int, removed: float, left: int) -> None:
+    layout = row_layout([Grid(1, 1, count)])
+    view = random_view(layout, layer=1)
+    reduction = FastV(removed=removed).reduce(view)
+    assert int(layout.vision[0][reduction.index[0]].sum()) == left
+
+
+def test_fastv_averages_heads_after_the_causal_softmax() -> None:
+    layout = row_layout([Grid(1, 4, 5)])
+    view = random_view(layout, layer=1, heads=3)
+    logits = view.read_attention().logits(torch.arange(layout.length)[None])[0]
+    last = torch.softmax(logits[:, -1], -1).mean(0)
+    best = last[layout.vision[0]].topk(10).indices.sort().values + 2
+    reduction = FastV().reduce(view)
+    assert reduction.index[0][layout.vision[0][reduction.index[0]]].tolist() == best.tolist()
+
+
+# ---------------------------------------------------------------- HiRED
+
+
+def tiles_view() -> LayerView:
+    """A whole view of 2 x 2 cells and a finer grid of two such tiles side by side."""
+    layout = row_layout([Grid(1, 2, 2), Grid(1, 2, 4)], system=1, between=0, text=1)
+    layout = dataclasses.replace(layout, image=torch.where(layout.vision, 0, -1))
+    view = before([Grid(1, 12, 1)], text=1)
+    first = torch.zeros(1, layout.length)
+    first[0, 1:5] = torch.tensor([0.4, 0.1, 0.35, 0.15])
+    cls = torch.zeros(1, layout.length)
+    cls[0, 1:5] = torch.tensor([0.1, 0.4, 0.3, 0.2])
+    cls[0, 5:13] = torch.tensor([0.1, 0.8, 0.9, 0.2, 0.5, 0.3, 0.4, 0.6])
+    vision = dataclasses.replace(view.vision, cls_attention=cls, first_attention=first)
+    return dataclasses.replace(view, layout=layout, vision=vision)
+
+
+def test_hired_gives_tiles_what_their_part_of_the_image_earns() -> None:
+    """Budget 6 of 12: three for the whole view, three for the left tile, none for the right."""
+    view = tiles_view()
+    reduction = HiRED(kept=0.5, full=0.5).reduce(view)
+    # Left tile: cells 5, 6, 9, 10 with attention .1, .8, .5, .3.
+    assert reduction.index.tolist() == [[0, 2, 3, 4, 6, 9, 10, 13]]
+
+
+def test_hired_as_released_cuts_the_whole_view_into_bands_and_loses_a_token() -> None:
+    view = tiles_view()
+    reduction = HiRED(kept=0.5, full=0.5, regions="chunk").reduce(view)
+    # One token each: the best of the left tile, 6, and of the right, 7.
+    assert reduction.index.tolist() == [[0, 2, 3, 4, 6, 7, 13]]
+
+
+def test_hired_on_one_grid_is_a_top_k_and_drops_line_breaks() -> None:
+    layout = row_layout([Grid(1, 3, 4)], system=1, text=1)
+    broken = dataclasses.replace(layout, grids=((Grid(1, 3, 3),),))
+    cls = torch.zeros(1, layout.length)
+    cls[0, 1:13] = torch.tensor([3.0, 1, 2, 99, 6, 5, 4, 99, 9, 8, 7, 99])
+    view = before([Grid(1, 1, 12)], text=1)
+    vision = dataclasses.replace(view.vision, cls_attention=cls, first_attention=cls)
+    view = dataclasses.replace(view, layout=broken, vision=vision)
+    reduction = HiRED(kept=0.4).reduce(view)
+    assert reduction.index.tolist() == [[0, 9, 10, 11, 13]]
+
+
+# ---------------------------------------------------------------- DivPrune
+
+
+def test_divprune_picks_the_isolated_point_first() -> None:
+    vectors = circle(0, 10, 90, 100, 45)
+    for kept, expected in ((0.2, [4]), (0.4, [3, 4]), (0.6, [0, 3, 4])):
+        reduction = DivPrune(kept=kept).reduce(before([Grid(1, 1, 5)], vectors))
+        assert kept_vision(reduction.index, 1) == [-1, *expected, 5, 6]
+
+
+def test_divprune_never_picks_a_duplicate_twice_and_rounds_half_to_even() -> None:
+    view = before([Grid(1, 1, 5)], circle(30, 30, 30, 30, 30))
+    assert DivPrune(kept=0.5).reduce(view).new_length == 3 + 2
+    assert DivPrune(kept=1.0).reduce(view).is_identity
+
+
+# ---------------------------------------------------------------- VisionZip
+
+
+def zip_view() -> LayerView:
+    """Patches 1 to 8 with hidden state i; keys that send 3, 4 to 1 and 7, 8 to 6."""
+    attention = torch.tensor([0.05, 0.30, 0.02, 0.03, 0.25, 0.10, 0.15, 0.10])
+    keys = circle(0, 45, 5, 10, 45, 90, 85, 80)
+    hidden = torch.arange(1.0, 9.0)[:, None]
+    return before([Grid(1, 2, 4)], hidden, cls_attention=attention, keys=keys)
+
+
+def test_visionzip_merges_the_rest_into_evenly_spaced_tokens() -> None:
+    view = zip_view()
+    reduction = VisionZip(dominant=2, contextual=2).reduce(view)
+    assert kept_vision(reduction.index, 0) == [0, 1, 2, 5, 6, 9, 10]
+    merged = reduction.apply(view.hidden)[0, 1:5, 0]
+    torch.testing.assert_close(merged, torch.tensor([8 / 3, 2.0, 5.0, 7.0]))
+
+
+def test_visionzip_as_released_adds_the_mean_to_its_target() -> None:
+    view = zip_view()
+    reduction = VisionZip(dominant=2, contextual=2, combine="sum").reduce(view)
+    merged = reduction.apply(view.hidden)[0, 1:5, 0]
+    torch.testing.assert_close(merged, torch.tensor([4.5, 2.0, 5.0, 13.5]))
+
+
+# ---------------------------------------------------------------- VisPruner
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"), [(8, [0, 2, 3, 5]), (2, [0, 2, 3, 6]), (1, [0, 2, 3, 4])]
+)
+def test_vispruner_removes_the_most_similar_in_rounds(step: int, kept: list[int]) -> None:
+    view = before(
+        [Grid(1, 2, 4)],
+        cls_attention=torch.tensor([0.30, 0.05, 0.20, 0.04, 0.15, 0.06, 0.12, 0.08]),
+        features=circle(0, 0, 80, 85, 170, 5, 10, 60),
+    )
+    reduction = VisPruner(tokens=4, important=0.5, step=step).reduce(view)
+    assert kept_vision(reduction.index, 1) == [-1, *kept, 8, 9]
+
+
+@pytest.mark.parametrize("wanted", range(7))
+def test_vispruner_never_removes_too_many(wanted: int) -> None:
+    features = torch.randn(1, 7, 4, generator=torch.Generator().manual_seed(wanted))
+    candidates = torch.tensor([[True] * 6 + [False]])
+    left = without_duplicates(cosine(features, features), torch.rand(1, 7), candidates, wanted, 8)
+    assert int(left.sum()) == wanted
+    assert not left[0, 6]
+
+
+# ---------------------------------------------------------------- CDPruner
+
+
+@pytest.mark.parametrize(("sign", "kept"), [("negative", [1, 2]), ("positive", [0, 3])])
+def test_cdpruner_follows_the_sign_of_relevance(sign: str, kept: list[int]) -> None:
+    view = before(
+        [Grid(1, 2, 2)],
+        circle(0, 5, 60, 90),
+        text_relevance=torch.tensor([0.20, 0.18, 0.16, 0.22], dtype=torch.float64),
+    )
+    reduction = CDPruner(tokens=2, sign=sign).reduce(view)  # type: ignore[arg-type]
+    assert kept_vision(reduction.index, 1) == [-1, *kept, 4, 5]
+
+
+def test_cdpruner_relevance_is_a_min_max_per_image() -> None:
+    cosines = torch.tensor([[0.20, 0.18, 0.16, 0.22], [0.5, 0.5, 9.0, 9.0]])
+    valid = torch.tensor([[True] * 4, [True, True, False, False]])
+    found = relevance(cosines, valid, "negative")
+    torch.testing.assert_close(found[0], torch.tensor([1 / 3, 2 / 3, 1.0, 0.0]), atol=1e-4, rtol=0)
+    assert found[1, :2].tolist() == [1, 1]
+    torch.testing.assert_close(
+        relevance(cosines, valid, "positive")[0],
+        torch.tensor([2 / 3, 1 / 3, 0.0, 1.0]),
+        atol=1e-4,
+        rtol=0,
+    )
+
+
+def test_cdpruner_greedy_map_equals_the_determinants() -> None:
+    """Each pick maximises the determinant of the chosen submatrix, beyond the rank too."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    kernel = vectors @ vectors.T
+    valid = torch.ones(1, 7, dtype=torch.bool)
+    picks: list[int] = []
+    for count in range(1, 6):
+        dets = [
+            -1.0 if j in picks else float(torch.linalg.det(kernel[[*picks, j]][:, [*picks, j]]))
+            for j in range(7)
+        ]
+        picks.append(max(range(7), key=dets.__getitem__))
+        chosen = greedy_map(kernel[None], valid, torch.tensor([count]))
+        assert chosen[0].nonzero()[:, 0].tolist() == sorted(picks)
+    assert int(greedy_map(kernel[None], valid, torch.tensor([7])).sum()) == 7
+
+
+# ---------------------------------------------------------------- SparseVLM
+
+
+def test_sparsevlm_raters_look_at_the_image_more_than_average() -> None:
+    layout = row_layout([Grid(1, 1, 3)], system=1, text=4)
+    hidden = torch.zeros(1, 8, 2)
+    hidden[0, 0] = torch.tensor([50.0, 50.0])
+    hidden[0, 1:4] = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
+    hidden[0, 4:] = torch.tensor([[2.0, 0], [0, 0.5], [1, 1], [0, 0]])
+    assert raters(PromptInputs(hidden, layout)).nonzero()[:, 1].tolist() == [4, 6]
+
+
+def test_sparsevlm_counts_with_recycling() -> None:
+    """576 tokens at the table for 192: 300 + 9, then 200 + 4, then 110 + 3."""
+    layout = row_layout([Grid(1, 24, 24)], text=5)
+    inputs = PromptInputs(random_view(layout, width=8).hidden, layout)
+    method, counts = SparseVLM(kept=TABLE[192]), []
+    for stage, layer in enumerate(method.layers):
+        view = random_view(layout, seed=stage, layer=layer, heads=1, width=8)
+        reduction = method.reduce(dataclasses.replace(view, inputs=inputs))
+        layout = layout.select(reduction.index, reduction.valid)
+        counts.append(int(layout.vision.sum()))
+    assert counts == [309, 204, 113]
+
+
+def test_sparsevlm_scores_by_the_raters_rows_and_keeps_one_less_than_all() -> None:
+    layout = row_layout([Grid(1, 1, 4)], system=1, text=3)
+    inputs = torch.zeros(1, 8, 2)
+    inputs[0, 1:5] = torch.tensor([1.0, 0])
+    inputs[0, 6] = torch.tensor([3.0, 0])
+    attention = torch.zeros(8, 8)
+    attention[6, 1:5] = torch.tensor([0.1, 0.4, 0.2, 0.3])
+    attention[7, 1:5] = torch.tensor([0.9, 0.0, 0.0, 0.0])
+    view = dataclasses.replace(with_rows(layout, attention, 2), inputs=PromptInputs(inputs, layout))
+    method = SparseVLM(layers=(2,), kept=(2,), recycle=False)
+    assert method.reduce(view).index.tolist() == [[0, 2, 4, 5, 6, 7]]
+    all_but_one = SparseVLM(layers=(2,), kept=(99,), recycle=False)
+    assert all_but_one.reduce(view).index.tolist() == [[0, 2, 3, 4, 5, 6, 7]]
+
+
+def test_density_peaks_find_separate_clusters() -> None:
+    points = torch.tensor([[0.0], [0.1], [0.25], [5.0], [5.1], [5.3]])
+    hidden = torch.cat([torch.full((2, 1), 0.1), points])[None]
+    members = torch.tensor([[False, False] + [True] * 6])
+    centres = cluster_centres(hidden, members, torch.tensor([2]))[0].tolist()
+    assert centres == [-1, -1, 2, 2, 2, 5, 5, 5]
+
+
+def test_sparsevlm_recycled_tokens_are_means_of_clusters() -> None:
+    layout = row_layout([Grid(1, 4, 10)], text=3)
+    view = random_view(layout, layer=2, width=4)
+    view = dataclasses.replace(view, inputs=PromptInputs(view.hidden, layout))
+    reduction = SparseVLM(layers=(2,), kept=(10,)).reduce(view)
+    merged = reduction.apply(view.hidden)[0]
+    assert int(layout.vision[0][reduction.index[0]].sum()) == 10 + 2
+    for slot in range(reduction.new_length):
+        members = reduction.target[0] == slot
+        torch.testing.assert_close(merged[slot], view.hidden[0, members].mean(0))
+    assert int((reduction.target >= 0).sum()) == layout.length - 40 + 10 + 10

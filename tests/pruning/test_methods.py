@@ -1,0 +1,216 @@
+"""What holds for every pruning method: batches, limits, errors, names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from lightkv.compressor import LayerView, ModelFacts, PromptInputs, Reducer
+from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
+from lightkv.layout import Grid, TokenLayout
+from lightkv.pruning import (
+    METHODS,
+    CDPruner,
+    DivPrune,
+    FastV,
+    HiRED,
+    SparseVLM,
+    VisionZip,
+    VisPruner,
+    method,
+    methods,
+)
+from tests.merging.views import random_view, row_layout
+from tests.pruning.views import alone, random_before
+
+FACTS = ModelFacts(layers=8, heads=4, kv_heads=4, hidden_size=12)
+
+BEFORE: list[Reducer] = [
+    HiRED(kept=0.4),
+    HiRED(kept=0.4, regions="chunk"),
+    DivPrune(kept=0.3),
+    VisionZip(dominant=3, contextual=2),
+    VisionZip(dominant=0, contextual=4, combine="sum"),
+    VisPruner(tokens=6, important=0.5, step=2),
+    CDPruner(tokens=5),
+    CDPruner(tokens=5, sign="positive", theta=0.5),
+]
+INSIDE: list[Reducer] = [
+    FastV(layer=3, removed=0.4),
+    SparseVLM(layers=(2,), kept=(6,)),
+    SparseVLM(layers=(2,), kept=(6,), recycle=False, positions="keep"),
+]
+ROWS = [
+    [Grid(1, 4, 5)],
+    [Grid(1, 3, 4), Grid(1, 5, 3)],
+    [Grid(1, 6, 6)],
+]
+
+
+def tiled(layout: TokenLayout) -> TokenLayout:
+    """The same layout with all grids of a row belonging to one image."""
+    return dataclasses.replace(layout, image=layout.image.clamp_max(0))
+
+
+def view_for(method: Reducer, layout: TokenLayout) -> LayerView:
+    layer = method.stage_layers(FACTS)[0]
+    if layer < 0:
+        return random_before(layout)
+    view = random_view(layout, layer=layer, width=12)
+    return dataclasses.replace(view, inputs=PromptInputs(view.hidden, layout))
+
+
+def single(view: LayerView, row: int) -> LayerView:
+    cut = alone(view, row)
+    if view.inputs is None:
+        return cut
+    return dataclasses.replace(cut, inputs=PromptInputs(cut.hidden, cut.layout))
+
+
+@pytest.mark.parametrize("method", BEFORE + INSIDE, ids=str)
+@pytest.mark.parametrize("tiles", [False, True])
+def test_batch_rows_are_pruned_as_they_would_be_alone(method: Reducer, tiles: bool) -> None:
+    layout = TokenLayout.stack([row_layout(grids, text=3 + n) for n, grids in enumerate(ROWS)])
+    layout = tiled(layout) if tiles else layout
+    method.check(FACTS)
+    method.check_layout(layout)
+    view = view_for(method, layout)
+    reduction = method.reduce(view)
+    after = layout.select(reduction.index, reduction.valid)
+    states = reduction.apply(view.hidden)
+    assert torch.equal(after.text.sum(1), layout.text.sum(1))
+    assert (after.vision.sum(1) < layout.vision.sum(1)).all()
+    for row in range(len(ROWS)):
+        own = single(view, row)
+        expected = method.reduce(own)
+        kept = own.layout.position[0, expected.index[0]]
+        assert torch.equal(after.position[row, after.real[row]], kept)
+        torch.testing.assert_close(states[row, after.real[row]], expected.apply(own.hidden)[0])
+        assert (kept[1:] > kept[:-1]).all()
+
+
+@pytest.mark.parametrize("method", BEFORE + INSIDE, ids=str)
+def test_survivors_that_absorb_nothing_are_copied_bit_for_bit(method: Reducer) -> None:
+    view = view_for(method, row_layout(ROWS[1]))
+    reduction = method.reduce(view)
+    single = reduction.sizes() == 1
+    states = reduction.apply(view.hidden)
+    assert torch.equal(states[single], reduction.take(view.hidden)[single])
+    released_sum = isinstance(method, VisionZip) and method.combine == "sum"
+    sums = reduction.matrix().sum(-1)
+    assert released_sum or torch.allclose(sums, torch.ones_like(sums))
+
+
+@pytest.mark.parametrize("method", BEFORE + INSIDE, ids=str)
+def test_a_prompt_needs_an_image(method: Reducer) -> None:
+    with pytest.raises(InputError):
+        method.check_layout(row_layout([]))
+
+
+@pytest.mark.parametrize("method", BEFORE, ids=str)
+def test_methods_before_the_decoder(method: Reducer) -> None:
+    assert method.stage_layers(FACTS) == (-1,)
+    assert method.attention_layers(FACTS) == ()
+    assert method.position_rule() == "reindex"
+    blind = dataclasses.replace(view_for(method, row_layout(ROWS[0])), vision=None)
+    needed = method.needs_vision()
+    if needed:
+        with pytest.raises(UnsupportedError, match="|".join(needed)):
+            method.reduce(blind)
+    else:
+        method.reduce(blind)
+
+
+def test_methods_inside_the_decoder() -> None:
+    fastv, sparse = FastV(), SparseVLM()
+    assert (fastv.stage_layers(FACTS), fastv.attention_layers(FACTS)) == ((1,), (1,))
+    assert (sparse.stage_layers(FACTS), sparse.attention_layers(FACTS)) == ((2, 6, 15),) * 2
+    assert (fastv.position_rule(), sparse.position_rule()) == ("keep", "reindex")
+    assert (fastv.needs_inputs(), sparse.needs_inputs()) == (False, True)
+    view = random_view(row_layout(ROWS[0]), layer=2)
+    with pytest.raises(RuntimeError, match="not asked for"):
+        SparseVLM(layers=(2,), kept=(3,)).reduce(view)
+
+
+def test_nothing_removed_changes_nothing() -> None:
+    view = random_view(row_layout(ROWS[0]), layer=1)
+    assert FastV(removed=0).reduce(view).is_identity
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (FastV(layer=0), "layer"),
+        (FastV(layer=8), "layer"),
+        (FastV(removed=1), "removed"),
+        (FastV(removed=-0.1), "removed"),
+        (HiRED(kept=0), "kept"),
+        (HiRED(kept=1.1), "kept"),
+        (HiRED(full=-1), "full"),
+        (DivPrune(kept=0), "kept"),
+        (VisionZip(dominant=-1), "dominant"),
+        (VisionZip(contextual=0), "contextual"),
+        (VisPruner(tokens=0), "tokens"),
+        (VisPruner(step=0), "step"),
+        (VisPruner(important=1.5), "important"),
+        (CDPruner(tokens=0), "tokens"),
+        (CDPruner(theta=1), "theta"),
+        (SparseVLM(), "layers"),
+        (SparseVLM(layers=(2, 3), kept=(5,)), "kept"),
+        (SparseVLM(layers=(2,), kept=(0,)), "kept"),
+    ],
+    ids=str,
+)
+def test_wrong_values_are_refused_by_name(method: Reducer, name: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        method.check(FACTS)
+    assert caught.value.name == name
+
+
+@pytest.mark.parametrize(
+    ("build", "option"),
+    [
+        (FastV, "positions"),
+        (SparseVLM, "positions"),
+        (DivPrune, "positions"),
+        (HiRED, "regions"),
+        (VisionZip, "combine"),
+        (CDPruner, "sign"),
+    ],
+)
+def test_unknown_choices_are_refused(build: type[Reducer], option: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        build(**{option: "other"})
+    assert caught.value.name == option
+
+
+@pytest.mark.parametrize(
+    "method", [VisionZip(15, 10), VisPruner(tokens=25), CDPruner(tokens=25)], ids=str
+)
+def test_more_tokens_than_an_image_has_are_refused(method: Reducer) -> None:
+    method.check_layout(row_layout([Grid(1, 5, 5)]))
+    with pytest.raises(InvalidValueError, match="at most 24"):
+        method.check_layout(row_layout([Grid(1, 5, 5), Grid(1, 4, 6)]))
+
+
+def test_hired_refuses_tiles_that_it_can_not_place() -> None:
+    with pytest.raises(UnsupportedError, match="whole view"):
+        HiRED().check_layout(tiled(row_layout([Grid(1, 2, 2)] * 3)))
+
+
+def test_sparsevlm_needs_a_question() -> None:
+    with pytest.raises(InputError, match="text after the image"):
+        SparseVLM().check_layout(row_layout([Grid(1, 2, 2)], text=0))
+
+
+def test_methods_by_name() -> None:
+    assert set(methods()) == set(METHODS)
+    assert all(methods().values())
+    assert method("fastv", removed=0.3) == FastV(removed=0.3)
+    with pytest.raises(UnknownNameError, match="vispruner"):
+        method("vispuner")
+    for name in METHODS:
+        built = method(name)
+        assert eval(str(built), {type(built).__name__: type(built)}) == built
