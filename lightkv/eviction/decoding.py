@@ -147,7 +147,7 @@ class FixedSlot(DecodePolicy):
 
 @dataclass(frozen=True)
 class HoldBudget(DecodePolicy):
-    """Hold the number of entries that prefill kept: for each that joins, the worst one leaves.
+    """Hold the number of entries that prefill kept: for those that join, the worst ones leave.
 
     Attributes:
         victim: "score": smallest score collected so far (H2O). "attention": smallest attention
@@ -181,8 +181,7 @@ class HoldBudget(DecodePolicy):
 
     def evict(self, view: DecodeView) -> Tensor | None:
         value = view.position.float() if self.victim == "oldest" else view.read(self.victim)
-        # One entry joins per step, so holding what prefill kept is dropping one per step.
-        target = view.lengths - 1 if self.capacity is None else self.capacity
+        target = view.read("kept") if self.capacity is None else self.capacity
         over = (view.lengths - target).clamp_min(0)
         share = ((view.lengths - over).double() * self.recent_share).long()
         end = view.lengths - share.clamp_min(self.recent)

@@ -101,22 +101,28 @@ def test_fixed_slot_lies_before_the_end_of_what_prefill_kept():
 def test_streaming_example():
     policy = HoldBudget("oldest", protect_first=4)
     assert not policy.needs_attention
-    assert gone(policy, view_of([0, 1, 2, 3, 7, 8, 9, 10], 11)) == [7]
+    assert gone(policy, view_of([0, 1, 2, 3, 7, 8, 9, 10], 11, kept=7)) == [7]
 
 
 def test_h2o_example():
     # Scores collected so far, the newest row (.3, .05, .15, .2, .3) included.
     score = [3.1, 1.25, 0.40, 0.25, 0.30]
     policy = HoldBudget("score", protect_first=0, recent=2)
-    assert gone(policy, view_of([0, 1, 4, 5, 6], 7, score=score)) == [4]
+    assert gone(policy, view_of([0, 1, 4, 5, 6], 7, score=score, kept=4)) == [4]
     half = HoldBudget("score", protect_first=0, recent_share=0.5)
-    assert gone(half, view_of([0, 1, 4, 5, 6], 7, score=score)) == [4]
+    assert gone(half, view_of([0, 1, 4, 5, 6], 7, score=score, kept=4)) == [4]
 
 
 def test_hold_budget_by_current_attention():
     policy = HoldBudget("attention", protect_first=1, recent=2)
-    view = view_of([0, 3, 5, 8, 9], 10, attention=[0.0, 0.3, 0.2, 0.0, 0.0])
+    view = view_of([0, 3, 5, 8, 9], 10, attention=[0.0, 0.3, 0.2, 0.0, 0.0], kept=4)
     assert gone(policy, view) == [5]
+
+
+def test_a_turn_of_several_tokens_drops_as_many():
+    policy = HoldBudget("oldest", protect_first=1)
+    assert gone(policy, view_of([0, 3, 4, 5, 6, 7, 8], 9, kept=4)) == [3, 4, 5]
+    assert gone(policy, view_of([0, 3, 4, 5], 9, kept=4)) == []
 
 
 def test_capacity_lets_a_short_cache_grow_and_cuts_a_long_one():
