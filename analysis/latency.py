@@ -264,4 +264,3 @@ class _ResidentMemory:
     def _watch(self) -> None:
         while not self._stop.wait(_SAMPLING_SECONDS):
             self._highest = max(self._highest, int(self._process.memory_info().rss))
-

@@ -15,13 +15,13 @@ from lightkv.eviction.evictor import Evicting
 from lightkv.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.record import LayerRecord, RunRecord
 
-LAYERS = 3
-PROMPT = 10
+LAYERS = 8
+PROMPT = 22
 
 
 def prompt_layout() -> TokenLayout:
-    kinds = [TokenKind.SYSTEM] * 2 + [TokenKind.VISION] * 4 + [TokenKind.TEXT] * 4
-    return single_layout([int(kind) for kind in kinds], (Grid(1, 2, 2),))
+    kinds = [TokenKind.SYSTEM] * 2 + [TokenKind.VISION] * 16 + [TokenKind.TEXT] * 4
+    return single_layout([int(kind) for kind in kinds], (Grid(1, 4, 4),))
 
 
 def record(share: float, requested: float | None) -> RunRecord:
