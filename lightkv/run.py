@@ -303,6 +303,7 @@ class Run:
                 retention.tail if retention is not None else None,
                 grouped,
                 entries.score,
+                retention.counts if retention is not None else None,
             )
         )
         if leaving is not None and bool(leaving.any()):
