@@ -29,7 +29,7 @@ class LlavaOnevision(Family):
             per_row = [1] * len(sizes) if counts is None else counts.tolist()
             alone = [count == 1 for count in per_row for _ in range(count)]
             queues[config.image_token_id] = [
-                _tiled(config, (height, width)) if single else _plain(config)
+                tiled_to_limit(config, (height, width)) if single else _plain(config)
                 for (height, width), single in zip(sizes, alone, strict=True)
             ]
         if bool((ids == config.video_token_id).any()):
@@ -38,7 +38,8 @@ class LlavaOnevision(Family):
         return from_queues(queues)
 
 
-def _tiled(config: Any, size: tuple[int, int]) -> Picture:
+def tiled_to_limit(config: Any, size: tuple[int, int]) -> Picture:
+    """Base tile and stitched tiles of a single image of (height, width) pixels."""
     side = tile_side(config)
     rows, cols = stitched(size, config.image_grid_pinpoints, config.vision_config.image_size, side)
     # Above the limit (10 % tolerance) the stitched features are scaled down.

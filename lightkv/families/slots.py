@@ -142,8 +142,8 @@ def _fill(
     for segment in picture.segments:
         where = slots[start : start + segment.tokens]
         columns["segment"][where] = len(grids)
-        for axis, name in enumerate(("frame", "row", "col")):
-            columns[name][where] = segment.cells()[:, axis]
+        for name, values in zip(("frame", "row", "col"), segment.cells().unbind(1), strict=True):
+            columns[name][where] = values
         grids.append(segment.grid)
         start += segment.tokens
 

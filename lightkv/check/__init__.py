@@ -1,0 +1,1 @@
+"""Validate a model before anyone trusts a number: ``lightkv check``."""
