@@ -25,7 +25,7 @@ def problems(draw):
 
 
 @given(problems(), st.booleans(), st.sampled_from(["proportional", "even"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_budgets_are_possible_and_sum_to_the_total(problem, redistribute, spread):
     wishes, floors, lengths = problem
     allocation = allot(wishes, floors, lengths, redistribute, spread)
@@ -41,7 +41,7 @@ def test_budgets_are_possible_and_sum_to_the_total(problem, redistribute, spread
 
 
 @given(problems())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_each_row_of_a_batch_is_allotted_alone(problem):
     wishes, floors, lengths = problem
     alone = allot(wishes, floors, lengths, True)
@@ -95,7 +95,7 @@ def test_requested_shows_the_wish_where_protection_alone_exceeds_it():
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_largest_remainder_rounding(values):
     rounded = round_to_sum(doubles(values))[0]
     assert ((rounded - doubles(values)[0]).abs() < 1 + 1e-6).all()

@@ -135,6 +135,15 @@ def test_heads_that_share_their_entries_share_the_merge(merge):
         torch.testing.assert_close(together[:, head], expected)
 
 
+def test_likeness_does_not_depend_on_the_size_of_blocks(monkeypatch):
+    view = Rows(["ssvvvvvvvvvttt", "svvtt"]).views()[0]
+    guard = protected(view.layout, 1, 1)
+    keep = guard[:, None].expand(-1, 2, -1)
+    whole = PivotMerge().merge(keep, view.layout, guard, view.keys)
+    monkeypatch.setattr("lightkv.eviction.anchors.BLOCK_NUMBERS", 20)
+    assert torch.equal(PivotMerge().merge(keep, view.layout, guard, view.keys).target, whole.target)
+
+
 def test_pivot_needs_keys():
     layout = layout_of("svt")
     with pytest.raises(UnsupportedError, match="keys"):
