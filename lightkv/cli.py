@@ -8,6 +8,7 @@ from __future__ import annotations
 #: Command name -> "module:attribute" of a click command.
 COMMANDS: dict[str, str] = {
     "ask": "lightkv.ask_cli:ask_command",
+    "check": "lightkv.check.cli:check_command",
     "cost": "lightkv.cost_cli:cost_command",
     "list": "lightkv.list_cli:list_command",
     "train-embedded": "lightkv.embedded.cli:train_embedded_command",

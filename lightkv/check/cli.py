@@ -1,0 +1,79 @@
+"""``lightkv check``: validate a model before anyone trusts a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("check")
+@click.argument("model", required=False)
+@click.option("--all-tiny", is_flag=True, help="Tiny random models of every family instead.")
+@click.option(
+    "--write",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --all-tiny: write the compatibility table to this file.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@click.option("--dtype", default=None, help="float32, bfloat16 or float16.")
+@click.option("--attention", default="sdpa", show_default=True, help="sdpa or eager.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
+def check_command(
+    model: str | None,
+    all_tiny: bool,
+    write: Path | None,
+    device: str,
+    dtype: str | None,
+    attention: str,
+    trust_remote_code: bool,
+) -> None:
+    """Check MODEL (a hub id or a folder; the embedded model by default).
+
+    Exits with 1 if a check fails.
+    """
+    if all_tiny:
+        passed = _check_zoo(write)
+    else:
+        if write is not None:
+            raise click.UsageError("--write goes with --all-tiny")
+        passed = _check_model(model, device, dtype, attention, trust_remote_code)
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+def _check_model(
+    model: str | None, device: str, dtype: str | None, attention: str, remote: bool
+) -> bool:
+    import lightkv
+    from lightkv.check.report import versions
+    from lightkv.check.runs import check_model
+    from lightkv.errors import LightKVError
+
+    options = {"trust_remote_code": True} if remote else {}
+    try:
+        vlm = lightkv.load(model, device=device, dtype=dtype, attention=attention, **options)
+    except LightKVError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{vlm!r} with {versions()}")
+    report = check_model(vlm)
+    for line in report.lines():
+        click.echo(line)
+    return report.passed
+
+
+def _check_zoo(write: Path | None) -> bool:
+    from lightkv.check.report import compatibility_page, versions
+    from lightkv.check.runs import check_zoo
+
+    click.echo(versions())
+    reports = []
+    for report in check_zoo():
+        reports.append(report)
+        click.echo(report.summary())
+        for line in report.lines():
+            if line.startswith("FAIL"):
+                click.echo(f"    {line}")
+    if write is not None:
+        write.write_text(compatibility_page(reports), encoding="utf-8")
+    return all(report.passed for report in reports)
