@@ -21,20 +21,23 @@ class Rates:
         muon: rate of Muon, for the matrices.
         adam: rate of AdamW, for everything else.
         warmup: steps of linear warm-up.
-        constant: share of the stage after which the rate falls linearly to zero.
+        constant: share of the stage after which the rate falls linearly.
+        final: factor on the rates at the end of the stage.
     """
 
     muon: float
     adam: float
     warmup: int = 100
     constant: float = 0.45
+    final: float = 0.0
 
     def scale(self, step: int, steps: int) -> float:
         """Factor on both rates at ``step`` of ``steps``."""
         rise = min(1.0, (step + 1) / self.warmup)
         if step < self.constant * steps:
             return rise
-        return rise * (1 - step / steps) / (1 - self.constant)
+        fallen = (step / steps - self.constant) / (1 - self.constant)
+        return rise * (1 - (1 - self.final) * fallen)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,25 @@ _LATE_MIX: Final = TextSettings(
     long_weight=1.0,
 )
 
+_LAST_MIX: Final = TextSettings(
+    length=112,
+    weights={
+        "color": 0.10,
+        "shape_at": 0.02,
+        "count": 0.28,
+        "exist": 0.09,
+        "where": 0.06,
+        "read": 0.07,
+        "list": 0.30,
+        "number_at": 0.02,
+        "absent": 0.04,
+        "unknown": 0.02,
+    },
+    caption=0.5,
+    conversation=0.25,
+    long_weight=1.0,
+)
+
 SHIPPED: Final = Recipe(
     stages=(
         _VISION,
@@ -154,12 +176,20 @@ SHIPPED: Final = Recipe(
         ),
         LanguageStage(
             "decay",
-            steps=2000,
+            steps=1600,
             batch=16,
-            rates=Rates(0.012, 2e-3, warmup=50, constant=0.05),
+            rates=Rates(0.012, 2e-3, warmup=50, constant=0.0625, final=4 / 19),
             text=_LATE_MIX,
+            phases=(Phase(1.00, shapes=(3, 6), numbers=(0, 3), kept=112, align=0.15),),
+        ),
+        LanguageStage(
+            "finish",
+            steps=900,
+            batch=16,
+            rates=Rates(0.005, 8e-4, warmup=20, constant=0.0),
+            text=_LAST_MIX,
             phases=(
-                Phase(0.84, shapes=(3, 6), numbers=(0, 3), kept=112, align=0.15),
+                Phase(0.80, shapes=(3, 6), numbers=(0, 3), kept=112, align=0.1),
                 Phase(1.00, shapes=(3, 6), numbers=(0, 3), kept=256, align=0.03),
             ),
         ),
