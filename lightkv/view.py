@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from lightkv.attention import Attention
 from lightkv.errors import UnsupportedError
 from lightkv.layout import TokenLayout
+from lightkv.reduction import Reduction
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,22 @@ class VisionFeatures:
     keys: Tensor | None = None
     features: Tensor | None = None
     text_relevance: Tensor | None = None
+
+    def take(self, reduction: Reduction) -> VisionFeatures:
+        """The features of each survivor's representative."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return VisionFeatures(
+            **{name: None if v is None else reduction.take(v) for name, v in given.items()}
+        )
+
+
+_WANTED = {
+    "cls_attention": "the attention of a class token (CLS) in the vision tower",
+    "first_attention": "the attention of a class token (CLS) in the vision tower's first layer",
+    "keys": "the keys of a vision tower with a class token (CLS)",
+    "features": "the output of a vision tower with a class token (CLS)",
+    "text_relevance": "a text tower that shares a space with the vision tower",
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class LayerView:
         """
         value: Tensor | None = getattr(self.vision, name, None)
         if value is None:
-            raise UnsupportedError(f"this model gives no {name} of its vision tower")
+            raise UnsupportedError(f"the method needs {name}: {_WANTED[name]}; the model has none")
         return value
 
     def read_inputs(self) -> PromptInputs:

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightkv.compressor import Reducer
+from lightkv.compressor import Compressor
 from lightkv.errors import UnknownNameError
 from lightkv.merging.lightkv import LightKV
 from lightkv.merging.pitome import PiToMe
 from lightkv.merging.tofu import ToFu
 from lightkv.merging.tome import ToMe
+from lightkv.merging.tome_cache import ToMeCache
 
-METHODS: dict[str, Callable[..., Reducer]] = {
+METHODS: dict[str, Callable[..., Compressor]] = {
     "lightkv": LightKV,
     "tome": ToMe,
     "pitome": PiToMe,
     "tofu": ToFu,
+    "tome-cache": ToMeCache,
 }
 
 
-def method(name: str, **options: Any) -> Reducer:
+def method(name: str, **options: Any) -> Compressor:
     """Build a registered method; options are the fields of its class.
 
     Raises:

@@ -200,7 +200,7 @@ def test_what_they_ask_for(build: type[ToMe]) -> None:
 
 
 def test_methods_by_name() -> None:
-    assert set(methods()) == set(METHODS) == {"lightkv", "tome", "pitome", "tofu"}
+    assert set(methods()) == set(METHODS) == {"lightkv", "tome", "pitome", "tofu", "tome-cache"}
     assert all(methods().values())
     assert method("tome", layers=(1,), ratios=(0.5,)) == ToMe((1,), (0.5,))
     with pytest.raises(UnknownNameError, match="pitome"):

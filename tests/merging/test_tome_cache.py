@@ -1,0 +1,76 @@
+"""ToMe (C): merging entries of the cache by their keys."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from lightkv.compressor import Evictor, LayerView, ModelFacts
+from lightkv.errors import InputError, InvalidValueError, UnsupportedError
+from lightkv.layout import Grid, TokenLayout
+from lightkv.merging import ToMeCache
+from tests.merging.views import random_view, row_layout
+
+FACTS = ModelFacts(layers=2, heads=4, kv_heads=2, hidden_size=6)
+
+
+def with_keys(layout: TokenLayout, seed: int = 0) -> LayerView:
+    view = random_view(layout, seed=seed, width=8)
+    return dataclasses.replace(view, keys=view.hidden.unflatten(-1, (2, 4)).transpose(1, 2))
+
+
+def test_keys_and_values_follow_the_match_of_head_mean_keys() -> None:
+    tokens = torch.tensor([[1, 0], [0.9, 0.1], [0, 1], [0.2, 1], [1, 1], [-1, 0]])
+    layout = row_layout([Grid(1, 2, 3)], system=1, text=1)
+    keys = torch.zeros(1, 2, 8, 2)
+    keys[0, :, 1:7] = tokens * torch.tensor([0.5, 1.5])[:, None, None]
+    view = dataclasses.replace(random_view(layout), keys=keys)
+    method = ToMeCache(ratio=2 / 6)
+    (retention,) = method.retain([method.observe(view)])
+    assert retention.index.tolist() == [[[0, 2, 4, 5, 6, 7]]]
+    assert retention.requested.tolist() == [6]
+    merged = retention.apply(keys)[0, :, 1:5]
+    expected = torch.tensor([[0.95, 0.05], [0.1, 1], [1, 1], [-1, 0]])
+    torch.testing.assert_close(merged.mean(0), expected)
+
+
+def test_rows_of_a_batch_merge_as_they_would_alone() -> None:
+    layouts = [row_layout([Grid(1, 4, 4)]), row_layout([Grid(1, 2, 3)], text=6)]
+    view = with_keys(TokenLayout.stack(layouts))
+    method = ToMeCache()
+    observation = method.observe(view)
+    (retention,) = method.retain([observation])
+    assert view.keys is not None
+    together = retention.apply(view.keys)
+    for row, layout in enumerate(layouts):
+        keys = view.keys[row : row + 1, :, view.layout.real[row]]
+        single = dataclasses.replace(random_view(layout, width=8), keys=keys)
+        (own,) = method.retain([method.observe(single)])
+        torch.testing.assert_close(together[row][:, retention.valid[row, 0]], own.apply(keys)[0])
+        assert int(own.counts) == layout.length - int(layout.vision.sum()) // 2
+
+
+def test_limits() -> None:
+    method = ToMeCache()
+    assert isinstance(method, Evictor)
+    assert method.attention_layers(FACTS) == ()
+    assert method.decode_policy().static
+    method.check(FACTS)
+    for ratio in (-0.1, 0.6, float("nan")):
+        with pytest.raises(InvalidValueError):
+            ToMeCache(ratio).check(FACTS)
+    with pytest.raises(InputError):
+        method.check_layout(row_layout([]))
+    view = dataclasses.replace(with_keys(row_layout([Grid(1, 2, 2)])), keys=None)
+    with pytest.raises(UnsupportedError, match="keys"):
+        method.observe(view)
+
+
+def test_a_ratio_of_zero_keeps_everything() -> None:
+    view = with_keys(row_layout([Grid(1, 2, 2)]))
+    method = ToMeCache(ratio=0)
+    (retention,) = method.retain([method.observe(view)])
+    assert retention.merge is None
+    assert retention.counts.tolist() == [[view.layout.length]]
