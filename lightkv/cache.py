@@ -137,6 +137,22 @@ def decode_mask(
     return as_mask(seen | itself, additive)
 
 
+def hide(mask: Tensor | None, hidden: Tensor) -> Tensor:
+    """A mask that hides more.
+
+    Args:
+        mask: What the layer would attend through: boolean, additive, or None (causal).
+        hidden: (B, 1 or H, T, K) bool, pairs that must not be seen; the T queries come last.
+    """
+    if mask is None:
+        count, slots = hidden.shape[2:]
+        causal = torch.ones(count, slots, dtype=torch.bool, device=hidden.device)
+        return causal.tril(slots - count) & ~hidden
+    if mask.dtype == torch.bool:
+        return mask & ~hidden
+    return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
+
+
 def as_mask(visible: Tensor, additive: torch.dtype | None) -> Tensor:
     """A boolean mask as the attention kernel wants it: boolean, or 0 / lowest of a dtype."""
     if additive is None:

@@ -76,11 +76,16 @@ def _prefill(decoder: Any, run: Run) -> None:
         if run.shortened:
             args, kwargs = run.shorten(args, kwargs)
             layer.inputs = (args, kwargs)
+        if run.intervenes(number):
+            layer.inputs = (args, run.intervene(number, kwargs))
         needs = run.needs(number)
         attention = None
-        if needs.attention:
+        if needs.attention or run.patches(number):
             call = getattr(layer.self_attn.source, ATTENTION_CALL)
-            (_, queries, keys, _, mask, *_), settings = call.inputs
+            (module, queries, keys, values, mask, *rest), settings = call.inputs
+            if run.patches(number):
+                keys, values = run.patch(number, keys, values)
+                call.inputs = ((module, queries, keys, values, mask, *rest), settings)
             attention = ProjectedAttention(queries, keys, settings["scaling"], mask)
         if needs.view or run.adds_behind(number):
             hidden = run.with_additions(number, layer.output)

@@ -9,6 +9,7 @@ from typing import Protocol
 from lightkv.compressor import Compressor, Evictor, LayerView, ModelFacts, Reducer
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.decoding import DecodePolicy, Grow
+from lightkv.interventions import Intervention
 
 
 class Observer(Protocol):
@@ -37,6 +38,7 @@ class Plan:
         views: Layers that somebody wants to see.
         attention: Layers whose attention somebody wants to see.
         decode_policy: What happens to the cache while decoding.
+        interventions: What is cut or swapped in order to see what depends on it.
     """
 
     facts: ModelFacts
@@ -47,6 +49,11 @@ class Plan:
     views: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
     decode_policy: DecodePolicy = field(default_factory=Grow)
+    interventions: tuple[Intervention, ...] = ()
+
+    def intervening(self, layer: int) -> tuple[Intervention, ...]:
+        """Interventions on a layer."""
+        return tuple(one for one in self.interventions if layer in one.layers)
 
     @property
     def first_stage(self) -> int | None:
@@ -60,7 +67,11 @@ class Plan:
 
     @classmethod
     def of(
-        cls, compressor: Compressor | None, facts: ModelFacts, observers: tuple[Observer, ...] = ()
+        cls,
+        compressor: Compressor | None,
+        facts: ModelFacts,
+        observers: tuple[Observer, ...] = (),
+        interventions: tuple[Intervention, ...] = (),
     ) -> Plan:
         """Validate a compressor against a model and say what it needs to look at.
 
@@ -104,6 +115,7 @@ class Plan:
             frozenset(views),
             frozenset(attention),
             evictor.decode_policy() if evictor is not None else Grow(),
+            interventions,
         )
 
 

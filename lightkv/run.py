@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lightkv.attention import Attention
-from lightkv.cache import LayerEntries, as_mask, decode_mask
+from lightkv.cache import LayerEntries, as_mask, decode_mask, hide
 from lightkv.compressor import LayerView, Observation, Retention
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.decoding import DecodeView
@@ -133,6 +133,32 @@ class Run:
         """Inputs of a layer behind a stage: hidden states reduced, the rest cut to size."""
         return self._sequence.inputs(args, kwargs)
 
+    def intervenes(self, layer: int) -> bool:
+        """True if an intervention acts on the layer."""
+        return bool(self.plan.intervening(layer))
+
+    def intervene(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of a layer of the prefill, with attention cut where it is wanted."""
+        mask = kwargs.get("attention_mask")
+        for one in self.plan.intervening(layer):
+            pairs = one.hides(self._sequence.layout)
+            if pairs is not None:
+                mask = hide(mask, pairs.matrix())
+        return {**kwargs, "attention_mask": mask}
+
+    def patches(self, layer: int) -> bool:
+        """True if an intervention swaps the layer's keys and values."""
+        return any(one.swaps for one in self.plan.intervening(layer))
+
+    def patch(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values that a layer of the prefill attends to; the cache then holds them."""
+        for one in self.plan.intervening(layer):
+            given = one.patch(layer, self._sequence.layout, keys, values)
+            if given is not None:
+                keys, values = given
+                self._cache.layers[layer].keys, self._cache.layers[layer].values = given
+        return keys, values
+
     def adds_behind(self, layer: int) -> bool:
         """True if the layer's output takes features that the decoder no longer adds."""
         return self._additions is not None and self._additions.is_ours(layer)
@@ -212,7 +238,7 @@ class Run:
     @property
     def decoding_is_plain(self) -> bool:
         """True if decode steps need no intervention: same masks as without compression."""
-        if self.continues or not self.decode_policy.static:
+        if self.continues or self.plan.interventions or not self.decode_policy.static:
             return False
         if not self.changed:
             return True
@@ -265,7 +291,8 @@ class Run:
 
     def decode_inputs(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments of a layer with the mask of the layer's own entries."""
-        if not self.changed and not self.continues:
+        hidden = self._hidden_entries(layer)
+        if not self.changed and not self.continues and hidden is None:
             return kwargs
         entries, heads = self._entries[layer], self.plan.facts.heads
         window = self._quirks.windows[layer]
@@ -273,7 +300,25 @@ class Run:
         if mask is None and self._additive is not None:
             visible = torch.ones(1, 1, 1, entries.slots, dtype=torch.bool)
             mask = as_mask(visible.to(self.layout.kind.device), self._additive)
+        if hidden is not None:
+            mask = hide(mask, hidden)
         return {**kwargs, "attention_mask": mask}
+
+    def _hidden_entries(self, layer: int) -> Tensor | None:
+        """(B, 1 or H, T, K) bool: entries that interventions hide from the newest tokens T."""
+        entries = self._entries[layer]
+        hidden: Tensor | None = None
+        for one in self.plan.intervening(layer):
+            pairs = one.hides(self.layout)
+            if pairs is not None and pairs.generated:
+                own = pairs.entries(entries.position, self.layout)
+                hidden = own if hidden is None else hidden | own
+        if hidden is None:
+            return None
+        groups = hidden.shape[1]
+        if groups > 1:
+            hidden = hidden.repeat_interleave(self.plan.facts.heads // groups, 1)
+        return hidden[:, :, None].expand(-1, -1, self._new, -1)
 
     def evict_while_decoding(self, layer: int, attention: Tensor | None) -> None:
         """Let the decode policy drop entries, now that the newest token joined.

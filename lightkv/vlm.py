@@ -14,6 +14,7 @@ from lightkv.compressor import Compressor, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
 from lightkv.graph import InterventionGraph
+from lightkv.interventions import Intervention, check_interventions
 from lightkv.layout import TokenLayout
 from lightkv.prompting import Request, read_image
 from lightkv.record import RunRecord
@@ -168,18 +169,20 @@ class VLM:
         *,
         seed: int = 0,
         observers: Sequence[Observer] = (),
+        interventions: Sequence[Intervention] = (),
         keep_run: bool = False,
         **settings: Any,
     ) -> Generation:
         """``model.generate`` with a compressed cache.
 
-        Without a compressor and without observers this is the plain call, bit for bit.
+        Without a compressor, observers and interventions this is the plain call, bit for bit.
 
         Args:
             inputs: Processor output (see :meth:`encode`).
             compressor: A method, or a composition ``a | b``; None for the full cache.
             seed: For methods that draw at random.
             observers: Look at layers during prefill.
+            interventions: Cut attention or swap cache entries, to see what depends on them.
             keep_run: Return the run with its cache, to go on from.
             **settings: Passed on to ``model.generate``.
 
@@ -189,13 +192,15 @@ class VLM:
         """
         batch = dict(inputs)
         batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
-        plan = Plan.of(compressor, self.facts, tuple(observers))
+        plan = Plan.of(compressor, self.facts, tuple(observers), tuple(interventions))
         layout = self.layout(batch)
+        check_interventions(interventions, self.facts, layout)
         if compressor is not None:
             compressor.check_layout(layout)
+        if compressor is not None or interventions:
             self._refuse(settings, layout.batch_size, plan)
         run = self._run(plan, layout, seed)
-        plain = compressor is None and not observers and not keep_run
+        plain = compressor is None and not (observers or interventions or keep_run)
         if self.quirks.has_windows and not plain:
             batch["past_key_values"] = full_cache()
         with torch.no_grad():
