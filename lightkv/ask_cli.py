@@ -12,8 +12,12 @@ import click
 @click.argument("question")
 @click.option("--model", default=None, help="Hub id or folder; the embedded model by default.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--method", "name", default=None, help="An evictor, see `lightkv list methods`.")
-@click.option("--retention", default=0.2, show_default=True, help="Share of the cache to keep.")
+@click.option(
+    "--method",
+    "text",
+    default=None,
+    help='As "tgvkv:retention=0.2"; several joined by |; see `lightkv list methods`.',
+)
 @click.option("--max-new-tokens", default=32, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def ask_command(
@@ -21,18 +25,17 @@ def ask_command(
     question: str,
     model: str | None,
     device: str,
-    name: str | None,
-    retention: float,
+    text: str | None,
     max_new_tokens: int,
     seed: int,
 ) -> None:
     """Answer QUESTION about the picture in the file IMAGE."""
     from lightkv import load
-    from lightkv.eviction.methods import method
+    from lightkv.methods import compressor
 
-    compressor = method(name, retention) if name is not None else None
     vlm = load(model, device=device)
-    answer = vlm.ask(image, question, compressor, max_new_tokens=max_new_tokens, seed=seed)
+    method = compressor(text, vlm.facts) if text is not None else None
+    answer = vlm.ask(image, question, method, max_new_tokens=max_new_tokens, seed=seed)
     click.echo(answer.text)
     record = answer.record
     click.echo(

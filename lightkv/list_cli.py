@@ -15,7 +15,7 @@ def list_command(kind: str) -> None:
 
 def _entries(kind: str) -> dict[str, str]:
     if kind == "methods":
-        from lightkv.eviction.methods import methods
+        from lightkv.methods import methods
 
         return methods()
     if kind == "models":

@@ -61,6 +61,16 @@ class Plan:
         return min(self.reducers, default=None)
 
     @property
+    def needs_inputs(self) -> bool:
+        """True if some reducer reads the uncompressed prompt."""
+        return any(reducer.needs_inputs() for reducer in self.reducers.values())
+
+    @property
+    def needs_vision(self) -> frozenset[str]:
+        """What reducers read of the vision tower."""
+        return frozenset().union(*(part.needs_vision() for part in self.reducers.values()))
+
+    @property
     def renumbers(self) -> bool:
         """True if some reducer gives survivors new positions."""
         return any(reducer.position_rule() == "reindex" for reducer in self.reducers.values())

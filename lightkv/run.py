@@ -14,7 +14,13 @@ from torch import Tensor
 
 from lightkv.attention import Attention
 from lightkv.cache import LayerEntries, as_mask, decode_mask, hide
-from lightkv.compressor import LayerView, Observation, Retention
+from lightkv.compressor import (
+    LayerView,
+    Observation,
+    PromptInputs,
+    Retention,
+    VisionFeatures,
+)
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.decoding import DecodeView
 from lightkv.layout import TokenLayout
@@ -61,6 +67,8 @@ class Run:
         self._quirks = Quirks((None,) * plan.facts.layers) if quirks is None else quirks
         self._text_rotary = text_rotary
         self._additive: torch.dtype | None = None
+        self.vision: VisionFeatures | None = None
+        self._inputs: PromptInputs | None = None
         self._cache: Any = None
         self._additions: LayerAdditions | None = None
         self._sequence = Shortening(layout, None, None)
@@ -123,9 +131,10 @@ class Run:
         self.layout = self.layout.to(hidden.device)
         self._additive = hidden.dtype if self._quirks.additive_masks else None
         self._sequence = Shortening(self.layout, self._additive, self._text_rotary)
+        if self.plan.needs_inputs:
+            self._inputs = PromptInputs(hidden, self.layout)
         if -1 in self.plan.views:
-            sizes = self._sequence.sizes
-            self._visit(LayerView(-1, self.plan.facts.layers, hidden, self.layout, sizes))
+            self._visit(self._view(-1, hidden))
 
     def shorten(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -172,19 +181,36 @@ class Run:
     def see(self, layer: int, hidden: Tensor, attention: Attention | None) -> None:
         """Show a layer to whoever asked for it."""
         cached = self._cache.layers[layer]
-        self._visit(
-            LayerView(
-                layer,
-                self.plan.facts.layers,
-                hidden,
-                self._sequence.layout,
-                self._sequence.sizes,
-                attention,
-                cached.keys,
-                cached.values,
-                self.seed,
-            )
+        self._visit(self._view(layer, hidden, attention, cached.keys, cached.values))
+
+    def _view(
+        self,
+        layer: int,
+        hidden: Tensor,
+        attention: Attention | None = None,
+        keys: Tensor | None = None,
+        values: Tensor | None = None,
+    ) -> LayerView:
+        return LayerView(
+            layer,
+            self.plan.facts.layers,
+            hidden,
+            self._sequence.layout,
+            self._sequence.sizes,
+            attention,
+            keys,
+            values,
+            self.seed,
+            self._shortened_vision(layer),
+            self._inputs,
         )
+
+    def _shortened_vision(self, layer: int) -> VisionFeatures | None:
+        """Features of the vision tower, for the tokens that represent what is left."""
+        if self.vision is None or layer not in self.plan.reducers:
+            return None
+        total = self._sequence.total
+        return self.vision if total is None else self.vision.take(total)
 
     def _visit(self, view: LayerView) -> None:
         for observer in self.plan.observers:

@@ -121,7 +121,12 @@ class Session:
         positions = run.continue_with(real)
         with torch.no_grad():
             return self.vlm.graph.call(
-                run, self._greedy, cache=run.cache, ids=ids, positions=positions, count=max_new_tokens
+                run,
+                self._greedy,
+                cache=run.cache,
+                ids=ids,
+                positions=positions,
+                count=max_new_tokens,
             )
 
     def _greedy(self, cache: Any, ids: Tensor, positions: Tensor, count: int) -> Tensor:

@@ -200,6 +200,8 @@ class VLM:
         if compressor is not None or interventions:
             self._refuse(settings, layout.batch_size, plan)
         run = self._run(plan, layout, seed)
+        if plan.needs_vision:
+            run.vision = self.family.vision_features(self.model, batch, layout, plan.needs_vision)
         plain = compressor is None and not (observers or interventions or keep_run)
         if self.quirks.has_windows and not plain:
             batch["past_key_values"] = full_cache()

@@ -99,7 +99,9 @@ def round_to_sum(values: Tensor) -> Tensor:
     # Sums of shares carry rounding noise; without this a whole number may look like one less.
     steady = (values * 2**30).round() / 2**30
     whole = steady.floor()
-    extra = steady.sum(1, keepdim=True).round() - whole.sum(1, keepdim=True)
+    # Coarser for the sum, so that a total half-way between two numbers is rounded one way.
+    total = ((values.sum(1, keepdim=True) * 2**20).round() / 2**20).round()
+    extra = total - whole.sum(1, keepdim=True)
     order = torch.argsort(steady - whole, dim=1, descending=True, stable=True)
     place = torch.argsort(order, dim=1)
     return (whole + (place < extra)).long()

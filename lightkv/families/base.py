@@ -12,6 +12,7 @@ from torch import Tensor
 from lightkv.errors import InputError, ModelError
 from lightkv.families.slots import Picture, Placed, row_layout
 from lightkv.layout import TokenLayout
+from lightkv.view import VisionFeatures
 
 #: Pictures of one row: (placeholder id, ids (N,) of the row, its slots (n,)) -> pictures in order.
 Supply = Callable[[int, Tensor, Tensor], Sequence[Picture]]
@@ -91,6 +92,24 @@ class Family(ABC):
                     placed.append(Placed(slots, supply(token, row, slots)))
             rows.append(row_layout(real, placed))
         return TokenLayout.stack(rows).to(ids.device)
+
+    def vision_features(
+        self,
+        model: Any,
+        inputs: Mapping[str, Tensor],
+        layout: TokenLayout,
+        names: frozenset[str],
+    ) -> VisionFeatures:
+        """What the vision tower knows of each vision token.
+
+        Args:
+            model: The model.
+            inputs: The processed batch.
+            layout: Its layout.
+            names: Fields of :class:`~lightkv.view.VisionFeatures` that a method asked for; a field
+                that the family can't give stays None, and the method says so.
+        """
+        return VisionFeatures()
 
     def sliding_window(self, config: Any, layer: int) -> int | None:
         """Tokens that a layer's queries look back on, themselves included; None for all."""

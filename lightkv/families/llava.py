@@ -9,8 +9,10 @@ from torch import Tensor
 
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply
+from lightkv.families.clip_tower import clip_features
 from lightkv.families.slots import Picture, Segment
-from lightkv.layout import Grid
+from lightkv.layout import Grid, TokenLayout
+from lightkv.view import VisionFeatures
 
 
 class Llava(Family):
@@ -21,6 +23,19 @@ class Llava(Family):
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         side = tile_side(config)
         return squares(side, side)
+
+    def vision_features(
+        self,
+        model: Any,
+        inputs: Mapping[str, Tensor],
+        layout: TokenLayout,
+        names: frozenset[str],
+    ) -> VisionFeatures:
+        config = model.config
+        if "clip" not in config.vision_config.model_type:
+            return VisionFeatures()
+        tower, reading = model.model.vision_tower, config.vision_feature_layer
+        return clip_features(tower, inputs["pixel_values"], reading, layout, names)
 
 
 def tile_side(config: Any) -> int:

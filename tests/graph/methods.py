@@ -68,7 +68,8 @@ class KeepSome(Evictor):
             if self.per_head:
                 real, last = real[:, None], last[:, None]
             keep = ((seen.score < threshold) | last) & real
-            kept.append(Retention.from_keep(keep, keep.sum(-1).float().reshape(len(keep), -1)[:, 0]))
+            requested = keep.sum(-1).float().reshape(len(keep), -1)[:, 0]
+            kept.append(Retention.from_keep(keep, requested))
         return kept
 
 

@@ -95,6 +95,4 @@ class MaskedRun:
         if self.model.config._attn_implementation != "eager":
             return allowed
         dtype = next(self.model.parameters()).dtype
-        return torch.zeros(allowed.shape, dtype=dtype).masked_fill(
-            ~allowed, torch.finfo(dtype).min
-        )
+        return torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)

@@ -180,6 +180,11 @@ def test_reindexed_positions_are_those_of_a_shorter_prompt(tiny_vlm: VLM) -> Non
 def test_equivalence_holds_on_the_embedded_model(embedded: VLM, count: int) -> None:
     chosen = [*items("read", 1, seed=9), *items("caption", 1, seed=9), *items("where", 1, seed=9)]
     inputs = embedded.encode([Request((i.image,), i.question) for i in chosen[:count]])
-    for method, stage in ((KeepSome(), None), (MergeSome((2,)), 2), (MergeSome((4,)) | KeepSome(), 4)):
+    cases: list[tuple[Compressor, int | None]] = [
+        (KeepSome(), None),
+        (MergeSome((2,)), 2),
+        (MergeSome((4,)) | KeepSome(), 4),
+    ]
+    for method, stage in cases:
         ours = embedded.generate(inputs, method, **SETTINGS)
         assert worst(ours.output, oracle(embedded, inputs, ours.records, stage)) < TOLERANCE

@@ -160,7 +160,7 @@ def test_no_request_and_no_token_are_errors(embedded: VLM) -> None:
 
 
 def test_loading_errors(tmp_path: Any) -> None:
-    with pytest.raises(ModelError, match="config.json"):
+    with pytest.raises(ModelError, match="config"):
         lightkv.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="safetensors"):

@@ -1,0 +1,128 @@
+"""Every registered method on the graph: picked up by itself, whatever is added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightkv import VLM, LightKV
+from lightkv.compressor import Compressor, Evictor, ModelFacts
+from lightkv.errors import InvalidValueError, UnknownNameError, UnsupportedError
+from lightkv.eviction.methods import METHODS as EVICTORS
+from lightkv.merging.methods import METHODS as MERGERS
+from lightkv.methods import compressor
+from lightkv.pruning.methods import METHODS as PRUNERS
+from tests.graph.test_equivalence import SETTINGS, TOLERANCE, kept_masks, logits, oracle, worst
+from tests.tiny import prompt, stack
+
+ROWS = [prompt(1, 8), prompt(1, 12, seed=1), prompt(1, 6, seed=2)]
+
+#: Settings that fit a decoder of five layers and a grid of 4 x 4; others need none.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "lightkv": {"layers": (1, 2), "windows": (2, 1), "ratios": (0.5, 0.5)},
+    "tome": {"layers": (1, 2), "ratios": (0.5, 0.5)},
+    "pitome": {"layers": (1, 2), "ratios": (0.5, 0.5)},
+    "tofu": {"layers": (1, 2), "ratios": (0.5, 0.5)},
+    "sparsevlm": {"layers": (0, 1, 2), "kept": (12, 9, 6)},
+    "divprune": {"kept": 0.5},
+    "visionzip": {"dominant": 6, "contextual": 3},
+    "vispruner": {"tokens": 8},
+    "hired": {"kept": 0.5},
+    "cdpruner": {"tokens": 8},
+}
+
+#: LLaVA's vision tower has no text tower beside it.
+NEEDS_TEXT_TOWER = {"cdpruner"}
+
+#: Keeps a window that is longer than these prompts.
+KEEPS_SHORT_PROMPTS = {"snapkv-window-only"}
+
+METHODS = {
+    **{name: lambda build=build: build(0.5) for name, build in EVICTORS.items()},
+    **{
+        name: lambda name=name, build=build: build(**OPTIONS.get(name, {}))
+        for name, build in {**MERGERS, **PRUNERS}.items()
+    },
+}
+
+
+def keeps_changing(method: Compressor) -> bool:
+    """True if what is cached after prefill is not what later steps see, entry by entry."""
+    parts = [part for part in method.parts if isinstance(part, Evictor)]
+    return any(
+        not part.decode_policy().static or getattr(part, "merge", None) is not None
+        for part in parts
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_runs_alone_and_in_a_batch(tiny_vlm: VLM, name: str) -> None:
+    method = METHODS[name]()
+    if name in NEEDS_TEXT_TOWER:
+        with pytest.raises(UnsupportedError, match="text tower"):
+            tiny_vlm.generate(stack(ROWS), method, **SETTINGS)
+        return
+    together = tiny_vlm.generate(stack(ROWS), method, **SETTINGS)
+    if name not in KEEPS_SHORT_PROMPTS:
+        assert any(record.achieved_retention < 1 for record in together.records)
+    scale = logits(together.output).abs().max()
+    for number, row in enumerate(ROWS):
+        alone = tiny_vlm.generate(row, method, **SETTINGS)
+        assert alone.records[0].kv_bytes == together.records[number].kv_bytes
+        difference = logits(together.output)[number] - logits(alone.output)[0]
+        assert float(difference.abs().max() / scale) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name in EVICTORS])
+def test_an_evictor_equals_masking(tiny_vlm: VLM, name: str) -> None:
+    method = METHODS[name]()
+    inputs: dict[str, Tensor] = stack(ROWS)
+    ours = tiny_vlm.generate(inputs, method, **SETTINGS)
+    if keeps_changing(method) or ours.records[0].layers[0].kept.dim() > 1:
+        masks = kept_masks_of_all(tiny_vlm, ours.records)
+        assert all(0 < kept <= length for kept, length in masks)
+        return
+    assert kept_masks(tiny_vlm, inputs, ours.records)
+    assert worst(ours.output, oracle(tiny_vlm, inputs, ours.records)) < TOLERANCE
+
+
+def kept_masks_of_all(vlm: VLM, records: Any) -> list[tuple[float, int]]:
+    """Entries and lengths of every layer and row."""
+    return [(layer.entries, layer.length) for record in records for layer in record.layers]
+
+
+@pytest.mark.parametrize("name", EVICTORS)
+def test_keeping_everything_changes_no_bit(tiny_vlm: VLM, name: str) -> None:
+    inputs = prompt(1, 8)
+    plain = tiny_vlm.model.generate(**inputs, **SETTINGS)
+    ours = tiny_vlm.generate(inputs, EVICTORS[name](1.0), **SETTINGS)
+    assert torch.equal(logits(ours.output), logits(plain))
+
+
+FACTS = ModelFacts(layers=5, heads=4, kv_heads=2, hidden_size=64)
+
+
+def test_compressors_are_read_from_text() -> None:
+    text = "lightkv:layers=(1, 2);windows=(2, 1);ratios=(.5, .5)|random-vision:retention=.5"
+    method = compressor(text, FACTS)
+    assert len(method.parts) == 2
+    assert method.parts[0] == LightKV((1, 2), (2, 1), (0.5, 0.5))
+    assert compressor("tgvkv:retention=0.2", FACTS) == EVICTORS["tgvkv"](0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("tgv-kv:retention=0.2", UnknownNameError),
+        ("tgvkv:retention", InvalidValueError),
+        ("tgvkv:colour=3;retention=0.2", InvalidValueError),
+        ("tgvkv", InvalidValueError),
+        ("", UnknownNameError),
+    ],
+)
+def test_texts_that_name_no_compressor(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        compressor(text, FACTS)
