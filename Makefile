@@ -32,16 +32,16 @@ $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q torch==2.13.0
 	$(BIN)/python -m pip install -q -r requirements.lock
-	$(BIN)/python -m pip install -q --no-deps -e .
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $(READY)
 
-# Pins exactly what is installed in a fresh environment.
+# Pins what a fresh environment gets. Review the difference before committing it.
 lock:
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/python -m pip install -q torch==2.13.0
+	.lock-venv/bin/python -m pip install -q torch==2.13.0 setuptools
 	.lock-venv/bin/python -m pip install -q -e .[dev]
-	.lock-venv/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	.lock-venv/bin/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	.lock-venv/bin/python -m pip install -q -e .[docs]
 	.lock-venv/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements-docs.lock
 	rm -rf .lock-venv

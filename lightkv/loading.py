@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lightkv.embedded import CHECKPOINT
-from lightkv.errors import InvalidValueError, ModelError
-from lightkv.families import family_of
+from lightkv.errors import InvalidValueError, ModelError, UnknownNameError
+from lightkv.families import FAMILIES, Family, family_of
 from lightkv.vlm import VLM
 
-# What a checkpoint folder must hold, and what is said when it does not.
-REQUIRED_FILES = ("config.json",)
-WEIGHT_PATTERNS = ("*.safetensors",)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+GIB = 2**30
+
+# Options of ``from_pretrained`` that also say where config and processor come from.
+_SOURCE_OPTIONS = ("revision", "token", "cache_dir", "trust_remote_code", "local_files_only")
+# Options under which transformers decides by itself where weights go.
+_PLACED_BY_TRANSFORMERS = ("device_map", "quantization_config")
 
 
 def load(
@@ -34,62 +38,110 @@ def load(
         dtype: "float32", "bfloat16", "float16" or a torch dtype. Default: float32 on the CPU,
             bfloat16 elsewhere.
         attention: "sdpa" or "eager".
-        **options: Passed on to ``from_pretrained`` (``revision=``, ``device_map=``, ...).
+        **options: Passed on to ``from_pretrained``: ``revision=``, ``device_map="auto"`` for
+            several GPUs, ``quantization_config=`` for 4 or 8 bits, ``trust_remote_code=True``.
+            Weights are read from safetensors only, unless ``use_safetensors=False``.
 
     Raises:
         InvalidValueError: If device, dtype or attention is none of the known ones.
-        ModelError: If files are missing or damaged, or the hub can't be reached.
-        UnknownNameError: If the model's family is not supported.
+        ModelError: If files are missing or damaged, the hub can't be reached, the architecture is
+            unknown, the processor can't be built, or memory does not suffice.
     """
     where = _device(device)
     number_type = _dtype(dtype, where)
     if attention not in ("sdpa", "eager"):
         raise InvalidValueError("attention", attention, "'sdpa' or 'eager'")
-    source = CHECKPOINT if name_or_path is None else name_or_path
+    options.setdefault("use_safetensors", True)
+    source = str(CHECKPOINT if name_or_path is None else name_or_path)
     name = "embedded" if name_or_path is None else str(name_or_path)
     folder = Path(source).expanduser()
     if folder.is_dir():
-        _check_folder(folder)
-        source = folder
-    return _from_pretrained(name, str(source), where, number_type, attention, options)
+        _check_folder(folder, bool(options["use_safetensors"]))
+        source = str(folder)
+    origin = {key: options[key] for key in _SOURCE_OPTIONS if key in options}
+    config = _config(source, origin)
+    family = _family(source, config)
+    processor = _processor(source, origin)
+    if not any(key in options for key in _PLACED_BY_TRANSFORMERS):
+        _check_memory(source, config, where, number_type)
+    model = _model(source, where, number_type, attention, options)
+    if processor.tokenizer.pad_token is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    processor.tokenizer.padding_side = "left"
+    return VLM(name, model.eval(), processor, family)
 
 
-def _from_pretrained(
-    name: str,
+def _config(source: str, origin: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source, **origin)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(_advice(source, error)) from error
+
+
+def _family(source: str, config: Any) -> Family:
+    try:
+        return family_of(config.model_type)
+    except UnknownNameError as error:
+        known = ", ".join(sorted(name for family in FAMILIES for name in family.model_types))
+        raise ModelError(
+            f"{source!r} is of the architecture {config.model_type!r}, which is unknown here. "
+            f"Known: {known}. To add it: a file in lightkv/families that says how its vision "
+            "tokens lie on their grids, a line in lightkv/families/__init__.py, and a tiny config "
+            "in lightkv/check/configs.py; then lightkv check --all-tiny"
+        ) from error
+
+
+def _processor(source: str, origin: dict[str, Any]) -> Any:
+    from transformers import AutoProcessor
+
+    build: Any = AutoProcessor.from_pretrained
+    try:
+        return build(source, **origin)
+    except (OSError, ValueError, RuntimeError, ImportError, AttributeError) as error:
+        # Without torchvision transformers fails in several ways, not all of which name it.
+        lacks = importlib.util.find_spec("torchvision") is None
+        hint = (
+            ". The processors of several families need torchvision, which is not installed; "
+            f"install the build that belongs to torch {torch.__version__}"
+            if lacks
+            else ""
+        )
+        raise ModelError(f"the processor of {source!r} can't be built: {error}{hint}") from error
+
+
+def _model(
     source: str,
     device: torch.device,
     dtype: torch.dtype,
     attention: str,
     options: dict[str, Any],
-) -> VLM:
+) -> Any:
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
 
-    hub = {key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
+    build: Any = AutoModelForImageTextToText.from_pretrained
+    if "quantization_config" in options:
+        # Quantised weights can't be moved afterwards.
+        options = {"device_map": {"": device}, **options}
     try:
-        config = AutoConfig.from_pretrained(source, **hub)
-        family = family_of(config.model_type)
-        processor: Any = AutoProcessor.from_pretrained(source, **hub)  # type: ignore[no-untyped-call]
-        model: Any
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        model, report = build(
             source,
             dtype=dtype,
             attn_implementation=attention,
             output_loading_info=True,
             **options,
         )
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(f"{source!r} does not fit: {error}") from error
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(_advice(source, error)) from error
     if report["missing_keys"] or report["mismatched_keys"]:
         # transformers would fill them with random numbers and go on.
         lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
         raise ModelError(f"{source!r} lacks {len(lost)} weights, {lost[0]} among them")
-    if processor.tokenizer.pad_token is None:
-        processor.tokenizer.pad_token = processor.tokenizer.eos_token
-    processor.tokenizer.padding_side = "left"
-    if "device_map" not in options:
-        model = model.to(device)
-    return VLM(name, model.eval(), processor, family)
+    return model if "device_map" in options else model.to(device)
 
 
 def _advice(source: str, error: Exception) -> str:
@@ -101,14 +153,50 @@ def _advice(source: str, error: Exception) -> str:
     )
 
 
-def _check_folder(folder: Path) -> None:
-    missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
-    if missing:
-        raise ModelError(f"{str(folder)!r} holds no checkpoint: {', '.join(missing)} missing")
-    if not any(path for pattern in WEIGHT_PATTERNS for path in folder.glob(pattern)):
-        raise ModelError(f"{str(folder)!r} holds no weights: no *.safetensors file")
+def _check_folder(folder: Path, safetensors_only: bool) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{str(folder)!r} holds no checkpoint: config.json missing")
+    if not any(folder.glob("*.safetensors")) and (
+        safetensors_only or not any(folder.glob("*.bin"))
+    ):
+        hint = ""
+        if safetensors_only and any(folder.glob("*.bin")):
+            hint = "; its *.bin files can run code when read: use_safetensors=False if you trust it"
+        raise ModelError(f"{str(folder)!r} holds no weights: no *.safetensors file{hint}")
     if not (folder / "tokenizer_config.json").is_file():
         raise ModelError(f"{str(folder)!r} holds no tokenizer: tokenizer_config.json missing")
+
+
+def weight_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Bytes of a model's weights, from its config alone."""
+    from transformers import AutoModelForImageTextToText
+
+    build: Any = AutoModelForImageTextToText.from_config
+    with torch.device("meta"):
+        model = build(config)
+    return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a device, None where it can't be told."""
+    if device.type == "cpu":
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return None
+
+
+def _check_memory(source: str, config: Any, device: torch.device, dtype: torch.dtype) -> None:
+    free = free_bytes(device)
+    needed = weight_bytes(config, dtype)
+    if free is not None and needed > free:
+        raise ModelError(
+            f"the weights of {source!r} take {needed / GIB:.1f} GiB in "
+            f"{str(dtype).removeprefix('torch.')}, {device} has {free / GIB:.1f} GiB free. Use a "
+            "smaller dtype, device_map='auto' for several devices, or quantization_config"
+        )
 
 
 def _device(device: str | torch.device) -> torch.device:
