@@ -120,7 +120,7 @@ class Session:
         ids, real = _left_padded(joining)
         positions = run.continue_with(real)
         with torch.no_grad():
-            return self.vlm.graph.call(
+            new: Tensor = self.vlm.graph.call(
                 run,
                 self._greedy,
                 cache=run.cache,
@@ -128,6 +128,7 @@ class Session:
                 positions=positions,
                 count=max_new_tokens,
             )
+        return new
 
     def _greedy(self, cache: Any, ids: Tensor, positions: Tensor, count: int) -> Tensor:
         """(B, steps) ids of the most likely tokens, until every row has ended."""
