@@ -4,13 +4,11 @@ from lightkv.pruning.cdpruner import CDPruner
 from lightkv.pruning.divprune import DivPrune
 from lightkv.pruning.fastv import FastV
 from lightkv.pruning.hired import HiRED
-from lightkv.pruning.methods import METHODS, method, methods
 from lightkv.pruning.sparsevlm import SparseVLM
 from lightkv.pruning.visionzip import VisionZip
 from lightkv.pruning.vispruner import VisPruner
 
 __all__ = [
-    "METHODS",
     "CDPruner",
     "DivPrune",
     "FastV",
@@ -18,6 +16,4 @@ __all__ = [
     "SparseVLM",
     "VisPruner",
     "VisionZip",
-    "method",
-    "methods",
 ]

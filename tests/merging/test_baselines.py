@@ -11,8 +11,9 @@ from torch import Tensor
 from lightkv.compressor import LayerView, ModelFacts, Reducer
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.layout import Grid, TokenLayout
-from lightkv.merging import METHODS, LightKV, PiToMe, ToFu, ToMe, method, methods
+from lightkv.merging import LightKV, PiToMe, ToFu, ToMe
 from lightkv.merging.energy import energies
+from lightkv.merging.methods import METHODS, method, methods
 from lightkv.merging.partition import everywhere, gather_groups
 from lightkv.reduction import Reduction
 from tests.merging.views import random_view, row_layout, row_of

@@ -11,7 +11,6 @@ from lightkv.compressor import LayerView, ModelFacts, PromptInputs, Reducer
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
 from lightkv.layout import Grid, TokenLayout
 from lightkv.pruning import (
-    METHODS,
     CDPruner,
     DivPrune,
     FastV,
@@ -19,9 +18,8 @@ from lightkv.pruning import (
     SparseVLM,
     VisionZip,
     VisPruner,
-    method,
-    methods,
 )
+from lightkv.pruning.methods import METHODS, method, methods
 from tests.merging.views import random_view, row_layout
 from tests.pruning.views import alone, random_before
 
