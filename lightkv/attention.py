@@ -281,9 +281,7 @@ class GivenAttention(Attention):
         return full.gather(2, where)
 
 
-def newest_attention(
-    queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None
-) -> Tensor:
+def newest_attention(queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None) -> Tensor:
     """Attention (B, H, T, K) float32 of the T newest queries over a layer's cache.
 
     Args:
