@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -190,10 +191,19 @@ def _template() -> Any:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_unbroken,
     )
     environment.filters["slug"] = lambda text: str(text).replace(" ", "-")
     return environment.from_string(_read("report.html.jinja"))
+
+
+def _unbroken(value: Any) -> Any:
+    """Text with "5 %" held together; anything else as it is."""
+    return re.sub(r"(\d) %", "\\1\u00a0%", value) if type(value) is str else value
 
 
 def _read(name: str) -> str:

@@ -32,6 +32,12 @@ UNITS: Final = "notebooks"
 PLACES: Final = ("results", "out")
 """Parameters that say where things lie; they don't change results."""
 
+START_SECONDS: Final = 300
+"""How long a kernel may take to start on a busy machine."""
+
+_TRANSPORT = {"transport": "tcp" if os.name == "nt" else "ipc"}
+"""Sockets of the file system can't be reached over the network; Windows has none."""
+
 _NO_CELL = "the kernel ended or could not be started"
 
 
@@ -133,6 +139,7 @@ class Unit:
         import papermill
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillException
+        from traitlets.config import Config
 
         places = {"results": str(self.results), "out": str(self.folder)}
         known = self.notebook.defaults
@@ -146,10 +153,13 @@ class Unit:
                 parameters=values,
                 kernel_name="python3",
                 progress_bar=False,
-                start_timeout=120,
+                start_timeout=START_SECONDS,
                 cwd=str(self.results),
+                config=Config(KernelManager=_TRANSPORT),
             )
         except (PapermillException, DeadKernelError) as error:
+            if getattr(error, "ename", None) == "KeyboardInterrupt":
+                raise KeyboardInterrupt from error
             if output.exists():
                 output.replace(self.folder / FAILED)
             raise RuntimeError(_summary(error)) from error

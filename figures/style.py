@@ -94,20 +94,25 @@ def styled() -> Iterator[None]:
         yield
 
 
-def canvas(
-    rows: int = 1, columns: int = 1, *, height: float = 2.6, **options: Any
-) -> tuple[Figure, Any]:
-    """A figure of print width and its array of axes, ``height`` inches a row.
+def sheet(height: float) -> Figure:
+    """An empty figure of print width, ``height`` inches high.
 
-    The figure belongs to the caller: no global list keeps it alive, and no window opens.
+    It belongs to the caller: no global list keeps it alive, and no window opens.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as NewFigure
 
-    figure = NewFigure(figsize=(PRINT_WIDTH, height * rows))
+    figure = NewFigure(figsize=(PRINT_WIDTH, height))
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, axes
+    return figure
+
+
+def canvas(
+    rows: int = 1, columns: int = 1, *, height: float = 2.6, **options: Any
+) -> tuple[Figure, Any]:
+    """A sheet and its (rows, columns) array of axes, ``height`` inches a row."""
+    figure = sheet(height * rows)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def bare(axes: Axes) -> None:

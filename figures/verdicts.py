@@ -130,6 +130,8 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
         return parts[0]
     order = (Outcome.FAILS, Outcome.UNTESTABLE, Outcome.HOLDS)
     worst = min((part.outcome for part in parts), key=order.index)
+    if all(part.outcome is worst for part in parts):
+        return Verdict(worst, "; ".join(part.reason for part in parts))
     return Verdict(worst, "; ".join(f"{p.reason} ({p.outcome.value})" for p in parts))
 
 

@@ -69,6 +69,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         if len(full):
             score = float(pick(full, task=task)["score"].mean())
             place.axvline(100 * score, color="#000000", linestyle=":", label="full cache")
+            place.set_xlim(-2, max(102 * score, place.get_xlim()[1]))
     for place, (task, title) in zip(axes[1], PAPER_TASKS.items(), strict=False):
         own = pick(numbers, benchmark=task).assign(score=lambda f: f["value"] / 100)
         _panel(place, own.assign(low=own["score"], high=own["score"]), f"paper: {title}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from figures.artefacts.pictures import faded, pixels, show
 from figures.artefacts.shared import pick
 from figures.contract import Artefact, Claim
 from figures.estimates import QUESTION
-from figures.style import BLACK, RED, canvas
-from figures.verdicts import Verdict, better, untestable, verdict
+from figures.style import BLACK, RED, sheet
+from figures.verdicts import Verdict, all_of, better, untestable, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS: Final = 8
-COLUMNS: Final = 4
+KINDS: Final = {"vision": "patches", "text": "question", "system": "text before it"}
 PALE: Final = "#E4E4E4"
 
 
 def _first(frame: pd.DataFrame) -> pd.DataFrame:
     named = frame.iloc[0]
     return pick(frame, **{name: named[name] for name in QUESTION})
+
+
+def _retentions(frame: pd.DataFrame) -> list[float]:
+    return sorted(float(retention) for retention in frame["retention"].unique())
 
 
 def _layers(frame: pd.DataFrame) -> list[int]:
@@ -37,76 +41,85 @@ def _layers(frame: pd.DataFrame) -> list[int]:
 
 
 def counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Entries kept and present per question, layer and kind."""
-    found = frame.groupby([*QUESTION, "layer", "kind"], sort=False)["kept"].agg(["sum", "size"])
+    """Entries kept and present per retention, question, layer and kind."""
+    by = ["retention", *QUESTION, "layer", "kind"]
+    found = frame.groupby(by, sort=False)["kept"].agg(["sum", "size"])
     return found.reset_index().rename(columns={"sum": "kept", "size": "entries"})
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Kept patches layer by layer over the first question's picture, kept words below."""
-    from matplotlib.gridspec import GridSpec
-
+    """Per retention a row of the picture's kept patches, layer by layer; kept words below."""
     own = _first(frame)
     vision = pick(own, kind="vision")
     rows, cols = int(vision["row"].max()) + 1, int(vision["col"].max()) + 1
-    picture, layers = pixels(own, rows, cols), _layers(own)
-    lines = -(-len(layers) // COLUMNS)
-    figure, axes = canvas(lines + 1, COLUMNS, height=2.0)
-    for place, layer in zip(axes[:lines].flat, layers, strict=False):
-        mask = np.zeros((rows, cols))
-        held = vision[(vision["layer"] == layer) & vision["kept"]]
-        mask[held["row"].to_numpy(int), held["col"].to_numpy(int)] = 1
-        show(place, faded(picture, mask), f"layer {layer}: {len(held)} patches")
-    for place in axes[:lines].flat[len(layers) :]:
-        place.set_visible(False)
-    for place in axes[lines]:
-        place.remove()
-    grid: GridSpec = axes[0, 0].get_gridspec()
-    _words(figure.add_subplot(grid[lines, :]), own, layers)
+    picture, layers, retentions = pixels(own, rows, cols), _layers(own), _retentions(own)
+    heights = [
+        1.1 * len(retentions),
+        0.8 + 0.17 * own[own["kind"] != "vision"]["position"].nunique(),
+    ]
+    figure = sheet(sum(heights))
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = parts
+    axes = above.subplots(len(retentions), len(layers), squeeze=False)
+    for line, retention in zip(axes, retentions, strict=True):
+        for place, layer in zip(line, layers, strict=True):
+            held = vision[vision["kept"] & (vision["layer"] == layer)]
+            held = pick(held, retention=retention)
+            mask = np.zeros((rows, cols))
+            mask[held["row"].to_numpy(int), held["col"].to_numpy(int)] = 1
+            show(place, faded(picture, mask), f"layer {layer}: {len(held)}")
+        line[0].set_ylabel(f"{100 * retention:g} % kept")
+    widths = [1.2, *[2.0] * len(retentions)]
+    places = below.subplots(1, len(widths), width_ratios=widths)
+    show(places[0], picture, "the picture")
+    for place, retention in zip(places[1:], retentions, strict=True):
+        _words(place, pick(own, retention=retention), layers)
+        place.set_title(f"words kept at {100 * retention:g} %")
+    for place in places[2:]:
+        place.set_yticklabels([])
     return figure
 
 
 def _words(axes: Axes, own: pd.DataFrame, layers: list[int]) -> None:
-    """A matrix of layers and words; a filled cell is kept."""
+    """A matrix of words and layers; a filled cell is kept."""
     from matplotlib.patches import Rectangle
 
     text = own[own["kind"] != "vision"]
     words = text.drop_duplicates("position").sort_values("position")
-    places = {position: place for place, position in enumerate(words["position"])}
-    kept = np.zeros((len(layers), len(words)))
-    for height, layer in enumerate(layers):
-        for position in text[(text["layer"] == layer) & text["kept"]]["position"]:
-            kept[height, places[position]] = 1
-    for (height, place), value in np.ndenumerate(kept):
-        corner = (place - 0.45, height - 0.42)
-        axes.add_patch(Rectangle(corner, 0.9, 0.84, color=RED if value else PALE, linewidth=0))
-    axes.set_xlim(-0.5, len(words) - 0.5)
-    axes.set_ylim(len(layers) - 0.5, -0.5)
-    axes.set_xticks(range(len(words)), words["token"], rotation=60, ha="right")
-    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
-    axes.set_ylabel("layer")
+    for column, layer in enumerate(layers):
+        held = set(text[(text["layer"] == layer) & text["kept"]]["position"])
+        for height, position in enumerate(words["position"]):
+            corner = (column - 0.45, height - 0.4)
+            color = RED if position in held else PALE
+            axes.add_patch(Rectangle(corner, 0.9, 0.8, color=color, linewidth=0))
+    axes.set_xlim(-0.5, len(layers) - 0.5)
+    axes.set_ylim(len(words) - 0.5, -0.5)
+    axes.set_yticks(range(len(words)), words["token"])
+    axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.set_xlabel("layer")
     axes.grid(False)
-    axes.set_title("text entries kept (filled)")
-    first_after = [p for p, kind in enumerate(words["kind"]) if kind == "text"]
-    if first_after:
-        axes.axvline(first_after[0] - 0.5, color=BLACK, linewidth=1.2)
+    after = [place for place, kind in enumerate(words["kind"]) if kind == "text"]
+    if after:
+        axes.axhline(after[0] - 0.5, color=BLACK, linewidth=1.2)
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Entries kept per layer, mean over the questions. The paper prints no numbers."""
     import pandas as pd
 
-    mean = counts(frame).groupby(["layer", "kind"])[["kept", "entries"]].mean().reset_index()
+    found = counts(frame)
     rows = []
-    for layer, own in mean.groupby("layer"):
+    for layer in sorted(found["layer"].unique()):
         row: dict[tuple[str, str], object] = {("layer", ""): f"{layer}"}
-        total = own["kept"].sum()
-        for kind, title in {"vision": "vision", "text": "question", "system": "before it"}.items():
-            found = pick(own, kind=kind)
-            if len(found):
-                first = found.iloc[0]
-                row["kept here, mean", title] = f"{first['kept']:.1f} of {first['entries']:.1f}"
-        row["kept here, mean", "all"] = f"{total:.1f} of {own['entries'].sum():.1f}"
+        for retention in _retentions(frame):
+            own = pick(found, layer=layer, retention=retention)
+            mean = own.groupby("kind")[["kept", "entries"]].mean()
+            heading = f"kept here at {100 * retention:g} %, mean"
+            for kind, title in KINDS.items():
+                if kind in mean.index:
+                    held, present = mean.loc[kind]
+                    row[heading, title] = f"{held:.1f} of {present:.1f}"
+            row[heading, "all"] = f"{mean['kept'].sum():.1f} of {mean['entries'].sum():.1f}"
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
 
@@ -123,13 +136,23 @@ def judge_shallow_larger(frame: pd.DataFrame) -> Verdict:
     """Do the shallow half of the layers get larger budgets than the deep half?"""
     if frame["layer"].nunique() < 2:
         return untestable("fewer than two layers")
-    return better(_budgets(frame, False), _budgets(frame, True), "share kept, shallow over deep")
+    return all_of(
+        better(
+            _budgets(pick(frame, retention=retention), False),
+            _budgets(pick(frame, retention=retention), True),
+            f"share kept at {100 * retention:g} %, shallow over deep",
+        )
+        for retention in _retentions(frame)
+    )
 
 
 def judge_text_first(frame: pd.DataFrame) -> Verdict:
     """Does no layer hold a vision entry while it has dropped a word of the question?"""
     found = counts(frame).pivot_table(
-        index=[*QUESTION, "layer"], columns="kind", values=["kept", "entries"], fill_value=0
+        index=["retention", *QUESTION, "layer"],
+        columns="kind",
+        values=["kept", "entries"],
+        fill_value=0,
     )
     short = found["kept"]["text"] < found["entries"]["text"]
     broken = int((short & (found["kept"]["vision"] > 0)).sum())
@@ -152,7 +175,7 @@ KEPT_ENTRIES: Final = Artefact(
             "TGV-KV, Section 5 on Figure 5",
             judge_shallow_larger,
             "share of entries kept in the shallow half of the layers above that in the deep half, "
-            "paired by question",
+            "paired by question, at each retention",
         ),
         Claim(
             "Text stays before any vision entry does.",
@@ -161,11 +184,13 @@ KEPT_ENTRIES: Final = Artefact(
             "no layer holds a vision entry while a word of the question is missing",
         ),
     ),
-    caption="Above: patches whose entries a layer keeps, in colour, all others pale. Below: the "
-    "words of the prompt; filled cells are kept. The black line is the picture's place.",
+    caption="Above: patches whose entries a layer keeps, in colour, all others pale; the number "
+    "counts them. Below: the prompt's words, filled where a layer keeps them. The line in the word "
+    "grid is the picture's place.",
     explanation="The first four and the last entry are always kept. The embedded model's prompts "
-    "are short: 3 % of the cache is about 8 entries a layer, about as many as the question has "
-    "words, so few layers have room for patches. In the paper's prompts it is about 20.",
+    "are short: the paper's 3 % is about 8 entries a layer, about as many as the question has "
+    "words, so hardly a layer has room for patches; in the paper's prompts it is about 20. A "
+    "milder budget is drawn with it for that reason.",
     alt="The same picture once per layer with the kept patches in colour, and a grid of layers by "
     "words with the kept ones filled.",
 )

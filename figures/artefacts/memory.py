@@ -58,13 +58,20 @@ def _bars(axes: Axes, frame: pd.DataFrame, parts: list[str], title: str) -> None
         heights = [below + value for below, value in zip(heights, values, strict=True)]
     for place, height, method in zip(places, heights, bars["method"], strict=True):
         letter = "V" if method == "vanilla" else "L"
-        axes.annotate(f"{letter}\n{height:.2f}", (place, height), ha="center", va="bottom", size=8)
+        axes.annotate(
+            f"{letter}\n{height:.2f}" if height < 10 else f"{letter}\n{height:.1f}",
+            (place, height),
+            ha="center",
+            va="bottom",
+            size=8,
+        )
     axes.set_xticks(
         range(len(names)),
         [name.replace("-1.5-", "-1.5\n").replace("NeXT-", "NeXT\n") for name in names],
     )
     axes.set_ylim(0, 1.22 * max(heights))
-    axes.set_title(f"{title} (V vanilla, L LightKV)")
+    axes.set_title(title)
+    axes.set_xlabel("V vanilla, L LightKV")
     axes.set_ylabel("GiB")
     axes.grid(False, axis="x")
 

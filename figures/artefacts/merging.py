@@ -74,7 +74,7 @@ def draw_windows(frame: pd.DataFrame) -> Figure:
     """One panel a stage: the tokens that enter it as dots, its windows as lines."""
     own = _first(frame)
     picture, steps = pixels(own, *_size(own)), counts(own).to_dict("records")
-    figure, axes = canvas(1, len(steps), height=2.75)
+    figure, axes = canvas(1, len(steps), height=3.05)
     rows, cols = _size(own)
     label: Labels = np.arange(rows * cols).reshape(rows, cols)
     for place, step in zip(axes[0], steps, strict=True):
@@ -100,7 +100,7 @@ def draw_merged(frame: pd.DataFrame) -> Figure:
     own = _first(frame)
     picture = pixels(own, *_size(own))
     steps = counts(own).to_dict("records")
-    figure, axes = canvas(1, len(steps) + 1, height=2.3)
+    figure, axes = canvas(1, len(steps) + 1, height=2.15)
     show(axes[0, 0], picture, f"picture\n{steps[0]['before']} tokens")
     for place, step in zip(axes[0, 1:], steps, strict=True):
         label = _labels(own, step["stage"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from figures.artefacts.shared import pick, printed, records
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, BLUE, RED, canvas
-from figures.verdicts import Verdict, all_of, verdict
+from figures.verdicts import Verdict, all_of, verdict, worst_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +136,7 @@ def judge_reproduced(frame: pd.DataFrame) -> Verdict:
 
 def judge_later_costs_more(frame: pd.DataFrame) -> Verdict:
     """Does moving the stages deeper cost more FLOPs and memory?"""
-    return all_of(
+    return worst_of(
         verdict(
             late[column] > early[column],
             f"{model}, W {windows}, {unit}: {late[column]:.3g} against {early[column]:.3g}",
@@ -159,7 +159,7 @@ def judge_windows_save(frame: pd.DataFrame) -> Verdict:
             more, fewer = float(rows[column]["6,4,2"]), float(rows[column]["4,2,1"])
             text = f"{model}, Λ {layers}, {unit}: {more:.4g} with 6,4,2, {fewer:.4g} with 4,2,1"
             found.append(verdict(more < fewer, text))
-    return all_of(found)
+    return worst_of(found)
 
 
 def _pairs(

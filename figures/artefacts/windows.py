@@ -29,10 +29,13 @@ SHALLOW, DEEP = Look("shallow layer", RED, "^"), Look("deep layer", BLUE, "s", "
 PAPER_COLUMNS: Final = {
     ("coco-caption", "score"): "COCO",
     ("gqa", "score"): "GQA",
+    ("scienceqa", "score"): "ScienceQA",
     ("vizwiz", "score"): "VizWiz",
     ("mme", "cognition"): "MME-C",
 }
-DRAWN: Final = (("coco-caption", "score"), ("gqa", "score"), ("vizwiz", "score"))
+DRAWN: Final = tuple((task, "score") for task in ("coco-caption", "gqa", "scienceqa", "vizwiz"))
+SPAN: Final = 12.0
+"""Least height of a panel in points, so that small differences look small."""
 
 
 def plotted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +92,9 @@ def _finish(axes: Axes, title: str, windows: pd.Series[str]) -> None:
     axes.set_xlabel("windows per side w")
     axes.set_ylabel("score, %")
     axes.margins(x=0.12)
+    low, high = axes.get_ylim()
+    middle, half = (low + high) / 2, max(high - low, SPAN) / 2
+    axes.set_ylim(middle - half, middle + half)
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:

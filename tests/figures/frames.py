@@ -11,7 +11,9 @@ QUESTIONS = 24
 TASKS = ("embedded/read", "embedded/caption")
 
 
-def scored(method: str, score: float, *, task: str = TASKS[0], questions: int = QUESTIONS, **more: object) -> pd.DataFrame:
+def scored(
+    method: str, score: float, *, task: str = TASKS[0], questions: int = QUESTIONS, **more: object
+) -> pd.DataFrame:
     """Rows of one method on one task: the first ``score`` share of the questions is right."""
     right = np.arange(questions) < round(score * questions)
     return pd.DataFrame(
@@ -67,14 +69,18 @@ def pilot(scores: dict[tuple[str, str], float] | None = None) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def layer_sweep(scores: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8), task: str = TASKS[0]) -> pd.DataFrame:
+def layer_sweep(
+    scores: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8), task: str = TASKS[0]
+) -> pd.DataFrame:
     """Scores by layer 0, 2, 4, ... and the full cache's at 0.9."""
     parts = [scored("vanilla", 0.9, task=task, layer=float("nan"))]
     parts += [scored(f"layer {2 * n}", s, task=task, layer=2.0 * n) for n, s in enumerate(scores)]
     return pd.concat(parts, ignore_index=True)
 
 
-def window_sweep(shallow: tuple[float, ...] = (0.3, 0.6, 0.5), deep: tuple[float, ...] = (0.8, 0.8, 0.8)) -> pd.DataFrame:
+def window_sweep(
+    shallow: tuple[float, ...] = (0.3, 0.6, 0.5), deep: tuple[float, ...] = (0.8, 0.8, 0.8)
+) -> pd.DataFrame:
     """Scores of 1, 2 and 4 windows after layers 1 and 6."""
     parts = [scored("vanilla", 0.9, layer=float("nan"), windows=float("nan"))]
     for layer, found in ((1.0, shallow), (6.0, deep)):
@@ -100,7 +106,9 @@ def retention_sweep(light: float = 0.9, tgv: float = 0.7, random: float = 0.2) -
     return pd.concat(parts, ignore_index=True)
 
 
-def merge_maps(grid: int = 16, windows: tuple[int, ...] = (4, 2, 1), pictures: int = 12) -> pd.DataFrame:
+def merge_maps(
+    grid: int = 16, windows: tuple[int, ...] = (4, 2, 1), pictures: int = 12
+) -> pd.DataFrame:
     """Pairs of columns, then of rows, then of columns again become one token."""
     rows = []
     strides = ((1, 2), (2, 2), (2, 4), (4, 4))
@@ -126,8 +134,15 @@ def merge_maps(grid: int = 16, windows: tuple[int, ...] = (4, 2, 1), pictures: i
     return pd.DataFrame(rows)
 
 
-def kept_maps(shallow: int = 12, deep: int = 6, pictures: int = 12, whole_text: bool = True) -> pd.DataFrame:
-    """Layers that keep all text and some patches; the deep half keeps ``deep`` patches."""
+def kept_maps(
+    shallow: int = 12, deep: int = 6, pictures: int = 12, whole_text: bool = True
+) -> pd.DataFrame:
+    """Two retentions of layers that keep the text and ``shallow`` or ``deep`` patches."""
+    tight = _kept(shallow // 2, deep // 2, pictures, whole_text).assign(retention=0.03)
+    return pd.concat([tight, _kept(shallow, deep, pictures, whole_text).assign(retention=0.1)])
+
+
+def _kept(shallow: int, deep: int, pictures: int, whole_text: bool) -> pd.DataFrame:
     words = ["<s>", "a", "chat", ":", "what", "is", "the", "red", "number", "?"]
     rows = []
     for item, layer in itertools.product(range(pictures), range(8)):
@@ -139,14 +154,35 @@ def kept_maps(shallow: int = 12, deep: int = 6, pictures: int = 12, whole_text: 
         for place, word in enumerate(words):
             kind, position = ("system", place) if place < 4 else ("text", 256 + place)
             kept = whole_text or place != 6
-            rows.append({**common, "position": position, "kind": kind, "row": -1, "col": -1, "token": word, "kept": kept})
+            rows.append(
+                {
+                    **common,
+                    "position": position,
+                    "kind": kind,
+                    "row": -1,
+                    "col": -1,
+                    "token": word,
+                    "kept": kept,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def decode_latency(context: int = 275, device: str = "cpu", step: float = 2.0, throughput: float = 300.0, held: float = 0.05) -> pd.DataFrame:
+def decode_latency(
+    context: int = 275,
+    device: str = "cpu",
+    step: float = 2.0,
+    throughput: float = 300.0,
+    held: float = 0.05,
+) -> pd.DataFrame:
     """Full cache at 4 ms and 200 tokens/s; 5 % at ``step`` and ``throughput``."""
     rows = []
-    for retention, ms, rate in ((1.0, 4.0, 200.0), (0.5, 3.9, 210.0), (0.1, 3.8, 220.0), (0.05, step, throughput)):
+    for retention, ms, rate in (
+        (1.0, 4.0, 200.0),
+        (0.5, 3.9, 210.0),
+        (0.1, 3.8, 220.0),
+        (0.05, step, throughput),
+    ):
         for repeat in range(5):
             rows.append(
                 {
@@ -170,7 +206,9 @@ def memory_breakdown(left: float = 0.5, vision: float = 0.3) -> pd.DataFrame:
         for method, share in (("vanilla", 1.0), ("lightkv", left)):
             gib = {"weights": 13.0, "rest": 0.2, "text KV": 0.05, "vision KV": vision * share}
             for part, value in gib.items():
-                rows.append({"model": model, "title": title, "method": method, "part": part, "gib": value})
+                rows.append(
+                    {"model": model, "title": title, "method": method, "part": part, "gib": value}
+                )
     return pd.DataFrame(rows)
 
 
@@ -178,11 +216,26 @@ def schedule_cost(factor: float = 1.0, late: float = 1.0, wide: float = 1.0) -> 
     """The printed numbers times ``factor``; late schedules and wide windows times theirs."""
     rows = []
     printed = {"": (19.4, 0.55), "15,23,31": (12.6, 0.36), "17,24,31": (13.2, 0.38)}
-    for layers, windows in (("", ""), ("15,23,31", "4,2,1"), ("15,23,31", "6,4,2"), ("17,24,31", "4,2,1"), ("17,24,31", "6,4,2")):
+    for layers, windows in (
+        ("", ""),
+        ("15,23,31", "4,2,1"),
+        ("15,23,31", "6,4,2"),
+        ("17,24,31", "4,2,1"),
+        ("17,24,31", "6,4,2"),
+    ):
         scale = (late if layers == "17,24,31" else 1.0) * (wide if windows == "6,4,2" else 1.0)
         scale *= factor if layers else 1.0
         flops, kv = printed[layers]
-        rows.append({"model": "llava-1.5-13b", "title": "LLaVA-1.5-13B", "layers": layers, "windows": windows, "flops": flops * scale, "kv": kv * scale})
+        rows.append(
+            {
+                "model": "llava-1.5-13b",
+                "title": "LLaVA-1.5-13B",
+                "layers": layers,
+                "windows": windows,
+                "flops": flops * scale,
+                "kv": kv * scale,
+            }
+        )
     return pd.DataFrame(rows)
 
 
