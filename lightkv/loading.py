@@ -174,7 +174,8 @@ def weight_bytes(config: Any, dtype: torch.dtype) -> int:
     build: Any = AutoModelForImageTextToText.from_config
     with torch.device("meta"):
         model = build(config)
-    return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    numbers = sum(int(parameter.numel()) for parameter in model.parameters())
+    return numbers * dtype.itemsize
 
 
 def free_bytes(device: torch.device) -> int | None:

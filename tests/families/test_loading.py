@@ -1,0 +1,84 @@
+"""Errors of loading say what is wrong and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import lightkv
+from lightkv import loading
+from lightkv.check.configs import CONFIGS
+from lightkv.errors import ModelError
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    shutil.copytree(lightkv.embedded.CHECKPOINT, folder)
+    return folder
+
+
+def rewrite(folder: Path, **fields: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+
+
+def test_unknown_architectures_name_the_known_ones_and_the_way_in(copy: Path) -> None:
+    rewrite(copy, model_type="bert", architectures=["BertModel"])
+    with pytest.raises(ModelError, match=r"'bert'.*Known: .*qwen3_vl.*To add it"):
+        lightkv.load(copy)
+    rewrite(copy, model_type="no-such-thing")
+    with pytest.raises(ModelError, match="no-such-thing"):
+        lightkv.load(copy)
+
+
+def test_too_little_memory_is_said_before_loading(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "free_bytes", lambda _: 1000)
+    with pytest.raises(ModelError, match=r"take 0\.0 GiB in float32, cpu has 0\.0 GiB free"):
+        lightkv.load(copy)
+
+
+def test_weights_are_counted_from_the_config() -> None:
+    config = CONFIGS["llava"]()
+    from lightkv.check.zoo import ZOO
+
+    model = ZOO["llava"].build().model
+    expected = sum(p.numel() for p in model.parameters())
+    assert loading.weight_bytes(config, torch.bfloat16) == 2 * expected
+
+
+def test_processors_that_need_torchvision_say_so(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoProcessor
+
+    def broken(*_: object, **__: object) -> None:
+        raise AttributeError("'VIDEO_PROCESSOR_MAPPING' has no attribute '_extra_content'")
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", broken)
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"can't be built.*torchvision.*torch 2"):
+        lightkv.load(copy)
+
+
+def test_pickled_weights_are_read_only_when_asked_for(copy: Path) -> None:
+    from safetensors.torch import load_file
+
+    weights = copy / "model.safetensors"
+    torch.save(load_file(weights), copy / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"use_safetensors=False"):
+        lightkv.load(copy)
+    vlm = lightkv.load(copy, use_safetensors=False)
+    assert vlm.fingerprint == lightkv.load().fingerprint
+
+
+def test_a_device_map_is_passed_on(copy: Path) -> None:
+    vlm = lightkv.load(copy, device_map={"": "cpu"})
+    assert vlm.device.type == "cpu"
