@@ -10,6 +10,7 @@ from importlib.resources.abc import Traversable
 # Code that decides an answer or its score; a change there makes stored results another thing.
 _ANSWERING = ("lightkv", "analysis.tasks")
 _SCORING = ("metrics.py", "vqa.py")
+_SUFFIXES = (".py", ".toml")
 _LIBRARIES = ("lightkv", "torch", "transformers", "nnsight")
 
 
@@ -26,6 +27,17 @@ def code_revision() -> str:
     for package in _ANSWERING:
         files += _sources(package, resources.files(package))
     files += [(name, resources.files("analysis") / name) for name in _SCORING]
+    return _digest(files)
+
+
+@cache
+def study_revision() -> str:
+    """Digest of all source that a study's table comes from; 16 hexadecimal digits."""
+    rooms = ("lightkv", "analysis")
+    return _digest([file for room in rooms for file in _sources(room, resources.files(room))])
+
+
+def _digest(files: list[tuple[str, Traversable]]) -> str:
     digest = hashlib.sha256()
     for name, file in sorted(files, key=lambda pair: pair[0]):
         content = file.read_bytes()
@@ -40,6 +52,6 @@ def _sources(prefix: str, folder: Traversable) -> list[tuple[str, Traversable]]:
         name = f"{prefix}/{entry.name}"
         if entry.is_dir():
             found += _sources(name, entry)
-        elif entry.name.endswith(".py"):
+        elif entry.name.endswith(_SUFFIXES):
             found.append((name, entry))
     return found

@@ -149,7 +149,7 @@ def remembered(
         return compute()
     whole = {
         **configuration,
-        "revision": provenance.code_revision(),
+        "revision": provenance.study_revision(),
         "versions": provenance.versions(),
     }
     found = store.load_frame(name, whole)

