@@ -124,11 +124,20 @@ interrupted run continues exactly. The log is `training_log.csv`, all numbers of
 
 The first stage teaches the vision tower to name, for every patch, the color, kind, digit, place
 of the digit and grid row and column of what it shows; then the tower is frozen, as CLIP is in
-LLaVA. The language stages train projector and decoder on many questions per picture,
-{conversation:.0%} of the batches as conversations. An additional loss lets every image token
-name, through the tied word embeddings, what its patch shows. Most steps use a subset of the image
-tokens (all object patches and random background, at their true positions); the last part uses all
-256. Matrices are trained with Muon, everything else with AdamW.
+LLaVA. It ends with {patches} right on object patches.
+
+The language stages train projector and decoder on many questions per picture, {conversation} of
+the batches as conversations. An additional loss lets every image token name, through the tied
+word embeddings, what its patch shows. The pictures start with few objects. Most steps use a
+subset of the image tokens (all object patches and random background, at their true positions);
+the last part uses all 256. Matrices are trained with Muon, everything else with AdamW.
+
+Two numbers in a picture need the color word to choose. What made the model use it: one to three
+numbers from the start, patch labels that tell a number's first digit from the others, double
+weight on the first digit, and helper questions about single digits and about the place of a
+number. Minutes are wall time on cores shared with other work. Length, rates and mix of the later
+stages were chosen from the scores on training batches of the earlier ones, never from held-out
+items.
 """
 
 _LIMITS: Final = """\
@@ -179,7 +188,8 @@ def render_card(metrics: dict[str, Any], folder: Path) -> str:
         _results(metrics),
         _TRAINING.format(
             **{key: training[key] for key in ("seed", "threads", "device", "torch")},
-            conversation=stages[0].text.conversation,
+            conversation=_range([stage.text.conversation for stage in stages]),
+            patches=_patches(training["stages"][0]["final"]),
             stages="\n".join(
                 f"| {s['name']} | {s['steps']} | {s['batch']} | {s['images']} | {s['minutes']} |"
                 for s in training["stages"]
@@ -211,6 +221,18 @@ def _results(metrics: dict[str, Any]) -> str:
             f"- `{question}`: {answer or '(empty)'}" for question, answer in free["answers"].items()
         ),
     )
+
+
+def _range(shares: list[float]) -> str:
+    low, high = min(shares), max(shares)
+    return f"{high:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
+
+
+def _patches(final: dict[str, float]) -> str:
+    from lightkv.embedded.objectives import PATCH_CLASSES
+
+    names = [name for name in PATCH_CLASSES if name in final]
+    return ", ".join(f"{name} {final[name]:.3f}" for name in names)
 
 
 def _rows(shares: dict[str, dict[str, float]]) -> str:
