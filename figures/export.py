@@ -50,8 +50,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         StoreError: It can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     except OSError as error:
         raise StoreError(f"can't write {path}: {error}") from error

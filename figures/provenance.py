@@ -81,14 +81,16 @@ def code_revision() -> str:
     return digest.hexdigest()[:16]
 
 
-def model_identity(model: str) -> str:
-    """A digest that changes when a model's files do, read from disk.
+def model_identity(model: str | None) -> str:
+    """A digest that changes when a model's files do, read from disk; "none" without a model.
 
-    The embedded model and folders: every file's content up to a megabyte, else its size and time.
+    The embedded model and folders: every file's content up to 16 MiB, else its size and time.
     A hub id: the id and the revision that is cached, if any.
     """
     from lightkv.embedded import CHECKPOINT
 
+    if model is None:
+        return "none"
     folder = CHECKPOINT if model == "embedded" else Path(model).expanduser()
     digest = hashlib.sha256(model.encode())
     if folder.is_dir():

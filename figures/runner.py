@@ -90,7 +90,7 @@ class Unit:
         depends = {
             "notebook": self.notebook.digest,
             "parameters": dict(self.parameters),
-            "model": model_identity(str(self.parameters.get("model", ""))),
+            "model": model_identity(self.parameters.get("model")),
             "code": code_revision(),
         }
         text = json.dumps(depends, sort_keys=True)

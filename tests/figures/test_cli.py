@@ -1,0 +1,122 @@
+"""The console script: quick help, errors in one line, what fails does not stop the rest."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from figures import cli, reproduce
+from figures.cli import LazyGroup, commands, main
+from figures.runner import Finished, Unit
+from lightkv.errors import InputError
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from figures.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'papermill'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert "reproduce" in done.stdout
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent < 1.0
+
+
+def test_commands_of_every_room_load() -> None:
+    group = main
+    assert isinstance(group, LazyGroup)
+    assert {"reproduce", "report", "notebook", "artefacts", "ask", "cost"} <= set(commands())
+    for name in commands():
+        found = call(name, "--help")
+        assert found.exit_code == 0, (name, found.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("reproduce", "T-T55"), "did you mean T-T5"),
+        (("reproduce", "--samples", "0"), "--samples is 0"),
+        (("reproduce", "--seed", "-1"), "--seed is -1"),
+        (("notebook", "ablatoin"), "did you mean ablation"),
+        (("notebook", "ablation", "-p", "sample", "3"), "did you mean samples"),
+        (("notebook", "ablation", "-p", "samples", "many"), "samples is 'many'"),
+    ],
+)
+def test_errors_are_one_line_without_traceback(arguments: tuple[str, ...], says: str) -> None:
+    found = call(*arguments)
+    assert found.exit_code == 2
+    assert found.stderr.startswith("Error: ")
+    assert says in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_an_interrupt_says_that_work_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "plan", interrupted)
+    found = call("reproduce")
+    assert found.exit_code == cli.INTERRUPTED
+    assert "finished work is kept" in found.stderr
+
+
+def test_a_failed_notebook_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[str] = []
+
+    def run(unit: Unit) -> Finished:
+        ran.append(unit.notebook.name)
+        error = "ValueError: broken" if unit.notebook.name == "cost" else None
+        return Finished(unit.folder, 1.0, error=error)
+
+    monkeypatch.setattr(Unit, "run", run)
+    out = tmp_path / "report"
+    places = ("--out", str(out), "--results", str(tmp_path))
+    found = call("reproduce", "L-F1", "L-F6", "T-T5", "--samples", "3", *places)
+    assert ran == ["ablation", "cost", "layer_sweep"]
+    assert found.exit_code == 1
+    assert "notebook cost: ValueError: broken" in found.stderr
+    assert f"report: {out / 'index.html'}" in found.stdout
+    assert "[3/3]" in found.stderr and "left" in found.stderr
+    assert "ValueError: broken" in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_options_reach_the_notebooks_that_have_them(tmp_path: Path) -> None:
+    options = {"samples": 3, "device": "cuda", "tasks": ["embedded/read"]}
+    units = {u.notebook.name: u.parameters for u in reproduce.plan((), options, tmp_path)}
+    assert len(units) == 9
+    assert units["ablation"]["samples"] == 3
+    assert units["ablation"]["device"] == "cuda"
+    assert units["pilot"]["tasks"] == ["embedded/read"]
+    assert "samples" not in units["cost"]
+
+
+def test_artefacts_are_listed() -> None:
+    found = call("artefacts")
+    assert found.exit_code == 0
+    assert len(found.output.splitlines()) == 11
+
+
+def test_the_groups_own_errors_pass_through() -> None:
+    group = LazyGroup("x", where={})
+    with pytest.raises(SystemExit) as caught:
+        group.main(["nothing"])
+    assert caught.value.code == 2
+    assert issubclass(InputError, Exception)
