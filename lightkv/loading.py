@@ -61,14 +61,20 @@ def load(
     origin = {key: options[key] for key in _SOURCE_OPTIONS if key in options}
     config = _config(source, origin)
     family = _family(source, config)
+    if family.remote_code and not options.get("trust_remote_code"):
+        raise ModelError(
+            f"{source!r} ({config.model_type}) runs code that comes with the checkpoint; pass "
+            "trust_remote_code=True if you trust it"
+        )
     processor = _processor(source, origin)
-    if not any(key in options for key in _PLACED_BY_TRANSFORMERS):
+    if not (family.remote_code or any(key in options for key in _PLACED_BY_TRANSFORMERS)):
         _check_memory(source, config, where, number_type)
-    model = _model(source, where, number_type, attention, options)
-    if processor.tokenizer.pad_token is None:
-        processor.tokenizer.pad_token = processor.tokenizer.eos_token
-    processor.tokenizer.padding_side = "left"
-    return VLM(name, model.eval(), processor, family)
+    model = _model(source, family, where, number_type, attention, options)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return VLM(name, family.adopt(model).eval(), processor, family)
 
 
 def _config(source: str, origin: dict[str, Any]) -> Any:
@@ -113,15 +119,17 @@ def _processor(source: str, origin: dict[str, Any]) -> Any:
 
 def _model(
     source: str,
+    family: Family,
     device: torch.device,
     dtype: torch.dtype,
     attention: str,
     options: dict[str, Any],
 ) -> Any:
     from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    build: Any = AutoModelForImageTextToText.from_pretrained
+    kind = AutoModelForCausalLM if family.remote_code else AutoModelForImageTextToText
+    build: Any = kind.from_pretrained
     if "quantization_config" in options:
         # Quantised weights can't be moved afterwards.
         options = {"device_map": {"": device}, **options}

@@ -156,6 +156,10 @@ class VLM:
             for key, value in batch.items()
         }
 
+    def model_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model takes of a processed batch."""
+        return {k: v for k, v in inputs.items() if k not in self.family.layout_inputs}
+
     def layout(self, inputs: Mapping[str, Tensor]) -> TokenLayout:
         """Layout of a processed batch."""
         return self.family.layout(self.model.config, inputs)
@@ -202,6 +206,7 @@ class VLM:
         run = self._run(plan, layout, seed)
         if plan.needs_vision:
             run.vision = self.family.vision_features(self.model, batch, layout, plan.needs_vision)
+        batch = self.model_inputs(batch)
         plain = compressor is None and not (observers or interventions or keep_run)
         if self.quirks.has_windows and not plain:
             batch["past_key_values"] = full_cache()

@@ -112,7 +112,7 @@ def attention_rows(subject: Subject, name: str) -> Outcome:
         )
         with torch.no_grad():
             full = model.generate(
-                **subject.batch,
+                **subject.vlm.model_inputs(subject.batch),
                 max_new_tokens=1,
                 do_sample=False,
                 return_dict_in_generate=True,

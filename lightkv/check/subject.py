@@ -92,7 +92,8 @@ class Subject:
         """``model.generate`` without any intervention."""
         cache = {"past_key_values": full_cache()} if self.vlm.quirks.has_windows else {}
         with torch.no_grad():
-            return self.vlm.model.generate(**inputs, **cache, **self.settings(forced))
+            given = self.vlm.model_inputs(inputs)
+            return self.vlm.model.generate(**given, **cache, **self.settings(forced))
 
     def generate(
         self, inputs: Mapping[str, Tensor], compressor: Compressor, forced: Tensor
@@ -119,7 +120,8 @@ class Subject:
         overwrite = None if stage is None else self._overwrite(run, stage, padding)
         cache = {"past_key_values": full_cache()} if self.vlm.quirks.has_windows else {}
         masked = MaskedModel(self.vlm.model, visible, real, overwrite)
-        return masked.generate({**self.batch, **cache}, **self.settings(self.answer))
+        given = {**self.vlm.model_inputs(self.batch), **cache}
+        return masked.generate(given, **self.settings(self.answer))
 
     def _overwrite(self, run: Generation, stage: int, padding: Sequence[int]) -> Overwrite:
         survivors = torch.zeros_like(self.real)

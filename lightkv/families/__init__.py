@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightkv.errors import UnknownNameError
 from lightkv.families.base import Family
+from lightkv.families.eve import Eve
 from lightkv.families.fuyu import Fuyu
 from lightkv.families.gemma3 import Gemma3
 from lightkv.families.idefics3 import Idefics3
@@ -23,6 +24,7 @@ FAMILIES: tuple[Family, ...] = (
     Gemma3(),
     Idefics3(),
     Fuyu(),
+    Eve(),
 )
 
 

@@ -36,6 +36,16 @@ class Family(ABC):
     #: True if a token's position is its index in the prompt.
     plain_positions: bool = True
 
+    #: Inputs that only say how vision tokens lie; the model does not take them.
+    layout_inputs: tuple[str, ...] = ()
+
+    #: True if models of the family run code that comes with their checkpoint.
+    remote_code: bool = False
+
+    def adopt(self, model: Any) -> Any:
+        """The model to run, made of the one that was loaded; that one itself by default."""
+        return model
+
     def decoder_path(self, model: Any) -> str:
         """Dotted path of the text decoder (the module that owns ``layers``).
 
