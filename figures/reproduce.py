@@ -13,15 +13,15 @@ from figures.report import write_report
 from figures.runner import Finished, Unit
 
 USUAL_SECONDS: Final[dict[str, float]] = {
-    "retention_sweep": 150,
-    "pilot": 120,
-    "ablation": 90,
+    "retention_sweep": 170,
+    "pilot": 100,
+    "ablation": 55,
     "layer_sweep": 60,
-    "window_sweep": 45,
+    "window_sweep": 40,
     "latency": 30,
-    "kept_maps": 15,
+    "kept_maps": 20,
     "merge_maps": 15,
-    "cost": 10,
+    "cost": 15,
 }
 """Rough run times of the quick settings on two cores; only for the time left."""
 
