@@ -270,7 +270,10 @@ class Run:
             return True
         if self._quirks.has_windows:
             return False
-        return self._additive is None and not any(entries.ragged for entries in self._entries)
+        # The model's own mask of a padded batch has the length, and the padding, of the full cache.
+        if self._additive is not None or not bool(self.layout.real.all()):
+            return False
+        return not any(entries.ragged for entries in self._entries)
 
     @property
     def cache(self) -> Any:

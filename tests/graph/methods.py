@@ -106,3 +106,16 @@ class MergeSome(Reducer):
         target = torch.where(source, own + 1, own)
         target = torch.where(layout.real & ~dropped, target, -1)
         return Reduction.from_groups(target, chance + 0.1)
+
+
+@dataclass(frozen=True)
+class KeepNewest(KeepSome):
+    """Keep equally many entries of every row, other numbers in other layers: nothing is ragged."""
+
+    def retain(self, observations: Sequence[Observation]) -> list[Retention]:
+        kept = []
+        for layer, seen in enumerate(observations):
+            real = seen.layout.real
+            keep = real & (seen.layout.position >= real.sum(1, keepdim=True) - 8 - layer)
+            kept.append(Retention.from_keep(keep, keep.sum(1).float()))
+        return kept

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightkv import VLM, Request
 from lightkv.compressor import Compressor
 from lightkv.embedded.questions import items
-from tests.graph.methods import KeepSome, MergeSome
+from tests.graph.methods import KeepNewest, KeepSome, MergeSome
 from tests.graph.oracle import MaskedRun
 from tests.tiny import prompt, stack
 
@@ -101,6 +101,13 @@ def test_eviction_equals_masking(tiny_vlm: VLM, batch: str, skip: tuple[int, ...
     inputs = stack(BATCHES[batch])
     ours = tiny_vlm.generate(inputs, KeepSome(skip_layers=skip), **SETTINGS)
     assert any(record.achieved_retention < 0.8 for record in ours.records)
+    assert worst(ours.output, oracle(tiny_vlm, inputs, ours.records)) < TOLERANCE
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_rows_that_keep_equally_many_equal_masking(tiny_vlm: VLM, batch: str) -> None:
+    inputs = stack(BATCHES[batch])
+    ours = tiny_vlm.generate(inputs, KeepNewest(), **SETTINGS)
     assert worst(ours.output, oracle(tiny_vlm, inputs, ours.records)) < TOLERANCE
 
 
