@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightkv.embedded import questions, scenes
+from lightkv.embedded import families, scenes
 from lightkv.embedded.scenes import SIDE
 from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, UNKNOWN_ID, WORDS, encode
 
@@ -20,7 +20,7 @@ _ASSISTANT: Final = encode("assistant :")
 _USER: Final = encode("user :")
 _LONG: Final = ("list", "caption")
 _DIGITS: Final = ("read", "number_at")
-NAMES: Final = questions.FAMILIES + questions.HELPERS
+NAMES: Final = families.FAMILIES + families.HELPERS
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def make_batch(
     pixels = scenes.render(rng, drawn)
     together = bool(rng.random() < settings.conversation)
     rows = [
-        _pack(rng, questions.picture_of(drawn, index), settings, together) for index in range(count)
+        _pack(rng, families.picture_of(drawn, index), settings, together) for index in range(count)
     ]
     text, target, turn, position, kind, weight = (
         np.array(column) for column in zip(*rows, strict=True)
@@ -111,7 +111,7 @@ def make_batch(
 
 
 def _pack(
-    rng: np.random.Generator, picture: questions.Picture, settings: TextSettings, together: bool
+    rng: np.random.Generator, picture: families.Picture, settings: TextSettings, together: bool
 ) -> tuple[list[int], list[int], list[int], list[int], list[int], list[float]]:
     """Questions about one picture until the row is full; columns as in :class:`Batch`."""
     names = list(settings.weights)
@@ -122,7 +122,7 @@ def _pack(
     chosen: dict[str, tuple[str, list[int], list[int]]] = {}
     used = 0
     for name in order:
-        question = questions.ask(name, rng, picture)
+        question = families.ask(name, rng, picture)
         if question is None or question.text in chosen:
             continue
         start = (_USER if together else []) + encode(question.text)

@@ -17,8 +17,8 @@ tags: [llava, synthetic, kv-cache]
 
 # The embedded model of lightkv
 
-A stock `LlavaForConditionalGeneration` with {millions:.2f} million parameters, trained from
-random weights on generated pictures and questions. It exists to study the compression of the KV
+A stock `LlavaForConditionalGeneration` with {millions:.2f} million parameters, trained from random
+weights on generated pictures and questions. It exists to study the compression of the KV
 cache offline, on a laptop, in seconds: it has the parts and the prompt layout of a large LLaVA,
 and its question families respond to compression in different ways. It is not a useful assistant.
 
@@ -78,7 +78,8 @@ Greedy `generate`, {count} items per family, 95 % Clopper-Pearson intervals. *Bl
 picture by an empty background, *swapped* by the picture of the next item; *majority* is the share
 of the most frequent right answer, what a model that ignores the picture can reach. Held-out items
 come from random streams that training cannot draw from: every stream is keyed by its purpose
-before its seed.
+before its seed. The model may refuse, so a picture that does not show the asked object can score
+below the majority answer.
 
 | family | full | blank | swapped | majority |
 |---|---|---|---|---|
@@ -124,7 +125,7 @@ interrupted run continues exactly. The log is `training_log.csv`, all numbers of
 
 The first stage teaches the vision tower to name, for every patch, the color, kind, digit, place
 of the digit and grid row and column of what it shows; then the tower is frozen, as CLIP is in
-LLaVA. It ends with {patches} right on object patches.
+LLaVA. Share right on object patches at its end: {patches}.
 
 The language stages train projector and decoder on many questions per picture, {conversation} of
 the batches as conversations. An additional loss lets every image token name, through the tied
@@ -132,12 +133,13 @@ word embeddings, what its patch shows. The pictures start with few objects. Most
 subset of the image tokens (all object patches and random background, at their true positions);
 the last part uses all 256. Matrices are trained with Muon, everything else with AdamW.
 
-Two numbers in a picture need the color word to choose. What made the model use it: one to three
-numbers from the start, patch labels that tell a number's first digit from the others, double
-weight on the first digit, and helper questions about single digits and about the place of a
-number. Minutes are wall time on cores shared with other work. Length, rates and mix of the later
-stages were chosen from the scores on training batches of the earlier ones, never from held-out
-items.
+Two numbers in a picture need the color word to choose. Against ignoring it: pictures with up to
+three numbers, patch labels that tell a number's first digit from the others, double weight on
+the first digit, helper questions about single digits and the place of a number, and decoder keys
+that start correlated with the queries. They were introduced together, so the run does not say
+which of them is needed. Minutes are wall time on cores shared with other work. Length, rates and
+mix of the later stages were chosen from the scores on training batches of the earlier ones, never
+from held-out items.
 """
 
 _LIMITS: Final = """\

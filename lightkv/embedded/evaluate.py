@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from lightkv.embedded import questions, scenes
+from lightkv.embedded.families import ask, picture_of
 from lightkv.embedded.questions import FAMILIES, Conversation, Item, Stream
 from lightkv.embedded.vocabulary import REFUSAL
 
@@ -196,7 +197,7 @@ def _refusals(answerer: Answerer, count: int, seed: int) -> dict[str, Any]:
         texts: list[str] = []
         while len(texts) < count:
             drawn = scenes.sample(rng, 1)
-            question = questions.ask(name, rng, questions.picture_of(drawn))
+            question = ask(name, rng, picture_of(drawn))
             if question is not None:
                 images.append(Image.fromarray(scenes.render(rng, drawn)[0]))
                 texts.append(question.text)

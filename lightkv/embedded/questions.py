@@ -1,38 +1,23 @@
-"""Question families about the generated pictures, and the held-out items asked of the model.
-
-A family is one function from a random generator and a picture to a question, registered with one
-decorator line. ``@family`` adds it to :data:`FAMILIES`; ``@helper`` registers a question that only
-training asks. A function returns None where the picture does not allow the question.
+"""The held-out items asked of the model, and conversations.
 
 Held-out by construction: every random stream is keyed by its purpose (:class:`Stream`) before its
-seed, so training, monitoring and items can never draw from the same stream.
+seed, so training and items can never draw from the same stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from lightkv.embedded import scenes as drawing
-from lightkv.embedded.scenes import CELLS, EMPTY, NUMBER, Scenes
-from lightkv.embedded.vocabulary import (
-    COLORS,
-    COLUMNS,
-    PLACES,
-    PLURALS,
-    REFUSAL,
-    ROWS,
-    SHAPES,
-    UNKNOWN,
-    WORDS,
-)
+from lightkv.embedded.families import FAMILIES, Question, ask, picture_of
+from lightkv.embedded.scenes import Scenes
 
-T = TypeVar("T")
+__all__ = ["FAMILIES", "Conversation", "Item", "Stream", "conversations", "items"]
+
 Cells = frozenset[tuple[int, int]]
 
 
@@ -40,56 +25,8 @@ class Stream(IntEnum):
     """First word of every seed: what the random numbers are for."""
 
     TRAINING = 1
-    MONITORING = 2
     ITEMS = 3
     CONVERSATIONS = 4
-
-
-@dataclass(frozen=True)
-class Thing:
-    """One object of a picture: its grid cell, kind, color and (for numbers) digits."""
-
-    cell: int
-    kind: int
-    color: int
-    digits: tuple[int, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return "number" if self.kind == NUMBER else SHAPES[self.kind]
-
-    @property
-    def color_name(self) -> str:
-        return COLORS[self.color]
-
-    @property
-    def where(self) -> str:
-        return position(self.cell)
-
-    @property
-    def reading(self) -> str:
-        return " ".join(map(str, self.digits))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """The objects of one picture in reading order."""
-
-    shapes: tuple[Thing, ...]
-    numbers: tuple[Thing, ...]
-
-    @property
-    def things(self) -> tuple[Thing, ...]:
-        return tuple(sorted(self.shapes + self.numbers, key=lambda thing: thing.cell))
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question, its only right answer, and the grid cells of the objects it asks about."""
-
-    text: str
-    answer: str
-    about: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,224 +59,6 @@ class Conversation:
     image: Image.Image
     turns: tuple[Item, ...]
     index: int
-
-
-Ask = Callable[[np.random.Generator, Picture], Question | None]
-_ASK: dict[str, Ask] = {}
-_FAMILIES: list[str] = []
-
-
-def family(name: str) -> Callable[[Ask], Ask]:
-    """Register a question family under ``name``."""
-    _FAMILIES.append(name)
-    return helper(name)
-
-
-def helper(name: str) -> Callable[[Ask], Ask]:
-    """Register a question that is only asked while training."""
-
-    def register(ask: Ask) -> Ask:
-        _ASK[name] = ask
-        return ask
-
-    return register
-
-
-def ask(name: str, rng: np.random.Generator, picture: Picture) -> Question | None:
-    """Ask one question of the family or helper ``name``; None if the picture has no such one."""
-    return _ASK[name](rng, picture)
-
-
-def position(cell: int) -> str:
-    """The two words that name a grid cell, for example ``top left``."""
-    return f"{ROWS[cell // 3]} {COLUMNS[cell % 3]}"
-
-
-def picture_of(scenes: Scenes, index: int = 0) -> Picture:
-    """The objects of picture ``index`` of a batch."""
-    shapes, numbers = [], []
-    for cell in range(CELLS):
-        kind, color = int(scenes.kind[index, cell]), int(scenes.color[index, cell])
-        if kind == NUMBER:
-            digits = tuple(int(digit) for digit in scenes.digits[index, cell])
-            numbers.append(Thing(cell, kind, color, digits))
-        elif kind != EMPTY:
-            shapes.append(Thing(cell, kind, color))
-    return Picture(tuple(shapes), tuple(numbers))
-
-
-def _pick(rng: np.random.Generator, options: tuple[T, ...] | list[T]) -> T | None:
-    return options[rng.integers(len(options))] if options else None
-
-
-def _once(things: tuple[Thing, ...], key: Callable[[Thing], object]) -> list[Thing]:
-    """The things whose key no other thing shares."""
-    keys = [key(thing) for thing in things]
-    return [thing for thing, own in zip(things, keys, strict=True) if keys.count(own) == 1]
-
-
-@family("color")
-def _color(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, _once(picture.shapes, lambda shape: shape.kind))
-    if thing is None:
-        return None
-    return Question(f"what color is the {thing.name} ?", thing.color_name, (thing.cell,))
-
-
-@family("shape_at")
-def _shape_at(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.shapes)
-    if thing is None:
-        return None
-    return Question(f"what shape is at the {thing.where} ?", thing.name, (thing.cell,))
-
-
-@family("count")
-def _count(rng: np.random.Generator, picture: Picture) -> Question | None:
-    """Zero to five shapes of a color or of a kind, the number drawn first to flatten it."""
-    options: dict[int, list[Question]] = {}
-    by_color = rng.random() < 0.5
-    for index in range(len(COLORS if by_color else SHAPES)):
-        what = f"{COLORS[index]} shapes" if by_color else PLURALS[SHAPES[index]]
-        match = [s.cell for s in picture.shapes if (s.color if by_color else s.kind) == index]
-        question = Question(f"how many {what} ?", str(len(match)), tuple(match))
-        options.setdefault(len(match), []).append(question)
-    amount = _pick(rng, sorted(amount for amount in options if amount <= 5))
-    return None if amount is None else _pick(rng, options[amount])
-
-
-@family("exist")
-def _exist(rng: np.random.Generator, picture: Picture) -> Question | None:
-    """Half yes, half no; most absent pairs combine a color and a kind that are both present."""
-    wanted = _pick(rng, picture.shapes)
-    if wanted is None:
-        return None
-    present = {(shape.kind, shape.color) for shape in picture.shapes}
-    if rng.random() < 0.5:
-        same = [s.cell for s in picture.shapes if (s.kind, s.color) == (wanted.kind, wanted.color)]
-        text = f"is there a {wanted.color_name} {wanted.name} ?"
-        return Question(text, "yes", tuple(same))
-    kinds = sorted({kind for kind, _ in present})
-    colors = sorted({color for _, color in present})
-    near = [(k, c) for k in kinds for c in colors if (k, c) not in present]
-    far = [(k, c) for k in range(len(SHAPES)) for c in range(len(COLORS)) if (k, c) not in present]
-    chosen = _pick(rng, near if near and rng.random() < 0.6 else far)
-    if chosen is None:
-        return None
-    return Question(f"is there a {COLORS[chosen[1]]} {SHAPES[chosen[0]]} ?", "no")
-
-
-@family("where")
-def _where(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, _once(picture.shapes, lambda shape: (shape.kind, shape.color)))
-    if thing is None:
-        return None
-    return Question(f"where is the {thing.color_name} {thing.name} ?", thing.where, (thing.cell,))
-
-
-@family("read")
-def _read(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
-    if thing is None:
-        return None
-    return Question(f"what is the {thing.color_name} number ?", thing.reading, (thing.cell,))
-
-
-@family("list")
-def _list(rng: np.random.Generator, picture: Picture) -> Question | None:
-    if not picture.shapes:
-        return None
-    colors = " ".join(shape.color_name for shape in picture.shapes)
-    cells = tuple(shape.cell for shape in picture.shapes)
-    return Question("list the colors of the shapes .", colors, cells)
-
-
-@family("caption")
-def _caption(rng: np.random.Generator, picture: Picture) -> Question | None:
-    if not picture.things:
-        return None
-    parts = [f"{thing.where} {thing.color_name} {thing.name}" for thing in picture.things]
-    cells = tuple(thing.cell for thing in picture.things)
-    return Question("describe the image .", " , ".join(parts), cells)
-
-
-@helper("number_where")
-def _number_where(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
-    if thing is None:
-        return None
-    return Question(f"where is the {thing.color_name} number ?", thing.where, (thing.cell,))
-
-
-@helper("number_at")
-def _number_at(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
-    if thing is None:
-        return None
-    return Question(f"what number is at the {thing.where} ?", thing.reading, (thing.cell,))
-
-
-@helper("color_at")
-def _color_at(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.things)
-    if thing is None:
-        return None
-    return Question(f"what color is at the {thing.where} ?", thing.color_name, (thing.cell,))
-
-
-@helper("digit")
-def _digit(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
-    if thing is None:
-        return None
-    place = int(rng.integers(len(PLACES)))
-    text = f"what is the {PLACES[place]} digit of the {thing.color_name} number ?"
-    return Question(text, str(thing.digits[place]), (thing.cell,))
-
-
-@helper("absent")
-def _absent(rng: np.random.Generator, picture: Picture) -> Question | None:
-    """A well-formed question about something the picture does not show."""
-    kinds = {shape.kind for shape in picture.shapes}
-    pairs = {(shape.kind, shape.color) for shape in picture.shapes}
-    number_colors = {number.color for number in picture.numbers}
-    used = {thing.cell for thing in picture.things}
-    kind, color = int(rng.integers(len(SHAPES))), int(rng.integers(len(COLORS)))
-    cell = int(rng.integers(CELLS))
-    options = [
-        (kind not in kinds, f"what color is the {SHAPES[kind]} ?"),
-        ((kind, color) not in pairs, f"where is the {COLORS[color]} {SHAPES[kind]} ?"),
-        (color not in number_colors, f"what is the {COLORS[color]} number ?"),
-        (color not in number_colors, f"where is the {COLORS[color]} number ?"),
-        (cell not in used, f"what shape is at the {position(cell)} ?"),
-    ]
-    text = _pick(rng, [text for allowed, text in options if allowed])
-    return None if text is None else Question(text, REFUSAL)
-
-
-@helper("unknown")
-def _unknown(rng: np.random.Generator, picture: Picture) -> Question:
-    """Words outside the vocabulary, alone, inside a known pattern, or mixed with known words."""
-    patterns = (
-        f"what color is the {UNKNOWN} ?",
-        f"where is the {UNKNOWN} ?",
-        f"how many {UNKNOWN} are there ?",
-        f"is there a {UNKNOWN} in the picture ?",
-        f"what is the {UNKNOWN} of the {UNKNOWN} ?",
-        f"{UNKNOWN} the {UNKNOWN} .",
-    )
-    if rng.random() < 0.4:
-        return Question(patterns[rng.integers(len(patterns))], REFUSAL)
-    share = rng.random()
-    words = [
-        UNKNOWN if rng.random() < share else WORDS[rng.integers(5, len(WORDS))]
-        for _ in range(rng.integers(1, 9))
-    ]
-    return Question(" ".join([*words, *(["?"] if rng.random() < 0.6 else [])]), REFUSAL)
-
-
-FAMILIES: Final[tuple[str, ...]] = tuple(_FAMILIES)
-HELPERS: Final[tuple[str, ...]] = tuple(name for name in _ASK if name not in _FAMILIES)
 
 
 def items(

@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lightkv.embedded import FAMILIES, conversations, items, questions, scenes
-from lightkv.embedded.questions import HELPERS, Stream
+from lightkv.embedded import FAMILIES, conversations, families, items, scenes
+from lightkv.embedded.families import HELPERS
+from lightkv.embedded.questions import Stream
 from lightkv.embedded.vocabulary import COLORS, PLURALS, REFUSAL, TOKEN
 
 ALL = FAMILIES + HELPERS
@@ -49,22 +50,22 @@ def test_items_are_held_out_from_training() -> None:
     assert held.isdisjoint(trained)
 
 
-def _pictures(count: int) -> list[questions.Picture]:
+def _pictures(count: int) -> list[families.Picture]:
     drawn = scenes.sample(np.random.default_rng(11), count, numbers=(0, 3))
-    return [questions.picture_of(drawn, index) for index in range(count)]
+    return [families.picture_of(drawn, index) for index in range(count)]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_word_is_in_the_vocabulary(name: str) -> None:
     rng = np.random.default_rng(0)
     for picture in _pictures(60):
-        question = questions.ask(name, rng, picture)
+        question = families.ask(name, rng, picture)
         if question is not None:
             for word in f"{question.text} {question.answer}".split():
                 assert word in TOKEN
 
 
-def _expected(name: str, text: str, picture: questions.Picture) -> str | None:
+def _expected(name: str, text: str, picture: families.Picture) -> str | None:
     """The answer worked out again from the text of the question alone."""
     words = text.split()
     shapes = picture.shapes
@@ -97,7 +98,7 @@ def test_answers_follow_from_the_picture(family: str) -> None:
     rng = np.random.default_rng(1)
     asked = 0
     for picture in _pictures(150):
-        question = questions.ask(family, rng, picture)
+        question = families.ask(family, rng, picture)
         if question is not None:
             asked += 1
             assert question.answer == _expected(family, question.text, picture)
@@ -153,7 +154,7 @@ def test_absent_and_unknown_are_refused() -> None:
     rng = np.random.default_rng(2)
     for name in ("absent", "unknown"):
         for picture in _pictures(50):
-            question = questions.ask(name, rng, picture)
+            question = families.ask(name, rng, picture)
             assert question is None or question.answer == REFUSAL
 
 
