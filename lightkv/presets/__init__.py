@@ -77,6 +77,7 @@ class ModelPreset:
         image: Which image ``vision_tokens`` and ``tiles`` hold for.
         prompt: Prompt template with ``<image>`` and ``{question}``.
         schedules: Published merge schedules, the paper's main one first.
+        unmodelled: Parts that ``shape`` leaves out and :mod:`lightkv.cost` does not count.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ModelPreset:
     image: str
     prompt: str
     schedules: tuple[MergeSchedule, ...] = ()
+    unmodelled: str = ""
 
     def schedule(self, name: str) -> MergeSchedule:
         """The published schedule of that name; raises :class:`UnknownNameError`."""
