@@ -219,10 +219,11 @@ ACCURACY_AGAINST_RETAINED_KV: Final = Artefact(
     caption="Score with 95 % interval against the share of the full cache's bytes held after "
     "prefill. Dotted: full cache with its interval.",
     explanation="Eviction acts after prefill, so the first word of an answer never depends on it: "
-    "families whose answer is one word (color, shape_at, count, exist) can't tell evictors apart, "
-    "which is why all their lines are flat. LightKV merges during prefill and can cost any family. "
-    "Look at read, list and caption for differences. The papers' columns stand where a method was "
-    "printed at about the same share held.",
+    "in families with one-word answers (color, shape_at, count, exist) an evictor can only spoil "
+    "how the answer ends, by a word too many. Answers of several words (where, read, list, "
+    "caption) need the evicted entries. LightKV merges during prefill and can cost any family; its "
+    "points can't reach far left, since every layer up to its first stage caches in full. The "
+    "papers' columns stand where a method was printed at about the same share held.",
     alt="One panel per task family: score against the share of the cache held, for LightKV, TGV-KV "
     "and random eviction, with the full cache as a dotted line.",
 )

@@ -81,16 +81,21 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
         (OPEN, f.pilot()),
     ],
     ("T-T1", 2): [
+        (HOLDS, f.pilot({("b", "TV+TT"): 0.9})),
+        (FAILS, f.pilot({("b", "TV+TT"): 0.2})),
+        (OPEN, f.pilot()),
+    ],
+    ("T-T1", 3): [
         (HOLDS, f.pilot({("b", "observation-window"): 0.1})),
         (FAILS, f.pilot({("b", "observation-window"): 0.85})),
         (OPEN, f.pilot({("b", "observation-window"): 0.45})),
     ],
-    ("T-T1", 3): [
+    ("T-T1", 4): [
         (HOLDS, f.pilot({("c", "text"): 0.1})),
         (FAILS, f.pilot({("c", "text"): 0.85})),
         (OPEN, f.pilot({("c", "text"): 0.45})),
     ],
-    ("T-T1", 4): [
+    ("T-T1", 5): [
         (HOLDS, f.pilot({("c", "vision"): 0.85})),
         (FAILS, f.pilot({("c", "vision"): 0.1})),
         (OPEN, f.pilot({("c", "vision"): 0.45})),
