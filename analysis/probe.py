@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lightkv import VLM
     from lightkv.compressor import Compressor
+    from lightkv.interventions import Intervention
 
 LARGE_CAPTURE: Final = 256 * 2**20
 """Bytes from which a capture is announced by a :class:`CaptureSizeWarning`."""
@@ -45,7 +46,7 @@ def probe(
     *,
     batch_size: int = 8,
     compressor: Compressor | None = None,
-    interventions: Sequence[Any] = (),
+    interventions: Sequence[Intervention] = (),
     seed: int = 0,
 ) -> xr.Dataset:
     """Run prompts once and keep the quantities asked for.
@@ -102,7 +103,7 @@ def probe_inputs(
     heads: Heads = "mean",
     *,
     compressor: Compressor | None = None,
-    interventions: Sequence[Any] = (),
+    interventions: Sequence[Intervention] = (),
     seed: int = 0,
     questions: Sequence[str] | None = None,
 ) -> xr.Dataset:
@@ -134,7 +135,7 @@ def probe_inputs(
             compressor,
             seed=seed,
             observers=(capture,),
-            **({"interventions": interventions} if interventions else {}),
+            interventions=interventions,
             max_new_tokens=1,
             do_sample=False,
         ).records

@@ -10,6 +10,11 @@ from analysis.studies.costs import memory_breakdown, schedule_cost
 from analysis.studies.eviction import budget_ranking_retention_pilot, component_ablation
 from analysis.studies.maps import kept_maps, merge_maps
 from analysis.studies.merging import single_layer_sweep, window_sweep
+from analysis.studies.probing import attention_maps, modality_gap
+from analysis.studies.probing_causes import causal_profile
+from analysis.studies.probing_grounding import grounding_profile
+from analysis.studies.probing_information import information_profile
+from analysis.studies.probing_redundancy import redundancy_profile
 from analysis.studies.retention import retention_sweep
 from analysis.studies.speed import decode_latency
 
@@ -18,12 +23,18 @@ __all__ = [
     "Cell",
     "Settings",
     "Study",
+    "attention_maps",
     "budget_ranking_retention_pilot",
+    "causal_profile",
     "component_ablation",
     "decode_latency",
+    "grounding_profile",
+    "information_profile",
     "kept_maps",
     "memory_breakdown",
     "merge_maps",
+    "modality_gap",
+    "redundancy_profile",
     "retention_sweep",
     "schedule_cost",
     "single_layer_sweep",
