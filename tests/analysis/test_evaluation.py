@@ -233,6 +233,17 @@ def test_the_embedded_model(embedded: VLM, tmp_path: Path) -> None:
     assert alone == vanilla["answer"].tolist()
 
 
+def test_answers_do_not_depend_on_the_batch_size(embedded: VLM) -> None:
+    # Prompts of 273, 272, 273 tokens of which each row keeps equally many entries per layer.
+    methods: dict[str, Compressor | None] = {"random": method("random", 0.1)}
+    together, alone = (
+        evaluate(embedded, ["embedded/count"], methods, samples=3, batch_size=size, progress=False)
+        for size in (3, 1)
+    )
+    told = ["item", "answer", "score", "kv_bytes", "achieved_retention", "token_layers"]
+    pd.testing.assert_frame_equal(together[told], alone[told])
+
+
 class Interrupted:
     """A model that is stopped by Ctrl-C while it answers its third batch."""
 
