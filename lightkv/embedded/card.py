@@ -114,9 +114,11 @@ picture and to words outside its vocabulary.
 _TRAINING: Final = """\
 ## Training
 
-`lightkv train-embedded` reproduces the checkpoint (seed {seed}; {threads} threads, {device},
-torch {torch}). The schedule counts steps, the data are drawn from (seed, stage, step), and an
-interrupted run continues exactly. The log is `training_log.csv`, all numbers of this card are in
+`lightkv train-embedded` runs this recipe (here seed {seed}; {threads} threads, {device}, torch
+{torch}). The schedule counts steps, the data are drawn from (seed, stage, step), and an
+interrupted run continues exactly. The shipped run was stopped and continued at stage borders and
+has not been repeated from the start; other hardware or libraries round differently, so expect
+similar scores, not equal weights. The log is `training_log.csv`, all numbers of this card are in
 `metrics.json`.
 
 | stage | steps | batch | pictures | minutes |
