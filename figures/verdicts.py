@@ -56,7 +56,7 @@ def above(estimate: Estimate, threshold: float, what: str) -> Verdict:
         estimate,
         what,
         holds=estimate.low > threshold,
-        fails=estimate.high <= threshold,
+        fails=estimate.high < threshold,
         gap=f"the interval includes {threshold:g}",
     )
 
