@@ -75,8 +75,8 @@ def evaluate(
     """Ask every method every question of every task, except what the store already holds.
 
     Methods that are the same compressor under two labels are asked once. Interrupting loses at
-    most one batch; if memory runs out, run again with a smaller ``batch_size``: it is not part of
-    what an answer depends on.
+    most one batch. ``batch_size`` is not part of what an answer depends on, so a run that was out
+    of memory can be picked up with a smaller one.
 
     Args:
         vlm: The model.
@@ -98,7 +98,7 @@ def evaluate(
         StoreError: Results can't be written; finished questions are kept.
     """
     chosen = [task(given) if isinstance(given, str) else given for given in tasks]
-    _check(chosen, methods, batch_size, max_new_tokens)
+    _check(chosen, methods, seed, batch_size, max_new_tokens)
     jobs = plan(vlm, chosen, methods, samples=samples, seed=seed, max_new_tokens=max_new_tokens)
     distinct = {job.configuration.key: job for _, job in jobs}
     _check_prompts(vlm, distinct.values())
@@ -170,7 +170,11 @@ def configure(
 
 
 def _check(
-    tasks: Sequence[Task], methods: Methods, batch_size: int, max_new_tokens: int | None
+    tasks: Sequence[Task],
+    methods: Methods,
+    seed: int,
+    batch_size: int,
+    max_new_tokens: int | None,
 ) -> None:
     if not tasks:
         raise InvalidValueError("tasks", tasks, "at least one task")
@@ -179,6 +183,8 @@ def _check(
         raise InvalidValueError("tasks", names, "tasks of different names")
     if not methods:
         raise InvalidValueError("methods", methods, "at least one method")
+    if seed < 0:
+        raise InvalidValueError("seed", seed, "at least 0")
     if batch_size < 1:
         raise InvalidValueError("batch_size", batch_size, "at least 1")
     if max_new_tokens is not None and max_new_tokens < 1:
@@ -213,13 +219,19 @@ def _run(vlm: VLM, jobs: Sequence[Job], store: Store, batch_size: int, progress:
 
 
 def _ask(vlm: VLM, job: Job, batch: Sequence[TaskItem]) -> list[Row]:
+    from torch import OutOfMemoryError
+
     start = time.perf_counter()
-    answers = vlm.ask_many(
-        [item.request() for item in batch],
-        job.compressor,
-        max_new_tokens=job.configuration.max_new_tokens,
-        seed=job.configuration.seed,
-    )
+    try:
+        answers = vlm.ask_many(
+            [item.request() for item in batch],
+            job.compressor,
+            max_new_tokens=job.configuration.max_new_tokens,
+            seed=job.configuration.seed,
+        )
+    except OutOfMemoryError as error:
+        allowed = "fewer, as the device's memory is full; finished questions are kept"
+        raise InvalidValueError("batch_size", len(batch), allowed) from error
     seconds = (time.perf_counter() - start) / len(batch)
     return [_row(job, item, answer, seconds) for item, answer in zip(batch, answers, strict=True)]
 

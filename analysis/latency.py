@@ -4,7 +4,8 @@ Every method generates the same number of tokens from the same prompt, in rounds
 every method once, starting with another one each time, so that a machine that gets slower or
 faster does so for all of them. Time to the first token holds vision tower, prefill and
 compression; image processing and tokenising come before and are left out. On a GPU every step is
-waited for, as ``generate`` does itself to see whether an answer has ended.
+waited for, as ``generate`` does itself to see whether an answer has ended. The full cache runs as
+plain ``generate``; what the intervention graph costs is part of a method's time.
 """
 
 from __future__ import annotations

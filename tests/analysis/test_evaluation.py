@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from analysis.evaluation import evaluate
 from analysis.store import Store
@@ -165,6 +166,7 @@ def test_corpus_metrics_have_no_score_per_question() -> None:
         {"methods": {"vanilla": None, "late": LightKV((9,), (1,), (0.5,))}},
         {"methods": {"vanilla": None, "late": Picky(retention=0.5)}},
         {"batch_size": 0},
+        {"seed": -1},
         {"max_new_tokens": 0},
     ],
 )
@@ -173,6 +175,14 @@ def test_everything_is_checked_before_the_model_runs(changes: dict[str, Any]) ->
     with pytest.raises(LightKVError):
         run(vlm, **changes)
     assert vlm.batches == []
+
+
+def test_full_device_memory_says_what_to_change() -> None:
+    full = FakeVLM(echo, fail_after=1, error=torch.OutOfMemoryError)
+    with Store(None) as store:
+        with pytest.raises(InvalidValueError, match="batch_size is 4; allowed: fewer"):
+            run(full, store=store)
+        assert len(store.rows()) == 4
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """What the store promises: nothing finished is lost, nothing half-written is seen."""
 
 import dataclasses
-import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -16,51 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.rows import Configuration, Row
-from analysis.store import FILE_NAME, Store
+from analysis.rows import Configuration
+from analysis.store import Store
 from lightkv.errors import StoreError
-
-BATCH = 5
-CONFIGURATION = Configuration(
-    model="toy",
-    fingerprint="f00d",
-    method="TGVKV",
-    parameters="TGVKV(retention=0.05)",
-    task="embedded/read",
-    task_fingerprint="generated",
-    metric="exact",
-    seed=0,
-    max_new_tokens=6,
-    dtype="float32",
-    attention="sdpa",
-    device="cpu",
-    revision="abc",
-    versions="{}",
-)
-
-
-def row(item: int, **changes: Any) -> Row:
-    given = Row(
-        item=item,
-        identity=f"0/{item}",
-        question="what is the red number ?",
-        answer="1 2 3 4",
-        references=("1 2 3 4",),
-        score=1.0,
-        kv_bytes=100,
-        full_kv_bytes=400,
-        requested_retention=0.25,
-        achieved_retention=0.25,
-        token_layers=60,
-        full_token_layers=80,
-        generated_tokens=5,
-        seconds=0.5,
-    )
-    return dataclasses.replace(given, **changes)
-
-
-def rows(*items: int) -> list[Row]:
-    return [row(item) for item in items]
+from tests.analysis.stored import BATCH, CONFIGURATION, row, rows
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
@@ -134,7 +91,7 @@ def test_a_failed_batch_leaves_nothing_behind() -> None:
 WRITER = """
 import sys
 from analysis.store import Store
-from tests.analysis.test_store import BATCH, CONFIGURATION, rows
+from tests.analysis.stored import BATCH, CONFIGURATION, rows
 with Store(sys.argv[1]) as store:
     done = len(store.finished(CONFIGURATION.key))
     for start in range(done, 10**6, BATCH):
@@ -197,94 +154,6 @@ def test_two_writers_share_a_store(tmp_path: Path) -> None:
         second.add(CONFIGURATION, rows(*range(start, start + BATCH)))
     assert first.finished(CONFIGURATION.key) == second.finished(CONFIGURATION.key)
     assert len(first.rows()) == 40
-
-
-def test_disk_full_keeps_what_is_stored_and_says_what_to_do(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.add(CONFIGURATION, rows(*range(BATCH)))
-    # SQLite reports this limit exactly as it reports a full disk.
-    pages = store._database._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._database._connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(StoreError, match="free space on that disk and run the same command again"):
-        store.add(CONFIGURATION, [row(item, question="x" * 5000) for item in range(100, 200)])
-    assert store.finished(CONFIGURATION.key) == set(range(BATCH))
-    store.close()
-    with Store(tmp_path) as reopened:
-        reopened.add(CONFIGURATION, rows(*range(100, 200)))
-        assert len(reopened.rows()) == BATCH + 100
-
-
-def test_a_file_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="choose a folder that you may write to"):
-        Store(tmp_path / "file" / "folder")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="choose a folder that you may write to"):
-        Store(tmp_path)
-
-
-def test_a_read_only_database_is_not_written(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        store.add(CONFIGURATION, rows(0))
-    before = (tmp_path / FILE_NAME).read_bytes()
-    with Store(tmp_path, read_only=True) as store:
-        with pytest.raises(StoreError, match="choose a folder that you may write to"):
-            store.add(CONFIGURATION, rows(1))
-        assert store.finished(CONFIGURATION.key) == {0}
-    assert (tmp_path / FILE_NAME).read_bytes() == before
-
-
-def test_reading_where_nothing_is(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="can't be opened"):
-        Store(tmp_path / "nothing", read_only=True)
-    assert not (tmp_path / "nothing").exists()
-
-
-@pytest.mark.parametrize("content", [b"no database at all, but long enough" * 200, b"SQLite"])
-def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / FILE_NAME).write_bytes(content)
-    with pytest.raises(StoreError, match="move it away, or restore a copy"):
-        Store(tmp_path)
-    assert (tmp_path / FILE_NAME).read_bytes() == content
-
-
-def test_a_damaged_file(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        store.add(CONFIGURATION, [row(item, question="x" * 500) for item in range(200)])
-    file = tmp_path / FILE_NAME
-    content = bytearray(file.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 9000] = b"\xff" * 9000
-    file.write_bytes(content)
-    with pytest.raises(StoreError, match="is damaged"):
-        Store(tmp_path)
-
-
-def test_a_truncated_file(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        store.add(CONFIGURATION, [row(item, question="x" * 500) for item in range(200)])
-    file = tmp_path / FILE_NAME
-    file.write_bytes(file.read_bytes()[: 3 * 4096])
-    with pytest.raises(StoreError, match="is damaged"):
-        Store(tmp_path)
-
-
-def test_another_format_and_another_program(tmp_path: Path) -> None:
-    Store(tmp_path).close()
-    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="format 99, this version reads 1"):
-        Store(tmp_path)
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    with sqlite3.connect(foreign / FILE_NAME) as connection:
-        connection.execute("CREATE TABLE notes (text TEXT)")
-    with pytest.raises(StoreError, match="choose another folder"):
-        Store(foreign)
 
 
 def test_frames_come_back_exactly(tmp_path: Path) -> None:
