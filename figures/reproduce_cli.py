@@ -111,8 +111,10 @@ def artefacts_command() -> None:
 
 def _check(options: dict[str, Any]) -> None:
     """Refuse values that no study can use, before anything is loaded."""
+    from figures.session import check_model
     from lightkv.errors import InvalidValueError
 
+    check_model(options["model"], options["device"])
     samples, seed = options["samples"], options["seed"]
     if samples is not None and samples < 1:
         raise InvalidValueError("--samples", samples, "at least 1")
