@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,39 +249,6 @@ def test_answers_do_not_depend_on_the_batch_size(embedded: VLM) -> None:
     )
     told = ["item", "answer", "score", "kv_bytes", "achieved_retention", "token_layers"]
     pd.testing.assert_frame_equal(together[told], alone[told])
-
-
-class Interrupted:
-    """A model that is stopped by Ctrl-C while it answers its third batch."""
-
-    def __init__(self, vlm: VLM) -> None:
-        self._vlm = vlm
-        self._batches = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._vlm, name)
-
-    def ask_many(self, *given: Any, **settings: Any) -> Any:
-        self._batches += 1
-        if self._batches == 3:
-            threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
-            # The signal may come a little late on a busy machine, so more than one pass is made.
-            for _ in range(1000):
-                self._vlm.ask_many(*given, **settings)
-        return self._vlm.ask_many(*given, **settings)
-
-
-def test_ctrl_c_in_the_middle_of_a_forward_pass(embedded: VLM, tmp_path: Path) -> None:
-    methods = {"TGV-KV": TGVKV(retention=0.2)}
-    settings: dict[str, Any] = {"samples": 4, "batch_size": 1, "progress": False}
-    vlm: Any = Interrupted(embedded)
-    with Store(tmp_path) as store:
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(vlm, [READ], methods, store=store, **settings)
-        assert len(store.rows()) == 2
-        resumed = evaluate(embedded, [READ], methods, store=store, **settings)
-    whole = evaluate(embedded, [READ], methods, **settings)
-    assert resumed["answer"].tolist() == whole["answer"].tolist()
 
 
 def test_settings_errors_name_the_value() -> None:

@@ -34,7 +34,8 @@ def gaussians(rho: float, dims: int, count: int, seed: int = 0) -> tuple[Any, An
 def test_correlated_gaussians(rho: float, dims: int) -> None:
     x, y, exact = gaussians(rho, dims, 2000)
     assert gaussian_information(x, y, shrinkage=0.0) == pytest.approx(exact, abs=0.06)
-    assert gaussian_information(x, y) == pytest.approx(exact, rel=0.07, abs=0.03)
+    # Shrinkage biases weak information in many dimensions downwards.
+    assert gaussian_information(x, y) == pytest.approx(exact, rel=0.07, abs=0.05)
 
 
 @pytest.mark.parametrize(("dims", "rho", "off"), [(1, 0.3, 0.05), (1, 0.9, 0.07), (2, 0.6, 0.1)])
