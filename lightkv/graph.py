@@ -97,22 +97,23 @@ def _prefill(decoder: Any, run: Run) -> None:
 
 
 def _decode(decoder: Any, run: Run) -> None:
-    if run.decoding_is_plain:
+    held, policy = run.held, run.plan.decode_policy
+    if held.is_plain:
         # Every step has to ask for something, or the iteration would not end with generation.
         args, _ = decoder.layers[0].inputs
-        run.next_tokens(args[0].shape[1])
+        held.next_tokens(args[0].shape[1])
         return
     for number, layer in enumerate(decoder.layers):
         args, kwargs = layer.inputs
         if number == 0:
-            run.next_tokens(args[0].shape[1])
-        layer.inputs = (args, run.decode_inputs(number, kwargs))
-        if run.decode_policy.static:
+            held.next_tokens(args[0].shape[1])
+        layer.inputs = (args, held.inputs(number, kwargs))
+        if policy.static:
             continue
         attention = None
-        if run.decode_policy.needs_attention:
+        if policy.needs_attention:
             call = getattr(layer.self_attn.source, ATTENTION_CALL)
             (_, queries, keys, _, mask, *_), settings = call.inputs
             attention = newest_attention(queries, keys, settings["scaling"], mask)
         _ = layer.output
-        run.evict_while_decoding(number, attention)
+        held.evict(number, attention)

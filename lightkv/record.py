@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightkv.cache import LayerEntries
 from lightkv.layout import TokenLayout
 from lightkv.reduction import Reduction
 
@@ -101,4 +102,39 @@ def single_provenance(reduction: Reduction, row: int, real: Tensor) -> Reduction
         target=torch.where(target >= 0, target - first, -1)[None].cpu(),
         weight=reduction.weight[row, old][None].cpu(),
         rule=reduction.rule,
+    )
+
+
+def layer_record(
+    layer: int,
+    row: int,
+    layout: TokenLayout,
+    entries: LayerEntries,
+    provenance: Reduction | None,
+    real: Tensor,
+) -> LayerRecord:
+    """Record of one layer for batch row ``row``.
+
+    Args:
+        layer: 0-based index.
+        row: Batch row.
+        layout: Layout of the tokens that the layer processed.
+        entries: Of the layer's cache, after prefill.
+        provenance: Of those tokens, None where nothing was shortened.
+        real: (N,) bool, the row's real tokens before any shortening.
+    """
+    position, valid = entries.position[row].cpu(), entries.valid[row].cpu()
+    kept = torch.where(valid, position, -1)
+    counts = valid.sum(-1).float()
+    # Padding up to other rows is cut; where heads differ, padding up to the longest head stays.
+    kept = kept[:, kept.shape[1] - int(counts.max()) :]
+    kept = kept[0] if kept.shape[0] == 1 else kept
+    held, retention = float(counts.mean()), entries.retention
+    return LayerRecord(
+        layer,
+        int(layout.real[row].sum()),
+        kept,
+        held,
+        float(retention.requested[row]) if retention is not None else held,
+        None if provenance is None else single_provenance(provenance, row, real),
     )

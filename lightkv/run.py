@@ -6,26 +6,20 @@ samples share state.  It knows the contracts of :mod:`lightkv.compressor`, and n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightkv.attention import Attention
-from lightkv.cache import LayerEntries, as_mask, decode_mask, hide
-from lightkv.compressor import (
-    LayerView,
-    Observation,
-    PromptInputs,
-    Retention,
-    VisionFeatures,
-)
+from lightkv.cache import LayerEntries, hide
+from lightkv.compressor import LayerView, Observation, PromptInputs, VisionFeatures
 from lightkv.errors import UnsupportedError
-from lightkv.eviction.decoding import DecodeView
+from lightkv.held import HeldCache
 from lightkv.layout import TokenLayout
 from lightkv.plan import Observer, Plan, Quirks
-from lightkv.record import LayerRecord, RunRecord, single_provenance, single_row
+from lightkv.record import RunRecord, layer_record, single_row
 from lightkv.reduction import Reduction
 from lightkv.shortening import LayerAdditions, Rotary, Shortening
 
@@ -63,7 +57,6 @@ class Run:
         self.plan = plan
         self.layout = layout
         self.seed = seed
-        self.decode_policy = plan.decode_policy
         self._quirks = Quirks((None,) * plan.facts.layers) if quirks is None else quirks
         self._text_rotary = text_rotary
         self._additive: torch.dtype | None = None
@@ -75,15 +68,9 @@ class Run:
         self._provenance: list[Reduction | None] = []
         self._layouts: list[TokenLayout] = []
         self._observations: list[Observation] = []
-        self._entries: list[LayerEntries] = []
+        self._after_prefill: tuple[LayerEntries, ...] = ()
         self._entry_bytes = 0
-        self._seen = layout.prompt_lengths
-        self._joining: Tensor | None = None
-        self._new = 1
-        self._record_entries: list[tuple[Tensor, Tensor]] = []
-        self.changed = False
-        self.prefilled = False
-        self.continues = False
+        self._held: HeldCache | None = None
 
     # ------------------------------------------------------------------ prefill
 
@@ -221,11 +208,8 @@ class Run:
         while len(self._layouts) <= view.layer:
             self._note_layer()
         reducer = self.plan.reducers.get(view.layer)
-        if reducer is not None:
-            reduction = reducer.reduce(view)
-            if not reduction.is_identity:
-                self.changed = True
-                self._sequence.reduce(reduction, reducer.position_rule())
+        if reducer is not None and not (reduction := reducer.reduce(view)).is_identity:
+            self._sequence.reduce(reduction, reducer.position_rule())
 
     def _note_layer(self) -> None:
         self._layouts.append(self._sequence.layout)
@@ -235,154 +219,37 @@ class Run:
         """After the last layer: cut every layer's cache to what is retained."""
         while len(self._layouts) < self.plan.facts.layers:
             self._note_layer()
-        self._entries = [LayerEntries.of_layout(layout) for layout in self._layouts]
-        if self.plan.evictor is not None:
-            retentions = self.plan.evictor.retain(self._observations)
-            for layer, retention in enumerate(retentions):
-                self._retain(layer, retention)
-        self._observations.clear()
-        self._record_entries = [(e.position, e.valid) for e in self._entries]
-        self._seen = self.layout.prompt_lengths
-        self.prefilled = True
-        first = self._cache.layers[0].keys
-        self._entry_bytes = 2 * int(first.shape[3]) * first.element_size()
-
-    def _retain(self, layer: int, retention: Retention) -> None:
-        entries = self._entries[layer]
-        entries.retention = retention
-        if not self.decode_policy.static:
-            score = self._observations[layer].score
-            entries.score = score[:, None] if score.dim() == 2 else score
-        keeps_all = torch.equal(retention.counts, entries.valid.sum(-1).expand_as(retention.counts))
-        if keeps_all and retention.index.shape[-1] == entries.slots:
-            return
-        self.changed = True
-        entries.retain(self._cache.layers[layer], retention)
-
-    # ------------------------------------------------------------------ decoding
-
-    @property
-    def decoding_is_plain(self) -> bool:
-        """True if decode steps need no intervention: same masks as without compression."""
-        if self.continues or self.plan.interventions or not self.decode_policy.static:
-            return False
-        if not self.changed:
-            return True
-        if self._quirks.has_windows:
-            return False
-        # The model's own mask of a padded batch has the length, and the padding, of the full cache.
-        if self._additive is not None or not bool(self.layout.real.all()):
-            return False
-        return not any(entries.ragged for entries in self._entries)
-
-    @property
-    def cache(self) -> Any:
-        """The model's cache, as the run left it."""
-        return self._cache
-
-    def continue_with(self, tokens: Tensor) -> Tensor:
-        """Announce new tokens that go on from the cache of this run, instead of a new prompt.
-
-        Args:
-            tokens: (B, T) bool, False for padding, which comes first.
-
-        Returns:
-            (B, T) int64, their positions: those of the uncompressed conversation.
-        """
-        self.continues = True
-        self._joining = tokens
-        return (self._seen[:, None] + tokens.long().cumsum(1) - 1).clamp_min(0)
-
-    def forget_since(self, lengths: Tensor) -> None:
-        """Hide entries that are no part of the conversation: what a row generated past its end.
-
-        Args:
-            lengths: (B,) int64, tokens of each row that count.
-        """
-        for entries in self._entries:
-            entries.valid = entries.valid & (entries.position < lengths[:, None, None])
-        self._seen = lengths
-        self.changed = True
-
-    def next_tokens(self, count: int) -> None:
-        """Note that ``count`` new tokens are about to join the cache."""
-        tokens = self._joining
-        if tokens is None:
-            tokens = torch.ones(
-                self.layout.batch_size, count, dtype=torch.bool, device=self._seen.device
-            )
-        position = self._seen[:, None] + tokens.long().cumsum(1) - 1
-        for entries in self._entries:
-            entries.append(position.clamp_min(0), tokens)
-        self._seen = self._seen + tokens.sum(1)
-        self._joining = None
-        self._new = count
-
-    def decode_inputs(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Keyword arguments of a layer with the mask of the layer's own entries."""
-        hidden = self._hidden_entries(layer)
-        if not self.changed and not self.continues and hidden is None:
-            return kwargs
-        entries, heads = self._entries[layer], self.plan.facts.heads
-        window = self._quirks.windows[layer]
-        mask = decode_mask(entries, heads, self._additive, self._new, window)
-        if mask is None and self._additive is not None:
-            visible = torch.ones(1, 1, 1, entries.slots, dtype=torch.bool)
-            mask = as_mask(visible.to(self.layout.kind.device), self._additive)
-        if hidden is not None:
-            mask = hide(mask, hidden)
-        return {**kwargs, "attention_mask": mask}
-
-    def _hidden_entries(self, layer: int) -> Tensor | None:
-        """(B, 1 or H, T, K) bool: entries that interventions hide from the newest tokens T."""
-        entries = self._entries[layer]
-        hidden: Tensor | None = None
-        for one in self.plan.intervening(layer):
-            pairs = one.hides(self.layout)
-            if pairs is not None and pairs.generated:
-                own = pairs.entries(entries.position, self.layout)
-                hidden = own if hidden is None else hidden | own
-        if hidden is None:
-            return None
-        groups = hidden.shape[1]
-        if groups > 1:
-            hidden = hidden.repeat_interleave(self.plan.facts.heads // groups, 1)
-        return hidden[:, :, None].expand(-1, -1, self._new, -1)
-
-    def evict_while_decoding(self, layer: int, attention: Tensor | None) -> None:
-        """Let the decode policy drop entries, now that the newest token joined.
-
-        Args:
-            layer: 0-based.
-            attention: (B, H, T, K) of the newest tokens, None unless the policy asked for it.
-        """
-        entries = self._entries[layer]
-        grouped = None
-        if attention is not None:
-            batch, heads, count, slots = attention.shape
-            groups = entries.position.shape[1]
-            rows = attention.view(batch, groups, heads // groups, count, slots).mean(2)
-            if entries.score is not None:
-                real = entries.valid[:, :, slots - count :, None]
-                entries.score = entries.score + (rows * real).sum(2)
-            grouped = rows[:, :, -1]
-        retention = entries.retention
-        leaving = self.decode_policy.evict(
-            DecodeView(
-                layer,
-                entries.position,
-                entries.valid,
-                self._seen,
-                retention.budget_ratio if retention is not None else None,
-                retention.tail if retention is not None else None,
-                grouped,
-                entries.score,
-                retention.counts if retention is not None else None,
-            )
+        held = HeldCache(
+            self.plan,
+            self.layout,
+            self._layouts,
+            self._cache,
+            self._quirks,
+            self._additive,
+            shortened=self.shortened,
         )
-        if leaving is not None and bool(leaving.any()):
-            self.changed = True
-            entries.drop(self._cache.layers[layer], leaving)
+        if self.plan.evictor is not None:
+            held.retain(self._observations, self.plan.evictor.retain(self._observations))
+        self._observations.clear()
+        self._after_prefill = tuple(replace(entries) for entries in held.entries)
+        self._entry_bytes = held.entry_bytes
+        self._held = held
+
+    @property
+    def prefilled(self) -> bool:
+        """True once the prompt is in the cache."""
+        return self._held is not None
+
+    @property
+    def held(self) -> HeldCache:
+        """The cache after prefill.
+
+        Raises:
+            UnsupportedError: If the run has not read its prompt yet.
+        """
+        if self._held is None:
+            raise UnsupportedError("this run has not read its prompt yet")
+        return self._held
 
     # ------------------------------------------------------------------ record
 
@@ -399,13 +266,17 @@ class Run:
         """
         while len(self._layouts) < self.plan.facts.layers:
             self._note_layer()
-        self._entries = [LayerEntries.of_layout(layout) for layout in self._layouts]
-        self._record_entries = [(e.position, e.valid) for e in self._entries]
+        self._after_prefill = tuple(LayerEntries.of_layout(layout) for layout in self._layouts)
         self._entry_bytes = entry_bytes
         return self.records()
 
     def _row_record(self, row: int, requested: float | None) -> RunRecord:
-        layers = tuple(self._layer_record(layer, row) for layer in range(self.plan.facts.layers))
+        real = self.layout.real[row]
+        parts = zip(self._layouts, self._after_prefill, self._provenance, strict=True)
+        layers = tuple(
+            layer_record(number, row, layout, entries, provenance, real)
+            for number, (layout, entries, provenance) in enumerate(parts)
+        )
         per_entry = self._entry_bytes * self.plan.facts.kv_heads
         full = int(self.layout.prompt_lengths[row]) * self.plan.facts.layers
         return RunRecord(
@@ -415,27 +286,6 @@ class Run:
             round(sum(layer.entries for layer in layers) * per_entry),
             full * per_entry,
             requested,
-        )
-
-    def _layer_record(self, layer: int, row: int) -> LayerRecord:
-        position, valid = (part[row].cpu() for part in self._record_entries[layer])
-        kept = torch.where(valid, position, -1)
-        counts = valid.sum(-1).float()
-        # Padding up to other rows is cut; where heads differ, padding up to the longest head stays.
-        kept = kept[:, kept.shape[1] - int(counts.max()) :]
-        kept = kept[0] if kept.shape[0] == 1 else kept
-        entries = float(counts.mean())
-        retention = self._entries[layer].retention
-        provenance = self._provenance[layer]
-        return LayerRecord(
-            layer,
-            int(self._layouts[layer].real[row].sum()),
-            kept,
-            entries,
-            float(retention.requested[row]) if retention is not None else entries,
-            None
-            if provenance is None
-            else single_provenance(provenance, row, self.layout.real[row]),
         )
 
 

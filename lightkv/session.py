@@ -32,21 +32,14 @@ class Session:
         vlm: The model.
         compressor: A method, None for the full cache.
         seed: For methods that draw at random.
-
-    Raises:
-        UnsupportedError: If the model's positions can't be continued token by token.
     """
 
     def __init__(self, vlm: VLM, compressor: Compressor | None = None, *, seed: int = 0) -> None:
-        if not vlm.family.plain_positions:
-            raise UnsupportedError(
-                f"{vlm.name} numbers vision tokens on three axes: going on from a compressed cache "
-                "is not supported for it; ask single questions"
-            )
         self.vlm = vlm
         self.compressor = compressor
         self.seed = seed
         self._run: Run | None = None
+        self._shift: Tensor | None = None
         self._cached: list[list[int]] = []
 
     def read(self, requests: Sequence[Request]) -> None:
@@ -60,14 +53,17 @@ class Session:
         if not bool(vision.any(1).all()):
             raise InputError("reading ahead needs an image in every request")
         ends = [int(row.nonzero()[-1]) + 1 for row in vision]
+        kept = [real[:end].bool() for real, end in zip(inputs["attention_mask"], ends, strict=True)]
+        prefix = {}
+        for name, value in inputs.items():
+            if value.shape == inputs["input_ids"].shape:
+                parts = [row[: len(keep)][keep] for row, keep in zip(value, kept, strict=True)]
+                value = _left_padded(parts)[0]
+            prefix[name] = value
         rows = [
-            ids[:end][real[:end].bool()]
-            for ids, real, end in zip(
-                inputs["input_ids"], inputs["attention_mask"], ends, strict=True
-            )
+            ids[real.bool()]
+            for ids, real in zip(prefix["input_ids"], prefix["attention_mask"], strict=True)
         ]
-        ids, real = _left_padded(rows)
-        prefix = {**inputs, "input_ids": ids, "attention_mask": real.long()}
         generation = self.vlm.generate(
             prefix, self.compressor, seed=self.seed, keep_run=True, max_new_tokens=1
         )
@@ -105,6 +101,7 @@ class Session:
         if run is None:
             raise UnsupportedError("this run kept no cache to go on from")
         self._run = run
+        self._shift = self.vlm.family.rotary_shift(self.vlm.model)
         self._cached = [row.tolist() for row in rows]
 
     def _continue(self, run: Run, rows: Sequence[Tensor], max_new_tokens: int) -> Tensor:
@@ -118,12 +115,12 @@ class Session:
             joining.append(row[len(cached) :])
             cached.extend(joining[-1].tolist())
         ids, real = _left_padded(joining)
-        positions = run.continue_with(real)
+        positions = run.held.continue_with(real)
         with torch.no_grad():
             new: Tensor = self.vlm.graph.call(
                 run,
                 self._greedy,
-                cache=run.cache,
+                cache=run.held.cache,
                 ids=ids,
                 positions=positions,
                 count=max_new_tokens,
@@ -138,7 +135,7 @@ class Session:
         for _ in range(count):
             logits = self.vlm.model(
                 input_ids=ids,
-                position_ids=positions,
+                position_ids=self.vlm.family.later_positions(positions, self._shift),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
@@ -163,7 +160,7 @@ class Session:
         for cached, answer in zip(self._cached, answers, strict=True):
             cached.extend(answer.tokens[: new.shape[1] - 1])
         lengths = torch.tensor([len(cached) for cached in self._cached], device=new.device)
-        run.forget_since(lengths)
+        run.held.forget_since(lengths)
         return answers
 
 

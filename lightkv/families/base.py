@@ -33,9 +33,6 @@ class Family(ABC):
     #: True if the decoder adds vision features behind some of its first layers.
     adds_to_layers: bool = False
 
-    #: True if a token's position is its index in the prompt.
-    plain_positions: bool = True
-
     #: Inputs that only say how vision tokens lie; the model does not take them.
     layout_inputs: tuple[str, ...] = ()
 
@@ -140,6 +137,22 @@ class Family(ABC):
         renumbering can pick from what the model computed.
         """
         return None
+
+    def rotary_shift(self, model: Any) -> Tensor | None:
+        """(B, 1) how far positions of later tokens lie from their index, right after a prefill.
+
+        None where a token's position is its index in the row.
+        """
+        return None
+
+    def later_positions(self, index: Tensor, shift: Tensor | None) -> Tensor:
+        """What the model takes as ``position_ids`` of tokens that go on from a cache.
+
+        Args:
+            index: (B, T) int64, places of the tokens in their rows.
+            shift: What :meth:`rotary_shift` said after the prefill.
+        """
+        return index
 
 
 def from_queues(queues: Mapping[int, Sequence[Picture]]) -> Supply:

@@ -16,8 +16,6 @@ from lightkv.layout import Grid
 class QwenVL(Family):
     """Qwen2-VL and Qwen2.5-VL: any aspect ratio; videos are grids of frames, rows and columns."""
 
-    plain_positions = False
-
     model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
     # Without it positions are one-dimensional, without any error.
     required_inputs = ("mm_token_type_ids",)
@@ -44,6 +42,17 @@ class QwenVL(Family):
         positions = torch.arange(length, device=weight.device).expand(3, 1, length)
         cos, sin = decoder.rotary_emb(weight.new_zeros(1, 1, 1), positions)
         return cos, sin
+
+    def rotary_shift(self, model: Any) -> Tensor | None:
+        # A picture takes fewer positions than tokens; the model remembers how many fewer.
+        shift: Tensor = model.model.rope_deltas
+        return shift.clone()
+
+    def later_positions(self, index: Tensor, shift: Tensor | None) -> Tensor:
+        if shift is None:
+            return index
+        # The index for masks, then the same position on all three axes.
+        return torch.cat([index[None], (index + shift.to(index)).expand(3, *index.shape)])
 
 
 class Qwen3VL(QwenVL):
