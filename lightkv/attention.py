@@ -147,6 +147,7 @@ class Attention(ABC):
         if normalise == "queries":
             return self._mass_over_queries(queries, keys, everyone, masked)
         hidden = None if bool(everyone.all()) else ~everyone[:, None, None, :]
+        columns, counted = compact(keys)
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
         for index, valid in self.blocks(queries):
             scores = self.logits(index)
@@ -155,8 +156,10 @@ class Attention(ABC):
             if masked:
                 later = torch.arange(self.length, device=self.device) > index[..., None]
                 scores = scores.masked_fill_(later[:, None], -torch.inf)
-            counted = keys[:, None, :, None].to(scores.dtype)
-            share = (torch.softmax(scores, -1) @ counted)[..., 0].sum(1)
+            where = columns[:, None, None].expand(*scores.shape[:3], -1)
+            # The normaliser runs over all keys; of the shares only those of the prompt are read.
+            shares = torch.softmax(scores, -1).gather(3, where)
+            share = torch.where(counted[:, None, None], shares, 0).sum((1, 3))
             # A padding query may see no key at all; its share is not a number.
             share = torch.where(valid, share, 0)
             mass = mass.to(share.dtype).scatter_add_(1, index, share)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+import torch
 from torch import Tensor
 
+from lightkv.errors import RetentionMismatchError
 from lightkv.layout import TokenLayout
 from lightkv.reduction import Reduction, compact
 from lightkv.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from lightkv.eviction.decoding import DecodePolicy
 
 Positions = Literal["keep", "reindex"]
+
+ROUNDING_NOISE: Final = 1e-3
+"""Requests are float32: the largest prompts lose this much of an entry."""
 
 __all__ = [
     "Compressor",
@@ -65,12 +70,15 @@ class Retention:
         index: (B, G, K) int64 into the layer's entries, ascending where valid; G is 1 if all heads
             share the set, else H_kv. Invalid slots come first (left padding).
         valid: (B, G, K) bool.
-        requested: (B,) float32, entries that the budget asked for, before protection and rounding.
+        requested: (B,) float32, entries that the budget asked for, before protection and rounding;
+            the mean over heads where they differ.
         budget_ratio: (B,) float32 or None: share of a growing cache that the layer may hold while
             decoding, for decode policies that go on evicting.
         tail: (B,) int64 or None: entries at the end of the cache that decoding may not evict.
         merge: What evicted entries leave behind in kept ones, or None for nothing: a reduction of
             B * G rows (groups of a batch row next to each other) whose survivors are ``index``.
+        protected: (B,) int64 or None: entries that stay whatever the budget.
+        unused: Entries of the request that the method leaves unused by design.
     """
 
     index: Tensor
@@ -79,6 +87,8 @@ class Retention:
     budget_ratio: Tensor | None = None
     tail: Tensor | None = None
     merge: Reduction | None = None
+    protected: Tensor | None = None
+    unused: int = 0
 
     @classmethod
     def from_keep(
@@ -88,11 +98,13 @@ class Retention:
         budget_ratio: Tensor | None = None,
         tail: Tensor | None = None,
         merge: Reduction | None = None,
+        protected: Tensor | None = None,
+        unused: int = 0,
     ) -> Retention:
         """Build from a mask (B, N) or (B, H_kv, N) of the entries that stay."""
         grouped = keep[:, None] if keep.dim() == 2 else keep
         index, valid = compact(grouped)
-        return cls(index, valid, requested, budget_ratio, tail, merge)
+        return cls(index, valid, requested, budget_ratio, tail, merge, protected, unused)
 
     def apply(self, states: Tensor) -> Tensor:
         """Keys or values (B, H_kv, N, d) of the layer to (B, H_kv, K, d) of what stays."""
@@ -114,6 +126,33 @@ class Retention:
     def counts(self) -> Tensor:
         """(B, G) int64: entries kept."""
         return self.valid.sum(-1)
+
+    def verify(self, layer: int, lengths: Tensor) -> None:
+        """Compare what is kept with what was asked for.
+
+        Args:
+            layer: 0-based, for the message.
+            lengths: (B,) int64, entries there were.
+
+        Raises:
+            RetentionMismatchError: If a row keeps a whole entry more or less than requested, once
+                the request is raised to what is protected and lowered to what there is.
+        """
+        kept = self.counts.double().mean(1)
+        asked = self.requested.to(kept)
+        floor = torch.zeros_like(kept) if self.protected is None else self.protected.to(kept)
+        expected = torch.minimum(torch.maximum(asked, floor), lengths.to(kept))
+        # Whole entries are shared out by largest remainder, so rounding moves less than one.
+        over = kept - expected
+        slack = 1 + ROUNDING_NOISE
+        wrong = ((over > slack) | (over < -slack - self.unused)).nonzero()[:, 0].tolist()
+        if wrong:
+            row = wrong[0]
+            raise RetentionMismatchError(
+                f"layer {layer}, row {row}: {float(kept[row]):g} entries are kept of "
+                f"{int(lengths[row])}, where {float(asked[row]):g} were requested and "
+                f"{int(floor[row])} are protected"
+            )
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,14 @@ class HeldCache:
         return 2 * int(first.shape[3]) * int(first.element_size())
 
     def retain(self, observations: Sequence[Observation], retentions: Sequence[Retention]) -> None:
-        """Cut every layer's cache to what is retained."""
+        """Cut every layer's cache to what is retained.
+
+        Raises:
+            RetentionMismatchError: If a layer would keep another number of entries than requested;
+                the cache is untouched then.
+        """
+        for layer, retention in enumerate(retentions):
+            retention.verify(layer, self.entries[layer].valid[:, 0].sum(-1))
         for layer, retention in enumerate(retentions):
             entries = self.entries[layer]
             entries.retention = retention

@@ -24,6 +24,7 @@ class LayerRecord:
         entries: Entries in the cache, mean over heads where they differ.
         requested: Entries that the budget asked for, before protection and rounding; equals
             ``entries`` where nothing was evicted.
+        padded: Slots that a head takes up, padding included: the entries of the fullest head.
         provenance: Which original tokens each of the layer's ``length`` tokens stands for (one
             row), None where the layer saw the prompt unchanged.
     """
@@ -33,6 +34,7 @@ class LayerRecord:
     kept: Tensor
     entries: float
     requested: float
+    padded: int
     provenance: Reduction | None
 
 
@@ -45,24 +47,35 @@ class RunRecord:
         layers: One record per decoder layer.
         layout: Layout of the row's prompt (1 row, without padding).
         kv_bytes: Bytes of the cache's valid entries after prefill, padding apart.
+        padding_bytes: Bytes of padding where heads of the row hold different numbers of entries.
+            Padding up to longer rows of the batch is not the row's.
         full_kv_bytes: Bytes that the full cache of the same prompt takes.
         requested_retention: Share of the entries in the cache that the evictor was asked to keep,
             None without an evictor.
-        warnings: What a method did not do, in words (never silent).
     """
 
     method: str
     layers: tuple[LayerRecord, ...]
     layout: TokenLayout
     kv_bytes: int
+    padding_bytes: int
     full_kv_bytes: int
     requested_retention: float | None
-    warnings: tuple[str, ...] = ()
 
     @property
     def achieved_retention(self) -> float:
         """Share of the full cache's entries that are held after prefill, all layers together."""
         return self.kv_bytes / self.full_kv_bytes
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the numbers above don't show, in words."""
+        if not self.padding_bytes:
+            return ()
+        return (
+            f"heads hold different numbers of entries: {self.padding_bytes} bytes of padding hide "
+            f"part of the saving ({self.kv_bytes} bytes are entries)",
+        )
 
     @property
     def prefill_lengths(self) -> tuple[int, ...]:
@@ -136,5 +149,6 @@ def layer_record(
         kept,
         held,
         float(retention.requested[row]) if retention is not None else held,
+        int(counts.max()),
         None if provenance is None else single_provenance(provenance, row, real),
     )

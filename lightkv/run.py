@@ -255,8 +255,7 @@ class Run:
 
     def records(self) -> list[RunRecord]:
         """One record per row, of the state after prefill."""
-        requested = getattr(self.plan.evictor, "retention", None)
-        return [self._row_record(row, requested) for row in range(self.layout.batch_size)]
+        return [self._row_record(row) for row in range(self.layout.batch_size)]
 
     def untouched_records(self, entry_bytes: int) -> list[RunRecord]:
         """Records of a run without any intervention, known from the layout alone.
@@ -270,7 +269,7 @@ class Run:
         self._entry_bytes = entry_bytes
         return self.records()
 
-    def _row_record(self, row: int, requested: float | None) -> RunRecord:
+    def _row_record(self, row: int) -> RunRecord:
         real = self.layout.real[row]
         parts = zip(self._layouts, self._after_prefill, self._provenance, strict=True)
         layers = tuple(
@@ -279,11 +278,15 @@ class Run:
         )
         per_entry = self._entry_bytes * self.plan.facts.kv_heads
         full = int(self.layout.prompt_lengths[row]) * self.plan.facts.layers
+        requested = None
+        if self.plan.evictor is not None:
+            requested = sum(one.requested for one in layers) / sum(one.length for one in layers)
         return RunRecord(
             self.plan.method,
             layers,
             single_row(self.layout, row),
             round(sum(layer.entries for layer in layers) * per_entry),
+            round(sum(layer.padded - layer.entries for layer in layers) * per_entry),
             full * per_entry,
             requested,
         )

@@ -161,7 +161,10 @@ class Evicting(Evictor):
         if self.merge is not None:
             grouped = keep[:, None] if keep.dim() == 2 else keep
             merge = self.merge.merge(grouped, layout, guarded, observation.keys)
-        return Retention.from_keep(keep, requested, ratio, tail, merge)
+        always = ((guarded | ~counted) & layout.real).sum(1)
+        return Retention.from_keep(
+            keep, requested, ratio, tail, merge, always, self.selection.unused
+        )
 
 
 _KINDS: dict[str, type] = {

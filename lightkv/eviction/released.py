@@ -99,6 +99,8 @@ class SortedIndexAsRank(ByScore):
     entry more than asked is removed.
     """
 
+    unused: ClassVar[int] = 1
+
     def keep(self, score: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
         index, valid = compact(layout.real & ~protected)
         scores = score.gather(1, index).masked_fill(~valid, -torch.inf)

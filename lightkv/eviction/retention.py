@@ -42,6 +42,8 @@ class Selection(ABC):
 
     needs_vision: ClassVar[bool] = False
     needs_question: ClassVar[bool] = False
+    unused: ClassVar[int] = 0
+    """Entries of its budget that the rule leaves unused by design."""
 
     def check(self, facts: ModelFacts) -> None:  # noqa: B027
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""

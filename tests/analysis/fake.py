@@ -27,10 +27,10 @@ def prompt_layout() -> TokenLayout:
 def record(share: float, requested: float | None) -> RunRecord:
     entries = round(PROMPT * share)
     layers = tuple(
-        LayerRecord(number, PROMPT, torch.arange(entries), entries, PROMPT * share, None)
+        LayerRecord(number, PROMPT, torch.arange(entries), entries, PROMPT * share, entries, None)
         for number in range(LAYERS)
     )
-    return RunRecord("none", layers, prompt_layout(), 100 * entries, 100 * PROMPT, requested)
+    return RunRecord("none", layers, prompt_layout(), 100 * entries, 0, 100 * PROMPT, requested)
 
 
 @dataclass

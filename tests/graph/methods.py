@@ -68,7 +68,7 @@ class KeepSome(Evictor):
             if self.per_head:
                 real, last = real[:, None], last[:, None]
             keep = ((seen.score < threshold) | last) & real
-            requested = keep.sum(-1).float().reshape(len(keep), -1)[:, 0]
+            requested = keep.sum(-1).float().reshape(len(keep), -1).mean(1)
             kept.append(Retention.from_keep(keep, requested))
         return kept
 
