@@ -2,7 +2,8 @@
 
 The forward pass keeps its fused kernel on every layer.  What a method needs of the attention map
 is a few query rows (the text, an observation window) or a reduction over all of them; both are
-computed here in float32, a block of rows at a time, so that no N x N map of a layer is ever held.
+computed here in float32, a block of rows and heads at a time, so that no N x N map of a layer is
+ever held.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from lightkv.reduction import compact
 
-# Numbers held by one block of rows, over batch and heads: 2^24 float32 are 64 MiB. A processor
+# Numbers held by one block, over batch, heads, rows and keys: 2^24 float32 are 64 MiB. A processor
 # works several times faster on blocks that stay in its cache.
 BLOCK_NUMBERS = 2**24
-BLOCK_NUMBERS_CPU = 2**22
+BLOCK_NUMBERS_CPU = 2**20
 
 Normalisation = Literal["keys", "queries"]
 
@@ -41,6 +42,25 @@ class Rows:
     valid: Tensor
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A block of rows of some heads.
+
+    Attributes:
+        attention: Attention of these heads alone.
+        heads: Which of all heads they are.
+        rows: Which of the marked queries the block holds.
+        index: (B, T) int64, positions of these queries.
+        valid: (B, T) bool.
+    """
+
+    attention: Attention
+    heads: slice
+    rows: slice
+    index: Tensor
+    valid: Tensor
+
+
 class Attention(ABC):
     """Attention of one layer over a prompt: B rows, H heads, N positions.
 
@@ -49,8 +69,13 @@ class Attention(ABC):
 
     batch_size: int
     heads: int
+    group: int  # heads that share a KV head
     length: int
     device: torch.device
+
+    @abstractmethod
+    def of_heads(self, heads: slice) -> Attention:
+        """The attention of some heads; both ends are multiples of ``group``."""
 
     @abstractmethod
     def probabilities(self, index: Tensor) -> Tensor:
@@ -76,11 +101,34 @@ class Attention(ABC):
             keys: Keys that a row is computed for; default all N.
         """
         index, valid = compact(queries)
+        for rows in self._cut(index.shape[1], keys):
+            yield index[:, rows], valid[:, rows]
+
+    def tiles(self, queries: Tensor) -> Iterator[Tile]:
+        """Cut marked queries (B, N) bool into blocks that hold many rows of few heads.
+
+        A product of few rows with all keys takes up to twice as long per number as one of
+        hundreds, so heads are cut first and rows only if one KV head's are still too many.
+        """
+        index, valid = compact(queries)
+        group = self.batch_size * self.group * max(1, index.shape[1]) * self.length
+        step = self.group * max(1, self._most // max(1, group))
+        for start in range(0, self.heads, step):
+            heads = slice(start, min(start + step, self.heads))
+            part = self if step >= self.heads else self.of_heads(heads)
+            for rows in part._cut(index.shape[1]):
+                yield Tile(part, heads, rows, index[:, rows], valid[:, rows])
+
+    @property
+    def _most(self) -> int:
+        return BLOCK_NUMBERS_CPU if self.device.type == "cpu" else BLOCK_NUMBERS
+
+    def _cut(self, count: int, keys: int | None = None) -> Iterator[slice]:
+        """Cut ``count`` rows into blocks of all heads."""
         row = self.batch_size * self.heads * (self.length if keys is None else keys)
-        most = BLOCK_NUMBERS_CPU if self.device.type == "cpu" else BLOCK_NUMBERS
-        size = max(1, most // max(1, row))
-        for start in range(0, index.shape[1], size):
-            yield index[:, start : start + size], valid[:, start : start + size]
+        size = max(1, self._most // max(1, row))
+        for start in range(0, count, size):
+            yield slice(start, start + size)
 
     def rows(self, queries: Tensor) -> Rows:
         """Head-mean attention of the marked queries.
@@ -89,12 +137,10 @@ class Attention(ABC):
             queries: (B, N) bool. Few of them: the result is (B, T, N).
         """
         index, valid = compact(queries)
-        parts = [self.probabilities(i).mean(1) * v[..., None] for i, v in self.blocks(queries)]
-        if parts:
-            attention = torch.cat(parts, 1)
-        else:
-            attention = torch.zeros(self.batch_size, 0, self.length, device=self.device)
-        return Rows(attention, index, valid)
+        total = torch.zeros(*index.shape, self.length, device=self.device)
+        for tile in self.tiles(queries):
+            total[:, tile.rows] += tile.attention.probabilities(tile.index).sum(1)
+        return Rows(total.div_(self.heads) * valid[..., None], index, valid)
 
     def column_sums(self, queries: Tensor, *, per_head: bool = False) -> Tensor:
         """Attention that each key collects from the marked queries.
@@ -106,13 +152,11 @@ class Attention(ABC):
         Returns:
             (B, N), or (B, H, N) per head, float32.
         """
-        heads = self.heads if per_head else 1
-        total = torch.zeros(self.batch_size, heads, self.length, device=self.device)
-        for index, valid in self.blocks(queries):
-            block = self.probabilities(index) * valid[:, None, :, None]
-            summed = block.sum(2)
-            total += summed if per_head else summed.mean(1, keepdim=True)
-        return total if per_head else total[:, 0]
+        total = torch.zeros(self.batch_size, self.heads, self.length, device=self.device)
+        for tile in self.tiles(queries):
+            block = tile.attention.probabilities(tile.index)
+            total[:, tile.heads] += block.mul_(tile.valid[:, None, :, None]).sum(2)
+        return total if per_head else total.mean(1)
 
     def block_sum(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Sum (B,) of the head-mean attention from marked queries to marked keys."""
@@ -149,20 +193,20 @@ class Attention(ABC):
         hidden = None if bool(everyone.all()) else ~everyone[:, None, None, :]
         columns, counted = compact(keys)
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
-        for index, valid in self.blocks(queries):
-            scores = self.logits(index)
+        for tile in self.tiles(queries):
+            scores = tile.attention.logits(tile.index)
             if hidden is not None:
                 scores = scores.masked_fill_(hidden, -torch.inf)
             if masked:
-                later = torch.arange(self.length, device=self.device) > index[..., None]
+                later = torch.arange(self.length, device=self.device) > tile.index[..., None]
                 scores = scores.masked_fill_(later[:, None], -torch.inf)
             where = columns[:, None, None].expand(*scores.shape[:3], -1)
             # The normaliser runs over all keys; of the shares only those of the prompt are read.
             shares = torch.softmax(scores, -1).gather(3, where)
             share = torch.where(counted[:, None, None], shares, 0).sum((1, 3))
             # A padding query may see no key at all; its share is not a number.
-            share = torch.where(valid, share, 0)
-            mass = mass.to(share.dtype).scatter_add_(1, index, share)
+            share = torch.where(tile.valid, share, 0)
+            mass = mass.to(share.dtype).scatter_add_(1, tile.index, share)
         return mass
 
     def _mass_over_queries(
@@ -215,7 +259,13 @@ class ProjectedAttention(Attention):
         self.scaling = scaling
         self.mask = mask
         self.batch_size, self.heads, self.length = queries.shape[:3]
+        self.group = self.heads // keys.shape[1]
         self.device = queries.device
+
+    def of_heads(self, heads: slice) -> ProjectedAttention:
+        shared = slice(heads.start // self.group, heads.stop // self.group)
+        queries, keys = self.queries[:, heads], self.keys[:, shared]
+        return ProjectedAttention(queries, keys, self.scaling, self.mask)
 
     @cached_property
     def _wide_keys(self) -> Tensor:
@@ -224,9 +274,9 @@ class ProjectedAttention(Attention):
     def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
         batch, count = index.shape
         kv_heads, width = self.keys.shape[1], self.queries.shape[3]
-        where = index[:, None, :, None].expand(batch, self.heads, count, width)
-        picked = self.queries.gather(2, where).float() * self.scaling
-        grouped = picked.view(batch, kv_heads, -1, width)
+        rows = torch.arange(batch, device=self.device)[:, None]
+        picked = self.queries.transpose(1, 2)[rows, index].transpose(1, 2)
+        grouped = (picked.float() * self.scaling).reshape(batch, kv_heads, -1, width)
         keys = self._wide_keys
         if columns is not None:
             keys = keys.gather(2, columns[:, None, :, None].expand(-1, kv_heads, -1, width))
@@ -237,7 +287,7 @@ class ProjectedAttention(Attention):
         scores = self.logits(index)
         if self.mask is None:
             later = torch.arange(self.length, device=self.device) > index[..., None]
-            return torch.softmax(scores.masked_fill(later[:, None], -torch.inf), -1)
+            return torch.softmax(scores.masked_fill_(later[:, None], -torch.inf), -1)
         mask = self.mask.expand(index.shape[0], *self.mask.shape[1:])
         where = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
         rows = mask.gather(2, where)[..., : self.length]
@@ -263,7 +313,15 @@ class GivenAttention(Attention):
         self._attention = attention
         self._raw = raw
         self.batch_size, self.heads, self.length = given.shape[:3]
+        self.group = 1
         self.device = given.device
+
+    def of_heads(self, heads: slice) -> GivenAttention:
+        attention, raw = self._attention, self._raw
+        return GivenAttention(
+            None if attention is None else attention[:, heads],
+            None if raw is None else raw[:, heads],
+        )
 
     def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
         if self._raw is None:

@@ -214,7 +214,7 @@ def test_scores_do_not_depend_on_padding_or_company(ranking):
 def test_scores_do_not_depend_on_the_size_of_blocks(ranking, monkeypatch):
     rows = Rows(["ssvvvvvvttt", "sssvvvvvvvvvvvvtttttt"], seed=3)
     whole = [ranking.score(view) for view in rows.views()]
-    monkeypatch.setattr("lightkv.attention.BLOCK_NUMBERS", 500)
+    monkeypatch.setattr("lightkv.attention.BLOCK_NUMBERS_CPU", 500)
     for view, expected in zip(rows.views(), whole, strict=True):
         torch.testing.assert_close(ranking.score(view), expected, rtol=1e-5, atol=1e-6)
 
