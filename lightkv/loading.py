@@ -47,8 +47,8 @@ def load(
         ModelError: If files are missing or damaged, the hub can't be reached, the architecture is
             unknown, the processor can't be built, or memory does not suffice.
     """
-    where = _device(device)
-    number_type = _dtype(dtype, where)
+    where = device_named(device)
+    number_type = dtype_named(dtype, where)
     if attention not in ("sdpa", "eager"):
         raise InvalidValueError("attention", attention, "'sdpa' or 'eager'")
     options.setdefault("use_safetensors", True)
@@ -208,7 +208,12 @@ def _check_memory(source: str, config: Any, device: torch.device, dtype: torch.d
         )
 
 
-def _device(device: str | torch.device) -> torch.device:
+def device_named(device: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InvalidValueError: If there is no such device here.
+    """
     try:
         where = torch.device(device)
     except RuntimeError as error:
@@ -219,7 +224,12 @@ def _device(device: str | torch.device) -> torch.device:
     return where
 
 
-def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+def dtype_named(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype of that name; None is float32 on the CPU and bfloat16 elsewhere.
+
+    Raises:
+        InvalidValueError: If there is none of that name.
+    """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if isinstance(dtype, torch.dtype):

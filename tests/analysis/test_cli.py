@@ -119,4 +119,4 @@ def test_commands_raise_typed_errors(tmp_path: Path) -> None:
 
 
 def test_commands_can_be_found() -> None:
-    assert set(COMMANDS) == {"evaluate", "latency"}
+    assert {"evaluate", "latency"} <= set(COMMANDS)
