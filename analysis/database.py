@@ -10,7 +10,7 @@ from typing import Any
 
 from lightkv.errors import StoreError
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x6C6B7631
 BUSY_SECONDS = 60.0
 
@@ -18,9 +18,10 @@ _SCHEMA = (
     """CREATE TABLE configurations (
         key TEXT PRIMARY KEY, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
         method TEXT NOT NULL, parameters TEXT NOT NULL, task TEXT NOT NULL,
-        task_fingerprint TEXT NOT NULL, metric TEXT NOT NULL, seed INTEGER NOT NULL,
-        max_new_tokens INTEGER NOT NULL, dtype TEXT NOT NULL, attention TEXT NOT NULL,
-        device TEXT NOT NULL, revision TEXT NOT NULL, versions TEXT NOT NULL)""",
+        task_fingerprint TEXT NOT NULL, protocol TEXT NOT NULL, metric TEXT NOT NULL,
+        seed INTEGER NOT NULL, max_new_tokens INTEGER NOT NULL, dtype TEXT NOT NULL,
+        attention TEXT NOT NULL, device TEXT NOT NULL, revision TEXT NOT NULL,
+        versions TEXT NOT NULL)""",
     """CREATE TABLE answers (
         key TEXT NOT NULL REFERENCES configurations (key), item INTEGER NOT NULL,
         identity TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,

@@ -1,15 +1,21 @@
-"""``lightkv evaluate``: tasks x methods x retentions, resumable."""
+"""``lightkv evaluate``: tasks x methods x retentions x protocols, resumable."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from analysis.options import method_options, model_options, table
+from analysis.options import ALL, method_options, model_options, table
+
+if TYPE_CHECKING:
+    from lightkv.errors import LightKVError
 
 SUMMARY = "summary.csv"
-_SHOWN = ["task", "method", "metric", "n", "score", "low", "high", "kv_share", "token_share"]
+REFUSED = "refused.csv"
+_SHOWN = ["protocol", "task", "method", "metric", "n", "score", "low", "high"]
+_SHARES = ["kv_share", "token_share"]
 
 
 @click.command("evaluate")
@@ -19,9 +25,18 @@ _SHOWN = ["task", "method", "metric", "n", "score", "low", "high", "kv_share", "
     multiple=True,
     default=("embedded/read",),
     show_default=True,
-    help="embedded/FAMILY, or folder:FILE.jsonl for a benchmark of your own. Repeatable.",
+    help="embedded/FAMILY, all (of the embedded families), or folder:FILE.jsonl for a benchmark "
+    "of your own. Repeatable.",
 )
 @method_options
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    default=("question-first",),
+    show_default=True,
+    help="question-first (the papers'), question-agnostic, second-turn, or all. Repeatable.",
+)
 @model_options
 @click.option("--samples", default=100, show_default=True, help="Questions per task; 0: all.")
 @click.option("--seed", default=0, show_default=True)
@@ -37,6 +52,7 @@ def evaluate_command(
     tasks: tuple[str, ...],
     methods: tuple[str, ...],
     retentions: tuple[float, ...],
+    protocols: tuple[str, ...],
     model: str | None,
     device: str,
     dtype: str | None,
@@ -47,29 +63,52 @@ def evaluate_command(
     max_new_tokens: int | None,
     out: Path | None,
 ) -> None:
-    """Ask every method every question and print scores with 95 % intervals."""
+    """Ask every method every question and print scores with 95 % intervals.
+
+    A method that can't be used is an error, except with --method all: what does not fit the model,
+    the prompts or a protocol is then left out and named with its reason.
+    """
+    import pandas as pd
+
     from analysis.evaluation import evaluate
     from analysis.methods import compressors
     from analysis.store import Store
     from analysis.summaries import summarise
     from analysis.tasks import task
+    from analysis.tasks.embedded import EVERY_FAMILY
     from lightkv import load
+    from lightkv.protocols import PROTOCOLS
 
-    chosen = [task(name) for name in tasks]
+    named = EVERY_FAMILY if tasks == (ALL,) else tasks
+    chosen = [task(name) for name in named]
+    refused: dict[tuple[str, str], str] = {}
+
+    def note(protocol: str, label: str, error: LightKVError) -> None:
+        refused.setdefault((protocol, label), str(error))
+
     with Store(out) as store:
         vlm = load(model, device=device, dtype=dtype, attention=attention)
         frame = evaluate(
             vlm,
             chosen,
             compressors(methods, retentions, vlm.facts),
+            protocols=tuple(PROTOCOLS) if protocols == (ALL,) else protocols,
             samples=samples or None,
             seed=seed,
             store=store,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
+            on_refusal=note if ALL in methods else None,
         )
     summary = summarise(frame)
-    click.echo(table(summary[_SHOWN]))
+    click.echo(table(summary[_SHOWN + _SHARES]))
+    left_out = pd.DataFrame(
+        [(*cell, reason) for cell, reason in refused.items()],
+        columns=["protocol", "method", "reason"],
+    )
+    if len(left_out):
+        click.echo(f"\nleft out:\n{table(left_out)}", err=True)
     if out is not None:
         summary.to_csv(out / SUMMARY, index=False)
+        left_out.to_csv(out / REFUSED, index=False)
         click.echo(f"rows in {store.path}, this table in {out / SUMMARY}", err=True)

@@ -1,16 +1,16 @@
-"""Tasks x methods: every question asked once, stored as it goes, picked up where it stopped.
+"""Tasks x methods x protocols: each question asked once, stored as it goes, resumed if stopped.
 
 Everything is checked before the model runs: tasks and their files, hyperparameters against the
-model, and one prompt of each task against each method. A batch is stored before the next one is
-asked. Batches are cut from the whole list of questions, sorted by length, so a run that is picked
-up again asks the same batches as one that was not interrupted.
+model, and one prompt of each task and protocol against each method. A batch is stored before the
+next one is asked. Batches are cut from the whole list of questions, sorted by length, so a run that
+is picked up again asks the same batches as one that was not interrupted.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +21,9 @@ from analysis.rows import VANILLA, Configuration, Row
 from analysis.store import Store
 from analysis.tasks import Task, TaskItem, task
 from lightkv.compressor import Compressor
-from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.errors import InvalidValueError, LightKVError, UnsupportedError
+from lightkv.prompting import QUESTION_FIRST
+from lightkv.protocols import protocol as protocol_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
 DEFAULT_BATCH_SIZE = 16
 
 Methods = Mapping[str, Compressor | None]
+Jobs = Sequence[tuple[str, "Job"]]
+OnRefusal = Callable[[str, str, LightKVError], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """The questions of one task for one method.
+    """The questions of one task for one method under one protocol.
 
     Attributes:
         task: The task.
@@ -65,12 +69,14 @@ def evaluate(
     tasks: Sequence[str | Task],
     methods: Methods,
     *,
+    protocols: Sequence[str] = (QUESTION_FIRST,),
     samples: int | None = 100,
     seed: int = 0,
     store: Store | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     max_new_tokens: int | None = None,
     progress: bool = True,
+    on_refusal: OnRefusal | None = None,
 ) -> pd.DataFrame:
     """Ask every method every question of every task, except what the store already holds.
 
@@ -82,29 +88,46 @@ def evaluate(
         vlm: The model.
         tasks: Names (see :func:`analysis.tasks.task`) or tasks.
         methods: Compressors by label, None for the full cache.
+        protocols: Names of :data:`lightkv.protocols.PROTOCOLS`.
         samples: Questions per task, None for all of a task that has an end.
         seed: Which questions, and the seed of methods that draw at random.
         store: Where results are kept; None keeps them in memory.
         batch_size: Questions asked at once.
         max_new_tokens: Longest answer, None for each task's own.
         progress: Show a progress bar with the time left.
+        on_refusal: Called with the protocol, the label and the error where a method can't be used
+            on the model, on a task's prompts or under a protocol; such cells are then left out.
+            None raises the error instead.
 
     Returns:
-        One row per label, task and question: the columns of :meth:`analysis.store.Store.rows`
-        with the label in ``method``.
+        One row per protocol, label, task and question: the columns of
+        :meth:`analysis.store.Store.rows` with the label in ``method``.
 
     Raises:
         LightKVError: A task, method or setting can't be used; nothing has run yet.
         StoreError: Results can't be written; finished questions are kept.
     """
     chosen = [task(given) if isinstance(given, str) else given for given in tasks]
-    _check(chosen, methods, seed, batch_size, max_new_tokens)
-    jobs = plan(vlm, chosen, methods, samples=samples, seed=seed, max_new_tokens=max_new_tokens)
-    distinct = {job.configuration.key: job for _, job in jobs}
-    _check_prompts(vlm, distinct.values())
+    _check(chosen, methods, protocols, seed, batch_size, max_new_tokens)
+    refusals = Refusals(on_refusal)
+    jobs = plan(
+        vlm,
+        chosen,
+        refusals.without_misfits(vlm, methods, protocols),
+        protocols=protocols,
+        samples=samples,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+    )
+    # Reversed, so that of several labels the first is the one that is told.
+    distinct = {pair[1].configuration.key: pair for pair in reversed(jobs)}
+    asked = refusals.checked(vlm, list(reversed(distinct.values())))
     with nullcontext(store) if store is not None else Store(None) as kept:
-        _run(vlm, list(distinct.values()), kept, batch_size, progress)
-        return _collect(jobs, kept)
+        refused = _run(vlm, asked, kept, refusals, batch_size, progress)
+        left = {job.configuration.key for _, job in asked} - refused
+        if not left:
+            raise UnsupportedError("none of these methods can be used so: see what was refused")
+        return _collect([pair for pair in jobs if pair[1].configuration.key in left], kept)
 
 
 def plan(
@@ -112,24 +135,25 @@ def plan(
     tasks: Sequence[Task],
     methods: Methods,
     *,
+    protocols: Sequence[str] = (QUESTION_FIRST,),
     samples: int | None,
     seed: int,
     max_new_tokens: int | None = None,
 ) -> list[tuple[str, Job]]:
-    """Jobs with their labels, methods checked against the model.
+    """Jobs with their labels.
 
     Raises:
-        LightKVError: A task's questions can't be read, or a method does not fit the model.
+        LightKVError: A task's questions can't be read.
     """
-    for compressor in methods.values():
-        if compressor is not None:
-            compressor.check(vlm.facts)
     jobs = []
     for given in tasks:
         items = tuple(given.items(samples, seed))
-        for label, compressor in methods.items():
-            configuration = configure(vlm, given, compressor, seed, max_new_tokens)
-            jobs.append((label, Job(given, items, compressor, configuration)))
+        for protocol in protocols:
+            for label, compressor in methods.items():
+                configuration = configure(
+                    vlm, given, compressor, seed, max_new_tokens, protocol=protocol
+                )
+                jobs.append((label, Job(given, items, compressor, configuration)))
     return jobs
 
 
@@ -139,6 +163,8 @@ def configure(
     compressor: Compressor | None,
     seed: int,
     max_new_tokens: int | None = None,
+    *,
+    protocol: str = QUESTION_FIRST,
 ) -> Configuration:
     """What the answers of a method to a task depend on.
 
@@ -158,6 +184,7 @@ def configure(
         parameters=parameters,
         task=given.name,
         task_fingerprint=given.fingerprint,
+        protocol=protocol,
         metric=given.metric,
         seed=seed,
         max_new_tokens=given.max_new_tokens if max_new_tokens is None else max_new_tokens,
@@ -172,6 +199,7 @@ def configure(
 def _check(
     tasks: Sequence[Task],
     methods: Methods,
+    protocols: Sequence[str],
     seed: int,
     batch_size: int,
     max_new_tokens: int | None,
@@ -183,6 +211,12 @@ def _check(
         raise InvalidValueError("tasks", names, "tasks of different names")
     if not methods:
         raise InvalidValueError("methods", methods, "at least one method")
+    if not protocols:
+        raise InvalidValueError("protocols", protocols, "at least one protocol")
+    if len(set(protocols)) != len(protocols):
+        raise InvalidValueError("protocols", protocols, "each protocol once")
+    for name in protocols:
+        protocol_named(name)
     if seed < 0:
         raise InvalidValueError("seed", seed, "at least 0")
     if batch_size < 1:
@@ -191,43 +225,100 @@ def _check(
         raise InvalidValueError("max_new_tokens", max_new_tokens, "at least 1")
 
 
-def _check_prompts(vlm: VLM, jobs: Iterable[Job]) -> None:
-    """Check the first prompt of each task against each method."""
-    layouts: dict[str, TokenLayout] = {}
-    for job in jobs:
-        if job.compressor is None:
-            continue
-        if job.task.name not in layouts:
-            layouts[job.task.name] = vlm.layout(vlm.encode([job.items[0].request()]))
-        job.compressor.check_layout(layouts[job.task.name])
+@dataclass(frozen=True)
+class Refusals:
+    """What happens to methods that can't be used.
+
+    Attributes:
+        heard: Told of each; None raises.
+    """
+
+    heard: OnRefusal | None
+
+    def refuse(self, protocol: str, label: str, error: LightKVError) -> None:
+        """Tell, or raise the error."""
+        if self.heard is None:
+            raise error
+        self.heard(protocol, label, error)
+
+    def without_misfits(self, vlm: VLM, methods: Methods, protocols: Sequence[str]) -> Methods:
+        """Methods whose hyperparameters fit the model."""
+        fitting = {}
+        for label, compressor in methods.items():
+            try:
+                if compressor is not None:
+                    compressor.check(vlm.facts)
+                fitting[label] = compressor
+            except LightKVError as error:
+                for protocol in protocols:
+                    self.refuse(protocol, label, error)
+        return fitting
+
+    def checked(self, vlm: VLM, jobs: Jobs) -> Jobs:
+        """Jobs whose first prompt can be compressed."""
+        layouts: dict[tuple[str, str], TokenLayout] = {}
+        fitting = []
+        for label, job in jobs:
+            protocol = job.configuration.protocol
+            where = job.task.name, protocol
+            if where not in layouts:
+                request = job.items[0].request(protocol)
+                layouts[where] = protocol_named(protocol).layout(vlm, [request])
+            try:
+                if job.compressor is not None:
+                    job.compressor.check_layout(layouts[where])
+                fitting.append((label, job))
+            except LightKVError as error:
+                self.refuse(protocol, label, error)
+        return fitting
 
 
-def _run(vlm: VLM, jobs: Sequence[Job], store: Store, batch_size: int, progress: bool) -> None:
+def _run(
+    vlm: VLM,
+    jobs: Jobs,
+    store: Store,
+    refusals: Refusals,
+    batch_size: int,
+    progress: bool,
+) -> set[str]:
+    """Ask what is not finished; returns the keys of jobs whose method refused."""
     from tqdm.auto import tqdm
 
-    finished = [store.finished(job.configuration.key) for job in jobs]
-    total = sum(len(job.items) for job in jobs)
+    refused = set()
+
+    finished = [store.finished(job.configuration.key) for _, job in jobs]
+    total = sum(len(job.items) for _, job in jobs)
     done = sum(
-        item.index in own for job, own in zip(jobs, finished, strict=True) for item in job.items
+        item.index in own
+        for (_, job), own in zip(jobs, finished, strict=True)
+        for item in job.items
     )
     with tqdm(total=total, initial=done, unit="question", disable=not progress) as bar:
-        for job, own in zip(jobs, finished, strict=True):
-            bar.set_description(f"{job.task.name} {job.configuration.method}")
-            for batch in job.batches(batch_size, own):
-                store.add(job.configuration, _ask(vlm, job, batch))
-                bar.update(len(batch))
+        for (label, job), own in zip(jobs, finished, strict=True):
+            settings = job.configuration
+            bar.set_description(f"{settings.protocol} {job.task.name} {label}")
+            try:
+                for batch in job.batches(batch_size, own):
+                    store.add(job.configuration, _ask(vlm, job, batch))
+                    bar.update(len(batch))
+            except UnsupportedError as error:
+                refusals.refuse(settings.protocol, label, error)
+                refused.add(settings.key)
+    return refused
 
 
 def _ask(vlm: VLM, job: Job, batch: Sequence[TaskItem]) -> list[Row]:
     from torch import OutOfMemoryError
 
+    settings = job.configuration
     start = time.perf_counter()
     try:
-        answers = vlm.ask_many(
-            [item.request() for item in batch],
+        answers = protocol_named(settings.protocol).ask(
+            vlm,
+            [item.request(settings.protocol) for item in batch],
             job.compressor,
-            max_new_tokens=job.configuration.max_new_tokens,
-            seed=job.configuration.seed,
+            settings.max_new_tokens,
+            settings.seed,
         )
     except OutOfMemoryError as error:
         allowed = "fewer, as the device's memory is full; finished questions are kept"

@@ -1,13 +1,15 @@
-"""Methods written as text (see :mod:`lightkv.methods`), each at several retentions."""
+"""Methods written as text (see :mod:`lightkv.methods`), each at several retentions; all methods."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.options import ALL
 from analysis.rows import VANILLA
 from lightkv.compressor import Compressor, ModelFacts
 from lightkv.errors import InvalidValueError
-from lightkv.methods import RETENTION, composed, read
+from lightkv.methods import RETENTION, builders, composed, read
+from lightkv.pruning.methods import KEEPING
 
 
 def compressors(
@@ -16,7 +18,7 @@ def compressors(
     """Methods by label; "vanilla" is the full cache.
 
     Args:
-        specs: Methods as text.
+        specs: Methods as text; "all" for every registered one and the full cache.
         retentions: Shares of the cache for evictors that name none.
         facts: The model, whose depth a merging schedule is carried over to.
 
@@ -27,6 +29,9 @@ def compressors(
     """
     found: dict[str, Compressor | None] = {}
     for spec in specs:
+        if spec == ALL:
+            found |= _every(retentions, facts)
+            continue
         if spec == VANILLA:
             found[VANILLA] = None
             continue
@@ -37,6 +42,24 @@ def compressors(
         if not retentions:
             raise InvalidValueError(RETENTION, "none", f"at least one for {spec}")
         for retention in retentions:
-            label = f"{spec} {100 * retention:g} %"
-            found[label] = composed(parts, {RETENTION: retention})
+            found[_label(spec, retention)] = composed(parts, {RETENTION: retention})
     return found
+
+
+def _every(retentions: Sequence[float], facts: ModelFacts) -> dict[str, Compressor | None]:
+    """The full cache and every registered method.
+
+    Evictors keep each share of the cache; pruners that take a share keep it of the vision tokens;
+    all others run at their defaults.
+    """
+    found: dict[str, Compressor | None] = {VANILLA: None}
+    for name in builders():
+        if name in KEEPING:
+            found |= {_label(name, share): KEEPING[name](share) for share in retentions}
+        else:
+            found |= compressors([name], retentions, facts)
+    return found
+
+
+def _label(spec: str, retention: float) -> str:
+    return f"{spec} {100 * retention:g} %"

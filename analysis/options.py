@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
+ALL = "all"
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _MODEL = (
@@ -27,7 +29,7 @@ _METHODS = (
         multiple=True,
         default=("vanilla", "lightkv", "tgvkv", "random"),
         show_default=True,
-        help="A name, name:field=value;..., or methods joined by |. Repeatable.",
+        help="A name, name:field=value;..., methods joined by |, or all. Repeatable.",
     ),
     click.option(
         "--retention",

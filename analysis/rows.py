@@ -21,6 +21,7 @@ class Configuration:
         method: Class of the compressor, or "vanilla"; not part of the key.
         parameters: The compressor, printed in full.
         task, task_fingerprint: The questions.
+        protocol: What has been read when the cache is compressed.
         metric: Name of the metric of the stored scores.
         seed: Of the questions and of methods that draw at random.
         max_new_tokens: Longest answer.
@@ -35,6 +36,7 @@ class Configuration:
     parameters: str
     task: str
     task_fingerprint: str
+    protocol: str
     metric: str
     seed: int
     max_new_tokens: int

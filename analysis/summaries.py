@@ -24,7 +24,8 @@ Scores = NDArray[np.float64]
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
-PAIRING: Final = ("task", "seed", "item")
+PAIRING: Final = ("protocol", "task", "seed", "item")
+CELL: Final = ("protocol", "task", "method")
 _MEANS: Final = ("kv_bytes", "kv_share", "token_share", "requested_retention", "seconds")
 
 
@@ -90,7 +91,7 @@ def rescore(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def summarise(
     frame: pd.DataFrame,
-    by: Sequence[str] = ("task", "method"),
+    by: Sequence[str] = CELL,
     *,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -139,7 +140,7 @@ def compare(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Two methods on the same questions, task by task.
+    """Two methods on the same questions, by protocol and task.
 
     Args:
         frame: Rows of :func:`analysis.evaluation.evaluate`.
@@ -148,8 +149,9 @@ def compare(
         seed: Of bootstrap and permutations.
 
     Returns:
-        Columns: task, method, baseline, metric, n, score, baseline_score, difference, low, high
-        (paired bootstrap), wins, losses, p_value (two-sided) and test ("mcnemar", "permutation").
+        Columns: protocol, task, method, baseline, metric, n, score, baseline_score, difference,
+        low, high (paired bootstrap), wins, losses, p_value (two-sided) and test ("mcnemar",
+        "permutation").
 
     Raises:
         UnknownNameError: A label is not in the frame.
@@ -162,9 +164,9 @@ def compare(
         if label not in known:
             raise UnknownNameError("method", label, known)
     rows = [
-        {"task": task, "method": method, "baseline": baseline}
+        {"protocol": protocol, "task": task, "method": method, "baseline": baseline}
         | _compared(group, method, baseline, confidence, seed)
-        for task, group in frame.groupby("task", sort=False)
+        for (protocol, task), group in frame.groupby(["protocol", "task"], sort=False)
     ]
     return pd.DataFrame(rows)
 

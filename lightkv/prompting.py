@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lightkv.errors import InputError
+
+QUESTION_FIRST: Final = "question-first"
+QUESTION_AGNOSTIC: Final = "question-agnostic"
+SECOND_TURN: Final = "second-turn"
 
 
 @dataclass(frozen=True)

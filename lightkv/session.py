@@ -1,4 +1,4 @@
-"""Conversations that go on from a compressed cache, and the protocols of evaluation.
+"""Conversations that go on from a compressed cache.
 
 A cache that was cut can't be handed back to ``model.generate``: it would take the cache's length
 for the number of tokens read, and read the rest again.  A session feeds exactly the new tokens, at
@@ -7,20 +7,17 @@ the positions of the uncompressed conversation, against each layer's own entries
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightkv.compressor import Compressor
-from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
+from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.prompting import Request
 from lightkv.run import Run
 from lightkv.vlm import VLM, Answer
-
-Protocol = Literal["question-first", "question-agnostic", "second-turn"]
 
 
 class Session:
@@ -48,18 +45,7 @@ class Session:
         Raises:
             InputError: If a request has no image, or the method needs a question.
         """
-        inputs = self.vlm.encode(requests)
-        vision = self.vlm.layout(inputs).vision
-        if not bool(vision.any(1).all()):
-            raise InputError("reading ahead needs an image in every request")
-        ends = [int(row.nonzero()[-1]) + 1 for row in vision]
-        kept = [real[:end].bool() for real, end in zip(inputs["attention_mask"], ends, strict=True)]
-        prefix = {}
-        for name, value in inputs.items():
-            if value.shape == inputs["input_ids"].shape:
-                parts = [row[: len(keep)][keep] for row, keep in zip(value, kept, strict=True)]
-                value = _left_padded(parts)[0]
-            prefix[name] = value
+        prefix = before_question(self.vlm, self.vlm.encode(requests))
         rows = [
             ids[real.bool()]
             for ids, real in zip(prefix["input_ids"], prefix["attention_mask"], strict=True)
@@ -164,6 +150,26 @@ class Session:
         return answers
 
 
+def before_question(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A processed batch up to the last vision token of each row, left-padded again.
+
+    Raises:
+        InputError: If a row has no image.
+    """
+    vision = vlm.layout(inputs).vision
+    if not bool(vision.any(1).all()):
+        raise InputError("reading ahead needs an image in every request")
+    ends = [int(row.nonzero()[-1]) + 1 for row in vision]
+    kept = [real[:end].bool() for real, end in zip(inputs["attention_mask"], ends, strict=True)]
+    prefix = {}
+    for name, value in inputs.items():
+        if value.shape == inputs["input_ids"].shape:
+            parts = [row[: len(keep)][keep] for row, keep in zip(value, kept, strict=True)]
+            value = _left_padded(parts)[0]
+        prefix[name] = value
+    return prefix
+
+
 def _left_padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Rows of ids as (B, T) with zeros in front, and (B, T) bool of what is real."""
     longest = max(len(row) for row in rows)
@@ -171,68 +177,3 @@ def _left_padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     ids = torch.stack([pad(row, (longest - len(row), 0)) for row in rows])
     real = torch.stack([pad(torch.ones_like(row), (longest - len(row), 0)) for row in rows])
     return ids, real.bool()
-
-
-def ask_under(
-    protocol: str,
-    vlm: VLM,
-    requests: Sequence[Request],
-    compressor: Compressor | None = None,
-    *,
-    max_new_tokens: int = 32,
-    seed: int = 0,
-) -> list[Answer]:
-    """Answer requests under a protocol of evaluation.
-
-    * "question-first": the papers' protocol; the question is part of the compressed prompt.
-    * "question-agnostic": image and system text are compressed before the question is read.
-    * "second-turn": the last turn of each history is asked and answered first, under compression;
-      the question itself then meets the cache that was compressed for the turn before.
-
-    Raises:
-        UnknownNameError: If there is no such protocol.
-        InputError: If "second-turn" is given a request without history.
-    """
-    if protocol not in PROTOCOLS:
-        raise UnknownNameError("protocol", protocol, PROTOCOLS)
-    return PROTOCOLS[protocol](vlm, requests, compressor, max_new_tokens, seed)
-
-
-def _question_first(
-    vlm: VLM, requests: Sequence[Request], compressor: Compressor | None, count: int, seed: int
-) -> list[Answer]:
-    return vlm.ask_many(requests, compressor, max_new_tokens=count, seed=seed)
-
-
-def _question_agnostic(
-    vlm: VLM, requests: Sequence[Request], compressor: Compressor | None, count: int, seed: int
-) -> list[Answer]:
-    session = Session(vlm, compressor, seed=seed)
-    session.read(requests)
-    return session.ask(requests, max_new_tokens=count)
-
-
-def _second_turn(
-    vlm: VLM, requests: Sequence[Request], compressor: Compressor | None, count: int, seed: int
-) -> list[Answer]:
-    if not all(request.history for request in requests):
-        raise InputError("the second-turn protocol needs an earlier turn in every request")
-    session = Session(vlm, compressor, seed=seed)
-    earlier = [
-        replace(request, question=request.history[-1][0], history=request.history[:-1])
-        for request in requests
-    ]
-    first = session.ask(earlier, max_new_tokens=count)
-    later = [
-        replace(request, history=(*before.history, (before.question, answer.text)))
-        for request, before, answer in zip(requests, earlier, first, strict=True)
-    ]
-    return session.ask(later, max_new_tokens=count)
-
-
-Ask = Callable[[VLM, Sequence[Request], Compressor | None, int, int], list[Answer]]
-
-#: Protocols by name.
-PROTOCOLS: dict[str, Ask] = dict(
-    zip(get_args(Protocol), (_question_first, _question_agnostic, _second_turn), strict=True)
-)

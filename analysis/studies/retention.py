@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Unpack
 
 from analysis.studies.base import Cell, Settings, Tasks, register, sweep
+from analysis.tasks.embedded import EVERY_FAMILY
 from lightkv import TGVKV, LightKV
-from lightkv.embedded.questions import FAMILIES
 from lightkv.eviction.methods import method
 from lightkv.merging.schedule import PAPER, scaled
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from lightkv import VLM
 
-EVERY_FAMILY = tuple(f"embedded/{family}" for family in FAMILIES)
 RETENTIONS = (0.5, 0.2, 0.1, 0.05)
 SCHEDULES = (PAPER.layers, (10, 17, 24), (5, 11, 17), (0, 4, 8))
 """Merging layers of a model of 40 layers: the paper's, then ever shallower ones that hold less.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from lightkv.errors import InvalidValueError, UnknownNameError
+from lightkv.errors import InputError, InvalidValueError, UnknownNameError
+from lightkv.prompting import QUESTION_FIRST, SECOND_TURN
 
 if TYPE_CHECKING:
     from lightkv import Request
@@ -32,6 +33,8 @@ class TaskItem:
         answers: Reference answers.
         system: System text, None for the model's own.
         cells: (row, column) patches that the answer depends on, where the task knows them.
+        earlier: A question about the same images that comes before, for the protocol of two turns;
+            None where the task has none.
     """
 
     index: int
@@ -41,12 +44,29 @@ class TaskItem:
     answers: tuple[str, ...]
     system: str | None = None
     cells: Cells = frozenset()
+    earlier: str | None = None
 
-    def request(self) -> Request:
-        """The question as a model takes it."""
+    def request(self, protocol: str = QUESTION_FIRST) -> Request:
+        """The question as a model takes it.
+
+        Args:
+            protocol: One of :data:`lightkv.protocols.PROTOCOLS`. In the second turn the earlier
+                question is the history, its answer left open.
+
+        Raises:
+            InputError: The protocol takes two turns and there is no earlier question.
+        """
         from lightkv import Request
 
-        return Request(images=self.images, question=self.question, system=self.system)
+        history: tuple[tuple[str, str], ...] = ()
+        if protocol == SECOND_TURN:
+            if self.earlier is None:
+                raise InputError(
+                    f"question {self.identity!r} can't be asked as a {SECOND_TURN}: its task names "
+                    "no earlier question about the same images"
+                )
+            history = ((self.earlier, ""),)
+        return Request(self.images, self.question, history, self.system)
 
 
 @dataclass(frozen=True)

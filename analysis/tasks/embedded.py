@@ -10,6 +10,7 @@ from lightkv.embedded import questions
 from lightkv.errors import InvalidValueError
 
 PREFIX = "embedded/"
+EVERY_FAMILY = tuple(PREFIX + family for family in questions.FAMILIES)
 
 # Words of the longest answer and its end: up to eight things of five words for a caption.
 _MAX_NEW_TOKENS = {"read": 6, "list": 8, "caption": 44}
@@ -62,6 +63,7 @@ class EmbeddedFamily(Task):
                 question=item.question,
                 answers=(item.answer,),
                 cells=item.cells,
+                earlier=item.earlier,
             )
             for item in questions.items(self.family, samples, seed=seed)
         ]

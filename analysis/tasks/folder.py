@@ -11,7 +11,8 @@ Header: ``task`` (a name) and ``metric`` (a name of :data:`analysis.metrics.METR
 ``max_new_tokens`` (32), ``system`` (text before the images) and ``prompt``, a template such as
 ``"{question}\\nAnswer with a single word."``.
 Question: ``image`` (a path or a list of paths, relative to the file), ``question`` and ``answers``
-(reference answers); ``id`` is optional.
+(reference answers); optional are ``id`` and ``earlier``, a question about the same images that
+comes first when the task is asked as a second turn.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from lightkv.errors import InputError, InvalidValueError
 
 DEFAULT_MAX_NEW_TOKENS = 32
 _HEADER = frozenset(("task", "metric", "max_new_tokens", "system", "prompt"))
-_QUESTION = frozenset(("id", "image", "question", "answers"))
+_QUESTION = frozenset(("id", "image", "question", "answers", "earlier"))
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ def _question(line: _Line, index: int, header: Header) -> TaskItem:
         question=header.prompt.replace("{question}", line.text("question")),
         answers=answers,
         system=header.system,
+        earlier=line.text("earlier") if "earlier" in line.fields else None,
     )
 
 

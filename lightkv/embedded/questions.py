@@ -6,7 +6,7 @@ seed, so training and items can never draw from the same stream.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -16,7 +16,10 @@ from lightkv.embedded import scenes as drawing
 from lightkv.embedded.families import FAMILIES, Question, ask, picture_of
 from lightkv.embedded.scenes import Scenes
 
-__all__ = ["FAMILIES", "Conversation", "Item", "Stream", "conversations", "items"]
+__all__ = ["FAMILIES", "SHORT", "Conversation", "Item", "Stream", "conversations", "items"]
+
+SHORT = tuple(name for name in FAMILIES if name not in ("read", "list", "caption"))
+"""Families whose answers take at most two words."""
 
 Cells = frozenset[tuple[int, int]]
 
@@ -27,6 +30,7 @@ class Stream(IntEnum):
     TRAINING = 1
     ITEMS = 3
     CONVERSATIONS = 4
+    EARLIER = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Item:
         cells: (row, column) patches of the 16 x 16 grid covered by the objects asked about: the
             matching shapes for ``count``, all shapes for ``list``, everything for ``caption``;
             empty where the right answer is that there is none.
+        earlier: a short question of another family about the same picture, for conversations in
+            which this item is the second question; None in the turns of a conversation.
     """
 
     image: Image.Image
@@ -50,6 +56,7 @@ class Item:
     family: str
     index: int
     cells: Cells
+    earlier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,18 @@ def _item(family: str, key: tuple[int, ...], index: int, numbers: tuple[int, int
         question = ask(family, rng, picture_of(scenes))
         if question is not None:
             image = Image.fromarray(drawing.render(rng, scenes)[0])
-            return _finish(question, family, index, image, scenes)
+            # A stream of its own, so that pictures and questions are what they were without it.
+            earlier = _earlier(family, np.random.default_rng((Stream.EARLIER, *key)), scenes)
+            return replace(_finish(question, family, index, image, scenes), earlier=earlier)
+
+
+def _earlier(family: str, rng: np.random.Generator, scenes: Scenes) -> str:
+    picture = picture_of(scenes)
+    others = [name for name in SHORT if name != family]
+    while True:
+        question = ask(str(rng.choice(others)), rng, picture)
+        if question is not None:
+            return question.text
 
 
 def _conversation(key: tuple[int, ...], index: int, turns: int) -> Conversation:

@@ -25,6 +25,13 @@ METHODS: dict[str, Callable[..., Reducer]] = {
     "cdpruner": CDPruner,
 }
 
+KEEPING: dict[str, Callable[[float], Reducer]] = {
+    "fastv": lambda share: FastV(removed=1 - share),
+    "hired": lambda share: HiRED(kept=share),
+    "divprune": lambda share: DivPrune(kept=share),
+}
+"""Pruners that can be asked to leave a share of the vision tokens, by that share."""
+
 
 def method(name: str, **options: Any) -> Reducer:
     """Build a registered method; options are the fields of its class.

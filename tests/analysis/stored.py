@@ -15,6 +15,7 @@ CONFIGURATION = Configuration(
     parameters="TGVKV(retention=0.05)",
     task="embedded/read",
     task_fingerprint="generated",
+    protocol="question-first",
     metric="exact",
     seed=0,
     max_new_tokens=6,

@@ -17,7 +17,10 @@ from analysis.store import Store
 from lightkv import TGVKV, VLM, LightKV
 from lightkv.compressor import ModelFacts
 from lightkv.errors import InvalidValueError, LightKVError, StoreError, UnknownNameError
+from lightkv.eviction.methods import METHODS as EVICTORS
+from lightkv.methods import builders
 from lightkv.pruning import FastV
+from lightkv.pruning.methods import KEEPING
 
 FACTS = ModelFacts(8, 4, 4, 128)
 
@@ -120,3 +123,13 @@ def test_commands_raise_typed_errors(tmp_path: Path) -> None:
 
 def test_commands_can_be_found() -> None:
     assert {"evaluate", "latency"} <= set(COMMANDS)
+
+
+def test_all_methods_all_tasks_all_protocols_can_be_named() -> None:
+    found = compressors(["all"], [0.5, 0.05], FACTS)
+    assert found["vanilla"] is None
+    for name in builders():
+        labels = [label for label in found if label.split(" ")[0] == name]
+        swept = name in EVICTORS or name in KEEPING
+        assert len(labels) == (2 if swept else 1), name
+    assert found["fastv 5 %"] == FastV(removed=0.95)

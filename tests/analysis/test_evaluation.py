@@ -16,8 +16,16 @@ from analysis.store import Store
 from analysis.tasks import Task, TaskItem, task
 from lightkv import TGVKV, VLM, LightKV, Request
 from lightkv.compressor import Compressor
-from lightkv.errors import InvalidValueError, LightKVError, UnknownNameError, UnsupportedError
+from lightkv.errors import (
+    InputError,
+    InvalidValueError,
+    LightKVError,
+    UnknownNameError,
+    UnsupportedError,
+)
 from lightkv.eviction.methods import method
+from lightkv.pruning.cdpruner import CDPruner
+from lightkv.pruning.fastv import FastV
 from tests.analysis.fake import FakeVLM, Picky
 
 READ = "embedded/read"
@@ -254,3 +262,72 @@ def test_answers_do_not_depend_on_the_batch_size(embedded: VLM) -> None:
 def test_settings_errors_name_the_value() -> None:
     with pytest.raises(InvalidValueError, match="batch_size is 0"):
         run(FakeVLM(echo), batch_size=0)
+
+
+def test_protocols_are_asked_apart(embedded: VLM) -> None:
+    frame = evaluate(
+        embedded,
+        ["embedded/color", "embedded/read"],
+        {"vanilla": None, "random": method("random", 0.05)},
+        protocols=("question-first", "question-agnostic", "second-turn"),
+        samples=4,
+        progress=False,
+    )
+    assert len(frame) == 3 * 2 * 2 * 4
+    scores = frame.groupby(["protocol", "method"])["score"].mean()
+    assert (scores.xs("vanilla", level="method") >= 0.75).all()
+    # A one-word answer is there before anything is evicted, but not once the cache is cut.
+    first = frame[frame["task"] == "embedded/color"].groupby(["protocol", "method"])["answer"]
+    words = first.apply(lambda answers: [answer.split()[0] for answer in answers])
+    assert words["question-first", "random"] == words["question-first", "vanilla"]
+    for protocol in ("question-agnostic", "second-turn"):
+        assert words[protocol, "random"] != words[protocol, "vanilla"]
+    shares = frame[frame["method"] == "random"]["kv_share"]
+    assert shares.between(0.03, 0.06).all()
+
+
+def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM) -> None:
+    told: list[tuple[str, str, str]] = []
+    methods = {
+        "vanilla": None,
+        "tgvkv": TGVKV(retention=0.2),
+        "too deep": FastV(layer=30),
+        "two towers": CDPruner(),
+    }
+    given: dict[str, Any] = {"samples": 2, "progress": False}
+    frame = evaluate(
+        embedded,
+        ["embedded/color"],
+        methods,
+        protocols=("question-first", "question-agnostic"),
+        on_refusal=lambda *cell: told.append((cell[0], cell[1], str(cell[2]))),
+        **given,
+    )
+    left = set(zip(frame["protocol"], frame["method"], strict=True))
+    both = {"question-first", "question-agnostic"}
+    assert left == {(name, "vanilla") for name in both} | {("question-first", "tgvkv")}
+    reasons = {cell[:2]: cell[2] for cell in told}
+    assert set(reasons) == {(p, m) for p in both for m in methods} - left
+    assert "text after the image" in reasons["question-agnostic", "tgvkv"]
+    assert "layer is 30" in reasons["question-first", "too deep"]
+    with pytest.raises(UnsupportedError, match="text"):
+        evaluate(embedded, ["embedded/color"], {"two towers": CDPruner()}, **given)
+    with pytest.raises(UnsupportedError, match="none of these methods"):
+        evaluate(
+            embedded,
+            ["embedded/color"],
+            {"two towers": CDPruner()},
+            on_refusal=lambda *_: None,
+            **given,
+        )
+
+
+@pytest.mark.parametrize("protocols", [(), ("second-turn", "second-turn"), ("second turn",)])
+def test_protocols_are_checked(protocols: tuple[str, ...]) -> None:
+    with pytest.raises((InvalidValueError, UnknownNameError), match="protocol"):
+        run(FakeVLM(echo), protocols=protocols)
+
+
+def test_a_second_turn_needs_an_earlier_question() -> None:
+    with pytest.raises(InputError, match="no earlier question"):
+        run(FakeVLM(echo), protocols=("second-turn",))

@@ -89,7 +89,7 @@ def test_another_format_and_another_program(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="format 99, this version reads 1"):
+    with pytest.raises(StoreError, match="format 99, this version reads 2"):
         Store(tmp_path)
     foreign = tmp_path / "foreign"
     foreign.mkdir()

@@ -16,6 +16,7 @@ from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 def frame_of(scores: dict[str, Sequence[float]], metric: str = "exact") -> pd.DataFrame:
     rows = [
         {
+            "protocol": "question-first",
             "task": "toy",
             "method": method,
             "metric": metric,

@@ -10,7 +10,7 @@ import pytest
 
 from lightkv.embedded import FAMILIES, conversations, families, items, scenes
 from lightkv.embedded.families import HELPERS
-from lightkv.embedded.questions import Stream
+from lightkv.embedded.questions import SHORT, Stream
 from lightkv.embedded.vocabulary import COLORS, PLURALS, REFUSAL, TOKEN
 
 ALL = FAMILIES + HELPERS
@@ -167,3 +167,15 @@ def test_conversations_share_one_picture(turns: int) -> None:
         assert len({turn.question for turn in talk.turns}) == turns
         assert "caption" not in {turn.family for turn in talk.turns}
         assert [t.question for t in talk.turns] == [t.question for t in again.turns]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_earlier_questions_are_short_and_of_another_family(family: str) -> None:
+    starts = {items(name, 1)[0].question.split()[0]: name for name in ("exist", "count", "where")}
+    made = items(family, 30)
+    assert [item.earlier for item in items(family, 40)[:30]] == [item.earlier for item in made]
+    for item in made:
+        assert item.earlier is not None
+        first, second, *_ = item.earlier.split()
+        asked = {"color": "color", "shape": "shape_at"}.get(second) or starts[first]
+        assert asked in SHORT and asked != family

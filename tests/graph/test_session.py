@@ -11,7 +11,8 @@ from torch import Tensor
 from lightkv import VLM, Request
 from lightkv.embedded import conversations
 from lightkv.errors import InputError, UnknownNameError
-from lightkv.session import Session, ask_under
+from lightkv.protocols import ask_under
+from lightkv.session import Session
 from tests.graph.methods import KeepSome
 from tests.graph.oracle import MaskedRun
 
