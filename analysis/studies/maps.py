@@ -48,7 +48,7 @@ def kept_maps(
     Returns:
         Columns model, task, seed, item, layer, position, kind ("system", "vision", "text",
         "separator"), row, col (-1 for what is no patch), token, about (whether the answer depends
-        on the patch, where the task knows) and kept.
+        on the patch, where the task knows) and kept (by any head).
     """
     chosen = TGVKV(retention=0.1) if compressor is None else compressor
 

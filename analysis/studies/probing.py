@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lightkv.compressor import Compressor
 
 DEFAULT_TASKS = ("embedded/read",)
-DEFAULT_SAMPLES = 16
+DEFAULT_SAMPLES = 12
 KEPT_SHARE = 0.05
 """Of all tokens: the line of TGV-KV's Figure 1 (c)."""
 
@@ -209,13 +209,14 @@ def _first(asked: Asked) -> Asked:
 
 
 def _maps(asked: Asked, vlm: VLM, layers: Sequence[int]) -> pd.DataFrame:
-    """Causal pairs of the maps of one question, with the kinds of both tokens."""
+    """Causal pairs of the maps of one question, to 1e-7, with the kinds of both tokens."""
     data = asked.probe(vlm, "attention_map", layers)
     frame = gap.tidy(data["attention_map"]).rename(columns={"query": "position"})
     frame = frame[frame["key"] <= frame["position"]]
     kinds, texts = data.key_kind.values[0], data.key_text.values[0]
     patch = kinds == "vision"
     return frame.assign(
+        value=frame["value"].astype(float).round(7),
         kind=kinds[frame["position"]],
         key_kind=kinds[frame["key"]],
         token=np.where(patch, "", texts)[frame["key"]],

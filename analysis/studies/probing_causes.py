@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.interventions import answer_tokens, donors_for, knockouts, patches
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
+from analysis.studies.probing_information import DEFAULT_SAMPLES as PROFILED
 from analysis.studies.probing_information import information_profile
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def causal_profile(
     samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     width: int | None = None,
+    profiled: int = PROFILED,
     store: Store | None = None,
 ) -> pd.DataFrame:
     """Knock-out curves, and vision entries of another image from each layer on.
@@ -38,6 +40,7 @@ def causal_profile(
         samples: Questions per task.
         seed: Which questions.
         width: Layers of a knock-out; None for about a quarter of all.
+        profiled: Questions per task behind the information.
         store: Where the table is kept.
 
     Returns:
@@ -47,7 +50,6 @@ def causal_profile(
         nats; ``own``, ``donor``: which one is said). Over questions (``item`` -1): "information",
         the rows of :func:`~analysis.studies.probing_information.information_profile`.
     """
-
     import pandas as pd
 
     def measure(asked: Asked) -> pd.DataFrame:
@@ -62,7 +64,7 @@ def causal_profile(
 
     parameters = {"width": width}
     frame = tabled("causal_profile", vlm, tasks, samples, seed, parameters, store, measure)
-    known = information_profile(vlm, tasks=tasks, seed=seed, store=store)
+    known = information_profile(vlm, tasks=tasks, samples=profiled, seed=seed, store=store)
     over = known[known["item"] < 0].assign(panel="information")
     return pd.concat([frame, over], ignore_index=True)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightkv import VLM
 
 DEFAULT_TASKS = ("embedded/color", "embedded/read")
-DEFAULT_SAMPLES = 16
+DEFAULT_SAMPLES = 12
 ASKED_WORDS = frozenset((*COLORS, *SHAPES, *PLURALS.values(), *ROWS, *COLUMNS, "number"))
 """Words of the embedded questions that say what is asked about."""
 
