@@ -22,6 +22,10 @@ USUAL_SECONDS: Final[dict[str, float]] = {
     "kept_maps": 20,
     "merge_maps": 15,
     "cost": 15,
+    "probing_attention": 40,
+    "probing_information": 50,
+    "probing_grounding": 25,
+    "probing_redundancy": 20,
 }
 """Rough run times of the quick settings on two cores; only for the time left."""
 

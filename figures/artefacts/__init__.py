@@ -13,13 +13,20 @@ _REGISTRY: Final[dict[str, tuple[str, str]]] = {
     "T-T1": ("pilot:BUDGETS_RANKINGS_RETENTION", "pilot"),
     "T-T4": ("latency:MEMORY_AND_LATENCY", "latency"),
     "T-T5": ("ablation:COMPONENTS", "ablation"),
+    "T-F1": ("probing_gap:MODALITY_GAP", "probing_attention"),
+    "T-F2": ("probing_maps:DOMINANT_WORDS", "probing_attention"),
     "T-F5": ("kept:KEPT_ENTRIES", "kept_maps"),
+    "T-F7": ("probing_maps:MAPS_BY_DEPTH", "probing_attention"),
     "L-F1": ("memory:PREFILL_MEMORY", "cost"),
     "L-F3": ("merging:WINDOWS_BY_STAGE", "merge_maps"),
     "L-F6": ("layers:SINGLE_LAYER", "layer_sweep"),
     "L-F7": ("merging:MERGED_PATCHES", "merge_maps"),
     "L-T5": ("windows:WINDOW_COUNTS", "window_sweep"),
     "L-T6": ("schedules:SCHEDULES", "cost"),
+    "X-2": ("probing_information:INFORMATION", "probing_information"),
+    "X-3": ("probing_causes:CAUSES", "probing_information"),
+    "X-4": ("probing_grounding:GROUNDING", "probing_grounding"),
+    "X-5": ("probing_redundancy:REDUNDANCY", "probing_redundancy"),
 }
 
 

@@ -22,7 +22,7 @@ def short(task: str) -> str:
 
 def here(frame: pd.DataFrame) -> str:
     """Heading of our columns: whose numbers they are."""
-    models = sorted(set(frame["model"])) if "model" in frame.columns else []
+    models = sorted(frame["model"].unique()) if "model" in frame.columns else []
     return f"here ({', '.join(f'{name} model' for name in models)})" if models else "here"
 
 

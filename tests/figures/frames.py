@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from tests.figures.probing_frames import FRAMES as PROBING
+
 QUESTIONS = 24
 TASKS = ("embedded/read", "embedded/caption")
 
@@ -251,4 +253,5 @@ FRAMES = {
     "L-F7": merge_maps,
     "L-T5": window_sweep,
     "L-T6": schedule_cost,
+    **PROBING,
 }

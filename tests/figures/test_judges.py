@@ -10,6 +10,7 @@ from figures.artefacts import artefact, artefacts
 from figures.artefacts.pictures import patch_means, pixels
 from figures.verdicts import Outcome
 from tests.figures import frames as f
+from tests.figures.probing_cases import CASES as PROBING
 
 HOLDS, FAILS, OPEN = Outcome.HOLDS, Outcome.FAILS, Outcome.UNTESTABLE
 FULL, TWR = (True, True, True), (False, True, False)
@@ -182,6 +183,7 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T6", 0): [(HOLDS, f.schedule_cost()), (FAILS, f.schedule_cost(factor=1.2))],
     ("L-T6", 1): [(HOLDS, f.schedule_cost()), (FAILS, f.schedule_cost(late=0.5))],
     ("L-T6", 2): [(HOLDS, f.schedule_cost(wide=0.9)), (FAILS, f.schedule_cost())],
+    **PROBING,
 }
 
 
