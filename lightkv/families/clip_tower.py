@@ -11,18 +11,31 @@ from lightkv.layout import TokenLayout
 from lightkv.view import VisionFeatures
 
 
+def has_class_token(config: Any) -> bool:
+    """True if the model reads one layer of a CLIP tower, which has a class token."""
+    return "clip" in config.vision_config.model_type and isinstance(
+        config.vision_feature_layer, int
+    )
+
+
 def clip_features(
-    tower: Any, pixels: Tensor, reading: int, layout: TokenLayout, names: frozenset[str]
+    model: Any,
+    pixels: Tensor,
+    layout: TokenLayout,
+    names: frozenset[str],
+    source: Tensor | None = None,
 ) -> VisionFeatures:
     """Features of a batch of pictures, laid out over the prompt.
 
     Args:
-        tower: A CLIP vision model with a class token.
-        pixels: (images, 3, h, w), in the order of the batch.
-        reading: Index into the tower's hidden states that the projector reads (-2 in LLaVA).
-        layout: Of the prompts; every picture fills its vision tokens in raster order.
+        model: A model whose tower has a class token (see :func:`has_class_token`).
+        pixels: (tiles, 3, h, w), in the order of the batch.
+        layout: Of the prompts.
         names: Fields of :class:`~lightkv.view.VisionFeatures` to fill in.
+        source: (vision tokens,) int64: the patch of each, counted over all tiles in raster order;
+            -1 for a token that is no patch, whose features are zero. None: all patches in order.
     """
+    tower, reading = model.model.vision_tower, model.config.vision_feature_layer
     with torch.no_grad():
         hidden = tower(pixels, output_hidden_states=True).hidden_states
     last = reading % len(hidden)
@@ -30,6 +43,10 @@ def clip_features(
 
     def place(values: Tensor) -> Tensor:
         flat = values.reshape(-1, *values.shape[2:]).float()
+        if source is not None:
+            chosen = source.to(flat.device)
+            patch = (chosen >= 0).view(-1, *(1,) * (flat.dim() - 1))
+            flat = torch.where(patch, flat[chosen.clamp_min(0)], 0)
         out = flat.new_zeros(*layout.vision.shape, *flat.shape[1:])
         out[layout.vision] = flat
         return out

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply
-from lightkv.families.clip_tower import clip_features
+from lightkv.families.clip_tower import clip_features, has_class_token
 from lightkv.families.slots import Picture, Segment
 from lightkv.layout import Grid, TokenLayout
 from lightkv.view import VisionFeatures
@@ -31,11 +31,9 @@ class Llava(Family):
         layout: TokenLayout,
         names: frozenset[str],
     ) -> VisionFeatures:
-        config = model.config
-        if "clip" not in config.vision_config.model_type:
+        if not has_class_token(model.config):
             return VisionFeatures()
-        tower, reading = model.model.vision_tower, config.vision_feature_layer
-        return clip_features(tower, inputs["pixel_values"], reading, layout, names)
+        return clip_features(model, inputs["pixel_values"], layout, names)
 
 
 def tile_side(config: Any) -> int:

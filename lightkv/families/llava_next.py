@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightkv.families.base import Family, Supply, from_queues, read_input
+from lightkv.families.clip_tower import clip_features, has_class_token
 from lightkv.families.llava import tile_side
 from lightkv.families.slots import Picture, Segment
-from lightkv.layout import Grid
+from lightkv.layout import Grid, TokenLayout
+from lightkv.view import VisionFeatures
 
 
 class LlavaNext(Family):
@@ -24,6 +27,54 @@ class LlavaNext(Family):
         sizes = read_input(inputs, "image_sizes").tolist()
         pictures = [tiled(config, (height, width)) for height, width in sizes]
         return from_queues({config.image_token_id: pictures})
+
+    def vision_features(
+        self,
+        model: Any,
+        inputs: Mapping[str, Tensor],
+        layout: TokenLayout,
+        names: frozenset[str],
+    ) -> VisionFeatures:
+        config = model.config
+        if not has_class_token(config):
+            return VisionFeatures()
+        pixels = inputs["pixel_values"]
+        patches: list[Tensor] = []
+        tiles: list[int] = []
+        for height, width in read_input(inputs, "image_sizes").tolist():
+            own, used = patches_of(config, (height, width))
+            before = sum(tiles) * tile_side(config) ** 2
+            patches.append(torch.where(own >= 0, own + before, -1))
+            tiles.append(used)
+        if pixels.dim() == 5:
+            # Images of fewer tiles are padded to the longest of the batch.
+            pixels = torch.cat([own[:used] for own, used in zip(pixels, tiles, strict=True)])
+        return clip_features(model, pixels, layout, names, torch.cat(patches))
+
+
+def patches_of(config: Any, size: tuple[int, int]) -> tuple[Tensor, int]:
+    """Which patch each vision token of an image is.
+
+    Args:
+        config: Of the model.
+        size: (height, width) of the image in pixels.
+
+    Returns:
+        (tokens,) int64, patches counted over the image's tiles (the base tile first) in raster
+        order, -1 for a line break; and the number of tiles.
+    """
+    side, tile = tile_side(config), config.vision_config.image_size
+    canvas = canvas_of(size, config.image_grid_pinpoints)
+    high, wide = canvas[0] // tile, canvas[1] // tile
+    tiles = 1 + high * wide
+    number = torch.arange(tiles * side * side).view(tiles, side, side)
+    finer = number[1:].view(high, wide, side, side).transpose(1, 2)
+    stitched_map = finer.reshape(high * side, wide * side)
+    rows, cols = stitched(size, config.image_grid_pinpoints, tile, side)
+    top, left = (high * side - rows) // 2, (wide * side - cols) // 2
+    seen = stitched_map[top : top + rows, left : left + cols]
+    lines = torch.cat([seen, torch.full((rows, 1), -1)], 1)
+    return torch.cat([number[0].flatten(), lines.flatten()]), tiles
 
 
 def tiled(config: Any, size: tuple[int, int]) -> Picture:
@@ -44,13 +95,19 @@ def stitched(
         tile: Pixels along a side of a tile.
         side: Patches along a side of a tile.
     """
-    from transformers.image_processing_utils import select_best_resolution
-
     height, width = size
-    canvas = select_best_resolution((height, width), [list(p) for p in pinpoints])
+    canvas = canvas_of(size, pinpoints)
     rows, cols = canvas[0] // tile * side, canvas[1] // tile * side
     if width / height > cols / rows:
         used = int(round(height * (cols / width), 7))
         return rows - 2 * ((rows - used) // 2), cols
     used = int(round(width * (rows / height), 7))
     return rows, cols - 2 * ((cols - used) // 2)
+
+
+def canvas_of(size: tuple[int, int], pinpoints: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """(height, width) in pixels of the canvas that an image of (height, width) is fitted into."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    height, width = select_best_resolution(size, [list(point) for point in pinpoints])
+    return int(height), int(width)

@@ -1,0 +1,70 @@
+"""Features of the vision tower lie on the tokens that the model makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightkv.check.zoo import ZOO
+from lightkv.eviction.methods import method
+from lightkv.layout import TokenLayout
+from lightkv.pruning.hired import HiRED
+from lightkv.pruning.visionzip import VisionZip
+from lightkv.vlm import VLM
+
+TILED = ["llava_next", "llava_next_mistral"]
+
+
+def embedded_tokens(vlm: VLM, inputs: dict[str, Any]) -> Tensor:
+    """(B, N, D) what the decoder is given."""
+    seen: list[Tensor] = []
+    hook = vlm.model.model.language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        vlm.model(**vlm.model_inputs(inputs))
+    hook.remove()
+    return seen[0]
+
+
+def patches(layout: TokenLayout) -> Tensor:
+    """(B, N) bool: vision tokens that are no line break."""
+    widths = torch.zeros_like(layout.col)
+    for row, grids in enumerate(layout.grids):
+        own = torch.tensor([grid.cols for grid in grids])
+        widths[row] = own[layout.segment[row].clamp_min(0)]
+    return layout.vision & (layout.col < widths)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("name", ["llava", *TILED])
+def test_features_are_what_the_projector_reads(name: str, number: int) -> None:
+    vlm = ZOO[name].build()
+    inputs = ZOO[name].rows(vlm.model.config)[number]
+    layout = vlm.layout(inputs)
+    wanted = frozenset({"features"})
+    features = vlm.family.vision_features(vlm.model, inputs, layout, wanted).features
+    assert features is not None
+    with torch.no_grad():
+        projected = vlm.model.model.multi_modal_projector(features)
+    cells = patches(layout)
+    torch.testing.assert_close(
+        projected[cells], embedded_tokens(vlm, inputs)[cells], rtol=1e-5, atol=1e-5
+    )
+    assert bool((features[~cells] == 0).all())
+    assert name == "llava" or int((layout.vision & ~cells).sum()) > 0
+
+
+@pytest.mark.parametrize("name", TILED)
+@pytest.mark.parametrize("pruner", [HiRED(kept=0.5), VisionZip(dominant=9, contextual=3)], ids=str)
+def test_pruners_by_class_attention_run_on_tiles(name: str, pruner: Any) -> None:
+    vlm = ZOO[name].build()
+    inputs = ZOO[name].rows(vlm.model.config)[0]
+    together = pruner | method("random", 0.5)
+    record = vlm.generate(inputs, together, max_new_tokens=2, do_sample=False).records[0]
+    prompt = int(vlm.layout(inputs).real.sum())
+    assert record.prefill_lengths[0] < prompt
+    assert record.achieved_retention < record.prefill_lengths[0] / prompt
