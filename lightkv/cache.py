@@ -26,12 +26,15 @@ class LayerEntries:
         valid: (B, G, K) bool.
         score: (B, G, K) float32 ranking score, kept only for decode policies that need it.
         retention: What the evictor decided for the layer, None before or without eviction.
+        rotated: (B, G, K) int64, rotary position of each key in a re-indexed cache; None where keys
+            keep their own.
     """
 
     position: Tensor
     valid: Tensor
     score: Tensor | None = None
     retention: Retention | None = None
+    rotated: Tensor | None = None
 
     @classmethod
     def of_layout(cls, layout: TokenLayout) -> LayerEntries:
@@ -46,6 +49,10 @@ class LayerEntries:
     def ragged(self) -> bool:
         """True if some slot has to be hidden from attention."""
         return not bool(self.valid.all())
+
+    def places(self) -> Tensor:
+        """(B, G, K) int64: number of each entry among those that its row holds."""
+        return (self.valid.long().cumsum(-1) - 1).clamp_min(0)
 
     def in_window(self, window: int, new: int = 1) -> Tensor:
         """(B, G, T, K) bool: entries that the newest T = ``new`` tokens look back on."""
@@ -77,6 +84,8 @@ class LayerEntries:
         self.valid = pick(self.valid) & valid
         if self.score is not None:
             self.score = pick(self.score)
+        if self.rotated is not None:
+            self.rotated = pick(self.rotated)
 
     def append(self, position: Tensor, valid: Tensor) -> None:
         """Note new tokens.
@@ -92,6 +101,9 @@ class LayerEntries:
         if self.score is not None:
             zeros = torch.zeros(new.shape, dtype=self.score.dtype, device=new.device)
             self.score = torch.cat([self.score, zeros], -1)
+        if self.rotated is not None:
+            newest = self.places()[..., self.slots - new.shape[-1] :]
+            self.rotated = torch.cat([self.rotated, newest], -1)
 
     def drop(self, layer: Any, leaving: Tensor) -> None:
         """Evict the marked entries (B, G, K); slots free in every row are given back."""

@@ -225,6 +225,10 @@ class Evictor(Compressor):
     def parts(self) -> tuple[Reducer | Evictor, ...]:
         return (self,)
 
+    def position_rule(self) -> Positions:
+        """Whether cached keys keep their rotary position or take that of their place."""
+        return "keep"
+
     @abstractmethod
     def decode_policy(self) -> DecodePolicy:
         """What happens to the cache while decoding."""

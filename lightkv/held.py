@@ -13,6 +13,7 @@ from lightkv.compressor import Observation, Retention
 from lightkv.eviction.decoding import DecodeView
 from lightkv.layout import TokenLayout
 from lightkv.plan import Plan, Quirks
+from lightkv.renumbering import Renumbering
 
 
 class HeldCache:
@@ -26,6 +27,7 @@ class HeldCache:
         quirks: What sets the model apart from a plain decoder.
         additive: Dtype of additive masks, None for boolean ones.
         shortened: True if the prefill was shortened.
+        renumbering: For evictors that re-index the cache, else None.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class HeldCache:
         additive: torch.dtype | None,
         *,
         shortened: bool,
+        renumbering: Renumbering | None = None,
     ) -> None:
         self.cache = cache
         self.entries = [LayerEntries.of_layout(one) for one in layouts]
@@ -47,6 +50,7 @@ class HeldCache:
         self._layout = layout
         self._quirks = quirks
         self._additive = additive
+        self._renumbering = renumbering
         self._seen = layout.prompt_lengths
         self._joining: Tensor | None = None
         self._new = 1
@@ -74,10 +78,11 @@ class HeldCache:
                 entries.score = score[:, None] if score.dim() == 2 else score
             counts = entries.valid.sum(-1).expand_as(retention.counts)
             same_slots = retention.index.shape[-1] == entries.slots
-            if same_slots and torch.equal(retention.counts, counts):
-                continue
-            self.changed = True
-            entries.retain(self.cache.layers[layer], retention)
+            if not (same_slots and torch.equal(retention.counts, counts)):
+                self.changed = True
+                entries.retain(self.cache.layers[layer], retention)
+            if self._renumbering is not None:
+                self._renumbering.place(entries, self.cache.layers[layer])
 
     @property
     def is_plain(self) -> bool:
@@ -86,7 +91,7 @@ class HeldCache:
             return False
         if not self.changed:
             return True
-        if self._quirks.has_windows:
+        if self._quirks.has_windows or self._renumbering is not None:
             return False
         # The model's own mask of a padded batch has the length, and the padding, of the full cache.
         if self._additive is not None or not bool(self._layout.real.all()):
@@ -144,7 +149,11 @@ class HeldCache:
             mask = as_mask(visible.to(self._layout.kind.device), self._additive)
         if hidden is not None:
             mask = hide(mask, hidden)
-        return {**kwargs, "attention_mask": mask}
+        given = {**kwargs, "attention_mask": mask}
+        if self._renumbering is not None:
+            own = kwargs["position_embeddings"]
+            given["position_embeddings"] = self._renumbering.embeddings(entries, self._new, own)
+        return given
 
     def _hidden_entries(self, layer: int) -> Tensor | None:
         """(B, 1 or H, T, K) bool: entries that interventions hide from the newest tokens T."""
@@ -196,3 +205,5 @@ class HeldCache:
         if leaving is not None and bool(leaving.any()):
             self.changed = True
             entries.drop(self.cache.layers[layer], leaving)
+            if self._renumbering is not None:
+                self._renumbering.place(entries, self.cache.layers[layer])

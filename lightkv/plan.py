@@ -75,6 +75,11 @@ class Plan:
         """True if some reducer gives survivors new positions."""
         return any(reducer.position_rule() == "reindex" for reducer in self.reducers.values())
 
+    @property
+    def renumbers_cache(self) -> bool:
+        """True if the evictor moves cached keys to the rotary position of their place."""
+        return self.evictor is not None and self.evictor.position_rule() == "reindex"
+
     @classmethod
     def of(
         cls,

@@ -21,6 +21,7 @@ from lightkv.layout import TokenLayout
 from lightkv.plan import Observer, Plan, Quirks
 from lightkv.record import RunRecord, layer_record, single_row
 from lightkv.reduction import Reduction
+from lightkv.renumbering import Renumbering
 from lightkv.shortening import LayerAdditions, Rotary, Shortening
 
 __all__ = ["Observer", "Plan", "Quirks", "Run"]
@@ -43,6 +44,7 @@ class Run:
         seed: For methods that draw at random.
         quirks: What sets the model apart from a plain decoder.
         text_rotary: See :class:`~lightkv.shortening.Shortening`.
+        renumbering: See :class:`~lightkv.held.HeldCache`.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Run:
         seed: int = 0,
         quirks: Quirks | None = None,
         text_rotary: Rotary | None = None,
+        renumbering: Renumbering | None = None,
     ) -> None:
         self.plan = plan
         self.layout = layout
         self.seed = seed
         self._quirks = Quirks((None,) * plan.facts.layers) if quirks is None else quirks
         self._text_rotary = text_rotary
+        self._renumbering = renumbering
         self._additive: torch.dtype | None = None
         self.vision: VisionFeatures | None = None
         self._inputs: PromptInputs | None = None
@@ -227,6 +231,7 @@ class Run:
             self._quirks,
             self._additive,
             shortened=self.shortened,
+            renumbering=self._renumbering,
         )
         if self.plan.evictor is not None:
             held.retain(self._observations, self.plan.evictor.retain(self._observations))

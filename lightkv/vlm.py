@@ -18,6 +18,7 @@ from lightkv.interventions import Intervention, check_interventions
 from lightkv.layout import TokenLayout
 from lightkv.prompting import Request, read_image
 from lightkv.record import RunRecord
+from lightkv.renumbering import Renumbering
 from lightkv.run import Observer, Plan, Quirks, Run
 
 AttentionKernel = Literal["sdpa", "eager"]
@@ -321,7 +322,27 @@ class VLM:
         if plan.renumbers:
             with torch.no_grad():
                 rotary = self.family.text_rotary(self.model, layout.length)
-        return Run(plan, layout, seed=seed, quirks=self.quirks, text_rotary=rotary)
+        return Run(
+            plan,
+            layout,
+            seed=seed,
+            quirks=self.quirks,
+            text_rotary=rotary,
+            renumbering=self._renumbering() if plan.renumbers_cache else None,
+        )
+
+    def _renumbering(self) -> Renumbering:
+        def table(length: int) -> tuple[Tensor, Tensor]:
+            found = self.family.cache_rotary(self.model, length)
+            if found is None:
+                raise UnsupportedError(
+                    f"{self.name} has more than one rotary embedding or axis, so its cache can't "
+                    "be re-indexed; use positions='keep'"
+                )
+            return found
+
+        table(1)
+        return Renumbering(table)
 
     def _refuse(self, settings: Mapping[str, Any], batch_size: int, plan: Plan) -> None:
         for name, advice in REFUSED_SETTINGS.items():

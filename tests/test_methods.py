@@ -53,7 +53,9 @@ def keeps_changing(method: Compressor) -> bool:
     """True if what is cached after prefill is not what later steps see, entry by entry."""
     parts = [part for part in method.parts if isinstance(part, Evictor)]
     return any(
-        not part.decode_policy().static or getattr(part, "merge", None) is not None
+        not part.decode_policy().static
+        or getattr(part, "merge", None) is not None
+        or part.position_rule() == "reindex"
         for part in parts
     )
 

@@ -6,6 +6,8 @@ method says otherwise; heads share their entries unless the method is about head
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lightkv.eviction.adaptive import (
     CumulativeMass,
     EntropyVariance,
@@ -59,6 +61,14 @@ def streamingllm(retention: float, sinks: int = 4, capacity: int | None = None) 
     """StreamingLLM: the first entries and the most recent ones, a sliding window in decode."""
     decode = HoldBudget("oldest", protect_first=sinks, capacity=capacity)
     return Evicting(Uniform(), Recency(), ByScore(), retention, decode=decode, protect_first=sinks)
+
+
+@register("streamingllm-reindexed")
+def streamingllm_reindexed(
+    retention: float, sinks: int = 4, capacity: int | None = None
+) -> Evicting:
+    """StreamingLLM as its own code runs it: entries sit at their place in the cache."""
+    return replace(streamingllm(retention, sinks, capacity), positions="reindex")
 
 
 @register("h2o")

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.compressor import Evictor, LayerView, ModelFacts, Observation, Retention
+from lightkv.compressor import (
+    Evictor,
+    LayerView,
+    ModelFacts,
+    Observation,
+    Positions,
+    Retention,
+)
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.allocation import Allocation
 from lightkv.eviction.anchors import AnchorMerge
@@ -35,6 +42,8 @@ class Evicting(Evictor):
         protect_first, protect_last: Entries at both ends of the prompt that always stay. They are
             paid from the budget and exceed it only if they are more than it.
         protect_system: Protect the text before the first image as well.
+        positions: Cached keys "keep" their rotary position, or take that of their place in the
+            cache ("reindex"), as the queries that follow do.
         redistribute: Hand entries that a layer can't use (it has fewer, or must protect more) to
             the other layers, so that the total is met.
     """
@@ -50,6 +59,7 @@ class Evicting(Evictor):
     protect_last: int = 1
     protect_system: bool = False
     redistribute: bool = True
+    positions: Positions = "keep"
 
     @property
     def keeps_all(self) -> bool:
@@ -70,6 +80,8 @@ class Evicting(Evictor):
                 raise InvalidValueError(
                     "retention", self.retention, "1 (the default) where entries is given"
                 )
+        if self.positions not in ("keep", "reindex"):
+            raise InvalidValueError("positions", self.positions, "'keep' or 'reindex'")
         check_count("protect_first", self.protect_first)
         check_count("protect_last", self.protect_last)
         self.budget.check(facts)
@@ -87,6 +99,9 @@ class Evicting(Evictor):
                 require(layout.vision, type(part).__name__, "a vision token (an image)")
             if part.needs_question:
                 require(layout.question, type(part).__name__, "text after the image")
+
+    def position_rule(self) -> Positions:
+        return "keep" if self.keeps_all else self.positions
 
     def decode_policy(self) -> DecodePolicy:
         return Grow() if self.keeps_all else self.decode

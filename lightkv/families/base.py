@@ -138,6 +138,16 @@ class Family(ABC):
         """
         return None
 
+    def cache_rotary(self, model: Any, length: int) -> tuple[Tensor, Tensor] | None:
+        """Cosine and sine (1, length, d) of the positions 0 to length - 1, the same in all layers.
+
+        None where layers differ in their rotary embedding, or a position is more than one number.
+        """
+        weight = model.get_input_embeddings().weight
+        positions = torch.arange(length, device=weight.device)[None]
+        cos, sin = model.get_decoder().rotary_emb(weight.new_zeros(1, 1, 1), positions)
+        return cos, sin
+
     def rotary_shift(self, model: Any) -> Tensor | None:
         """(B, 1) how far positions of later tokens lie from their index, right after a prefill.
 

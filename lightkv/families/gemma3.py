@@ -19,6 +19,10 @@ class Gemma3(Family):
     # Without it image blocks are causal, without any error.
     required_inputs = ("token_type_ids",)
 
+    def cache_rotary(self, model: Any, length: int) -> None:
+        # Global layers turn more slowly than those with a window.
+        return None
+
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         side = math.isqrt(config.mm_tokens_per_image)
         return squares(side, side)

@@ -43,6 +43,9 @@ class QwenVL(Family):
         cos, sin = decoder.rotary_emb(weight.new_zeros(1, 1, 1), positions)
         return cos, sin
 
+    def cache_rotary(self, model: Any, length: int) -> None:
+        return None
+
     def rotary_shift(self, model: Any) -> Tensor | None:
         # A picture takes fewer positions than tokens; the model remembers how many fewer.
         shift: Tensor = model.model.rope_deltas
