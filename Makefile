@@ -9,13 +9,19 @@ WORKERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: reproduce test lint docs lock clean
+.PHONY: reproduce test test-oldest lint docs lock clean
 
 reproduce: $(READY)
 	$(BIN)/lightkv reproduce
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# The graph on the oldest supported nnsight, from a folder of its own.
+test-oldest: $(READY)
+	$(BIN)/python -m pip install -q --upgrade --no-deps --target .oldest nnsight==0.8.0
+	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+		tests/graph tests/families tests/probing/test_interventions.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,4 +53,4 @@ lock:
 	rm -rf .lock-venv
 
 clean:
-	rm -rf $(VENV) report results site build *.egg-info
+	rm -rf $(VENV) .oldest report results site build *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,8 +13,10 @@ import click
 @click.option("--all-tiny", is_flag=True, help="Tiny random models of every family instead.")
 @click.option(
     "--write",
+    multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="With --all-tiny: write the compatibility table to this file.",
+    help="With --all-tiny: write the compatibility table to this file, between its markers "
+    "<!-- compatibility --> and <!-- /compatibility --> if it has them. Repeatable.",
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--dtype", default=None, help="float32, bfloat16 or float16.")
@@ -22,7 +25,7 @@ import click
 def check_command(
     model: str | None,
     all_tiny: bool,
-    write: Path | None,
+    write: tuple[Path, ...],
     device: str,
     dtype: str | None,
     attention: str,
@@ -35,7 +38,7 @@ def check_command(
     if all_tiny:
         passed = _check_zoo(write)
     else:
-        if write is not None:
+        if write:
             raise click.UsageError("--write goes with --all-tiny")
         passed = _check_model(model, device, dtype, attention, trust_remote_code)
     if not passed:
@@ -62,8 +65,8 @@ def _check_model(
     return report.passed
 
 
-def _check_zoo(write: Path | None) -> bool:
-    from lightkv.check.report import compatibility_page, versions
+def _check_zoo(write: Sequence[Path]) -> bool:
+    from lightkv.check.report import versions, write_compatibility
     from lightkv.check.runs import check_zoo
 
     click.echo(versions())
@@ -74,6 +77,6 @@ def _check_zoo(write: Path | None) -> bool:
         for line in report.lines():
             if line.startswith("FAIL"):
                 click.echo(f"    {line}")
-    if write is not None:
-        write.write_text(compatibility_page(reports), encoding="utf-8")
+    for path in write:
+        write_compatibility(path, reports)
     return all(report.passed for report in reports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from lightkv.check.checks import CHECKS, Outcome
 
@@ -65,8 +66,22 @@ def versions() -> str:
     return ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
 
 
-def compatibility_page(reports: Sequence[Report]) -> str:
-    """The page that the documentation and the README show, in markdown."""
+START, END = "<!-- compatibility -->", "<!-- /compatibility -->"
+
+
+def write_compatibility(path: Path, reports: Sequence[Report]) -> None:
+    """Write the table to a file: between its markers if it has them, else as a page of its own."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if START in text and END in text:
+        before, rest = text.split(START, 1)
+        table = "\n".join([START, "", *_table(reports), "", f"With {versions()}.", "", END])
+        path.write_text(before + table + rest.split(END, 1)[1], encoding="utf-8")
+    else:
+        path.write_text(compatibility_page(reports), encoding="utf-8")
+
+
+def _table(reports: Sequence[Report]) -> list[str]:
+    """Lines of a markdown table, one row a model."""
     kernels = sorted({report.kernel for report in reports}, reverse=True)
     by_name: dict[str, dict[str, Report]] = {}
     for report in reports:
@@ -81,7 +96,11 @@ def compatibility_page(reports: Sequence[Report]) -> str:
         ]
         for name, found in by_name.items()
     ]
-    table = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def compatibility_page(reports: Sequence[Report]) -> str:
+    """The page of the documentation, in markdown."""
     lines = [
         "# Compatibility",
         "",
@@ -91,11 +110,13 @@ def compatibility_page(reports: Sequence[Report]) -> str:
         "asked one prompt alone and several of different lengths as a padded batch. Errors are",
         "relative to the largest logit. The checks: " + ", ".join(CHECKS) + ".",
         "",
-        *("| " + " | ".join(row) + " |" for row in table),
+        *_table(reports),
         "",
         "What this does not show: checkpoints of real size, processors (some families' need",
         "torchvision), bfloat16, GPUs. `lightkv check MODEL` runs the same checks on a checkpoint",
         "on your machine.",
+        "",
+        "`make test-oldest` runs the tests of the graph on the oldest supported nnsight, 0.8.0.",
         "",
     ]
     return "\n".join(lines)

@@ -20,11 +20,16 @@ def only_fuyu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("only_fuyu")
 def test_the_page_names_versions_and_results(tmp_path: Path) -> None:
-    page = tmp_path / "compatibility.md"
-    result = CliRunner().invoke(check_command, ["--all-tiny", "--write", str(page)])
+    page, readme = tmp_path / "compatibility.md", tmp_path / "README.md"
+    readme.write_text("before\n<!-- compatibility -->\nold\n<!-- /compatibility -->\nafter\n")
+    files = ["--write", str(page), "--write", str(readme)]
+    result = CliRunner().invoke(check_command, ["--all-tiny", *files])
     assert result.exit_code == 0, result.output
     assert "22 of 22 checks" in result.output
     text = page.read_text()
+    shown = readme.read_text()
+    assert "| fuyu | FuyuForCausalLM | all 22 pass | all 22 pass |" in shown
+    assert shown.startswith("before\n") and shown.endswith("\nafter\n") and "old" not in shown
     assert "| fuyu | FuyuForCausalLM | all 22 pass | all 22 pass |" in text
     for package in ("torch 2", "transformers 5", "nnsight 0"):
         assert package in text
