@@ -61,7 +61,12 @@ def assemble(
         dims = one.dims(heads)
         used |= TOKEN_DIMS & set(dims)
         values = _stacked(one, samples, layers, dims, length)
-        attributes = {"units": one.units, "long_name": one.definition, "quantity": repr(one)}
+        attributes = {
+            "units": one.units,
+            "long_name": one.name.replace("_", " "),
+            "definition": one.definition,
+            "quantity": repr(one),
+        }
         variables[one.name] = (("sample", "layer", *dims), values, attributes)
         coordinates |= {name: list(labels) for name, labels in one.coordinates().items()}
     for dim in sorted(used):

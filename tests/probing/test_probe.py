@@ -133,7 +133,7 @@ def test_a_dataset_read_back_is_identical(
 def test_every_quantity_says_what_it_is(everything: xr.Dataset) -> None:
     for name in EVERYTHING:
         attributes = everything[name].attrs
-        assert attributes["units"] and len(attributes["long_name"]) > 20
+        assert attributes["units"] and len(attributes["definition"]) > 20
         assert everything[name].dims[:2] == ("sample", "layer")
     assert list(everything.key_kind.values[0, :4]) == ["system"] * 3 + ["vision"]
     assert everything.key_row.values[0, 3] == 0 and everything.key_col.values[0, 4] == 1
