@@ -253,7 +253,8 @@ def patches(
         vlm: The model.
         requests: Questions of one batch.
         donors: The same questions about other images of the same size.
-        answers, donor_answers: Tokens of the right answers for either image; they differ.
+        answers: Tokens of the right answers for the questions' own images.
+        donor_answers: The same for the donors' images; they differ.
         layers: First patched layers; None for all.
 
     Returns:

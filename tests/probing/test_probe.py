@@ -139,6 +139,15 @@ def test_every_quantity_says_what_it_is(everything: xr.Dataset) -> None:
     assert everything.key_row.values[0, 3] == 0 and everything.key_col.values[0, 4] == 1
 
 
+def test_the_page_of_quantities_says_what_datasets_say(everything: xr.Dataset) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "quantities.md").read_text(encoding="utf-8")
+    rows = [line.replace("\\|", "|") for line in page.splitlines()]
+    for name in EVERYTHING:
+        attributes = everything[name].attrs
+        (row,) = [row for row in rows if row.startswith(f"| `{name}` |")]
+        assert row.endswith(f"| {attributes['units']} | {attributes['definition']} |")
+
+
 def test_a_compressed_model_is_probed_as_the_method_left_it(tiny_vlm: VLM) -> None:
     both = LightKV((1,), (2,), (0.5,)) | TGVKV(retention=0.4)
     wanted = ["kept", "merged_into", "sources", "accumulated_attention", "hidden_pooled"]
