@@ -170,7 +170,7 @@ MODALITY_GAP: Final = Artefact(
             "The text-to-vision block is a low-attention trough.",
             "TGV-KV, Figure 1 (b)",
             judge_trough,
-            "mean attention per pair of TT and of VV above that of TV",
+            "mean attention per pair of TT and of VV above that of TV, mean over layers",
         ),
         Claim(
             "Ranking by accumulated attention evicts most of the text.",
