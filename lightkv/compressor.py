@@ -24,7 +24,9 @@ from lightkv.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
 if TYPE_CHECKING:
     from lightkv.eviction.decoding import DecodePolicy
 
-Positions = Literal["keep", "reindex"]
+Positions = Literal["keep", "reindex", "reindex-prefill"]
+"""Rotary positions of what is left: "keep" their own; "reindex" counts as if the rest had never
+been, and later tokens go on from there; "reindex-prefill" counts so in the prefill only."""
 
 ROUNDING_NOISE: Final = 1e-3
 """Requests are float32: the largest prompts lose this much of an entry."""
@@ -193,7 +195,7 @@ class Reducer(Compressor):
         return (self,)
 
     def position_rule(self) -> Positions:
-        """Whether survivors keep their rotary position or are renumbered."""
+        """Which rotary positions survivors, and the tokens after them, take."""
         return "keep"
 
     @abstractmethod

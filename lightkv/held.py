@@ -27,7 +27,8 @@ class HeldCache:
         quirks: What sets the model apart from a plain decoder.
         additive: Dtype of additive masks, None for boolean ones.
         shortened: True if the prefill was shortened.
-        renumbering: For evictors that re-index the cache, else None.
+        behind: Per layer how many positions its prompt was shortened by, (B,) int64 or None.
+        renumbering: Where later tokens take other positions than their index, else None.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class HeldCache:
         additive: torch.dtype | None,
         *,
         shortened: bool,
+        behind: Sequence[Tensor | None],
         renumbering: Renumbering | None = None,
     ) -> None:
         self.cache = cache
@@ -50,6 +52,7 @@ class HeldCache:
         self._layout = layout
         self._quirks = quirks
         self._additive = additive
+        self._behind = behind
         self._renumbering = renumbering
         self._seen = layout.prompt_lengths
         self._joining: Tensor | None = None
@@ -82,7 +85,7 @@ class HeldCache:
                 self.changed = True
                 entries.retain(self.cache.layers[layer], retention)
             if self._renumbering is not None:
-                self._renumbering.place(entries, self.cache.layers[layer])
+                self._renumbering.place(entries, self.cache.layers[layer], layer)
 
     @property
     def is_plain(self) -> bool:
@@ -152,7 +155,9 @@ class HeldCache:
         given = {**kwargs, "attention_mask": mask}
         if self._renumbering is not None:
             own = kwargs["position_embeddings"]
-            given["position_embeddings"] = self._renumbering.embeddings(entries, self._new, own)
+            given["position_embeddings"] = self._renumbering.embeddings(
+                entries, self._new, self._behind[layer], layer, own
+            )
         return given
 
     def _hidden_entries(self, layer: int) -> Tensor | None:
@@ -206,4 +211,4 @@ class HeldCache:
             self.changed = True
             entries.drop(self.cache.layers[layer], leaving)
             if self._renumbering is not None:
-                self._renumbering.place(entries, self.cache.layers[layer])
+                self._renumbering.place(entries, self.cache.layers[layer], layer)

@@ -73,7 +73,13 @@ class Plan:
     @property
     def renumbers(self) -> bool:
         """True if some reducer gives survivors new positions."""
-        return any(reducer.position_rule() == "reindex" for reducer in self.reducers.values())
+        return any(reducer.position_rule() != "keep" for reducer in self.reducers.values())
+
+    @property
+    def renumbers_later(self) -> bool:
+        """True if tokens after the prompt go on from new positions."""
+        reindexed = (part.position_rule() == "reindex" for part in self.reducers.values())
+        return self.renumbers_cache or any(reindexed)
 
     @property
     def renumbers_cache(self) -> bool:
@@ -91,8 +97,8 @@ class Plan:
         """Validate a compressor against a model and say what it needs to look at.
 
         Raises:
-            InvalidValueError: If a hyperparameter is out of range, two reducers share a layer, or
-                something follows an evictor.
+            InvalidValueError: If a hyperparameter is out of range, two reducers share a layer,
+                something follows an evictor, or both a reducer and the evictor renumber.
         """
         reducers: dict[int, Reducer] = {}
         evictor: Evictor | None = None
@@ -118,6 +124,12 @@ class Plan:
                 reducers.update(dict.fromkeys(stages, part))
                 views |= set(stages)
             attention |= set(part.attention_layers(facts))
+        if evictor is not None and evictor.position_rule() == "reindex":
+            mixed = [part for part in reducers.values() if part.position_rule() != "keep"]
+            if mixed:
+                raise InvalidValueError(
+                    "compressor", str(compressor), "one part that renumbers; the others keep"
+                )
         for observer in observers:
             views |= set(observer.layers(facts))
             attention |= set(observer.attention_layers(facts))

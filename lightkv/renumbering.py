@@ -1,8 +1,9 @@
-"""Re-indexed caches: every entry sits at its place in the cache, not at its place in the prompt.
+"""Rotary positions of tokens that follow a cache with fewer positions than the prompt had.
 
-StreamingLLM (arXiv 2309.17453, Section 3.2) rotates keys by their position within the cache. Here
-keys are cached rotated, so an entry that moves up is turned back by as many positions as it moved.
-In half precision each turn rounds once more.
+Where a reducer renumbered its survivors, later tokens go on from the last of them. In a re-indexed
+cache (StreamingLLM, arXiv 2309.17453, Section 3.2) every entry sits at its place in the cache: keys
+are cached rotated, so an entry that moves up is turned back by as many positions as it moved. In
+half precision each turn rounds once more.
 """
 
 from __future__ import annotations
@@ -17,54 +18,64 @@ from lightkv.cache import LayerEntries
 from lightkv.errors import UnsupportedError
 
 Rotary = tuple[Tensor, Tensor]
-RotaryTable = Callable[[int], Rotary]
+RotaryAt = Callable[[Tensor, int], Rotary]
 
 
 class Renumbering:
-    """Keeps the rotary positions of a cache's entries equal to their places in the cache.
+    """Positions of new tokens, and of cached keys where the cache is re-indexed.
 
     Args:
-        table: Gives cosine and sine (1, n, d) of the positions 0 to n - 1.
+        rotary: Cosine and sine (B, T, d) of positions (B, T) in a layer.
+        places: True if cached keys sit at their places.
     """
 
-    def __init__(self, table: RotaryTable) -> None:
-        self._table = table
-        self._known: Rotary | None = None
+    def __init__(self, rotary: RotaryAt, *, places: bool) -> None:
+        self._rotary = rotary
+        self._places = places
 
-    def place(self, entries: LayerEntries, layer: Any) -> None:
-        """Turn the keys of a layer's cache to the entries' places.
+    def place(self, entries: LayerEntries, cached: Any, layer: int) -> None:
+        """Turn the keys of a layer's cache to the entries' places, if that is asked for.
 
         Raises:
             UnsupportedError: If heads hold different entries: a query has one position.
         """
+        if not self._places:
+            return
         if entries.position.shape[1] > 1:
             raise UnsupportedError(
                 "a re-indexed cache needs heads that hold the same entries; use a method that "
-                "decides for all heads, or keep positions"
+                "decides for all heads, or positions='keep'"
             )
         before = entries.position if entries.rotated is None else entries.rotated
         entries.rotated = entries.places()
         back = torch.where(entries.valid, before - entries.rotated, 0)[:, 0]
         if bool(back.any()):
-            cos, sin = self._rotary(int(back.max()) + 1)
-            # The first row is position 0, whose cosine is the scale that some models put on both.
-            scale = cos[:, :1]
-            turn = (part[0][back][:, None] / scale for part in (cos, -sin))
-            layer.keys = turned(layer.keys, *turn)
+            cos, sin = self._rotary(back, layer)
+            # Some models scale both; position 0 has the scale for its cosine.
+            scale = self._rotary(torch.zeros_like(back[:1, :1]), layer)[0]
+            cached.keys = turned(cached.keys, (cos / scale)[:, None], (-sin / scale)[:, None])
 
-    def embeddings(self, entries: LayerEntries, new: int, like: Rotary) -> Rotary:
-        """Rotary embedding (B, T, d) of the newest T = ``new`` tokens at their places."""
-        if entries.rotated is None:
-            return like
-        places = entries.rotated[:, 0, entries.slots - new :]
-        cos, sin = self._rotary(int(places.max()) + 1)
-        return cos[0][places].to(like[0]), sin[0][places].to(like[1])
+    def embeddings(
+        self, entries: LayerEntries, new: int, behind: Tensor | None, layer: int, own: Rotary
+    ) -> Rotary:
+        """Rotary embedding (B, T, d) of the newest T = ``new`` tokens of a layer.
 
-    def _rotary(self, length: int) -> Rotary:
-        if self._known is None or self._known[0].shape[1] < length:
-            with torch.no_grad():
-                self._known = self._table(2 * length)
-        return self._known
+        Args:
+            entries: Of the layer, the new tokens included.
+            new: Number of new tokens.
+            behind: (B,) int64, positions that the prompt of this layer was shortened by, or None.
+            layer: 0-based.
+            own: The embedding that the model made, of the token's index in the conversation.
+        """
+        if entries.rotated is not None:
+            positions = entries.rotated
+        elif behind is not None:
+            positions = entries.position - behind[:, None, None]
+        else:
+            return own
+        newest = positions[:, 0, entries.slots - new :].clamp_min(0)
+        cos, sin = self._rotary(newest, layer)
+        return cos.to(own[0]), sin.to(own[1])
 
 
 def turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

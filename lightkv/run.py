@@ -71,6 +71,7 @@ class Run:
         self._sequence = Shortening(layout, None, None)
         self._provenance: list[Reduction | None] = []
         self._layouts: list[TokenLayout] = []
+        self._behind: list[Tensor | None] = []
         self._observations: list[Observation] = []
         self._after_prefill: tuple[LayerEntries, ...] = ()
         self._entry_bytes = 0
@@ -218,6 +219,7 @@ class Run:
     def _note_layer(self) -> None:
         self._layouts.append(self._sequence.layout)
         self._provenance.append(self._sequence.total)
+        self._behind.append(self._sequence.behind)
 
     def finish_prefill(self) -> None:
         """After the last layer: cut every layer's cache to what is retained."""
@@ -231,6 +233,7 @@ class Run:
             self._quirks,
             self._additive,
             shortened=self.shortened,
+            behind=self._behind,
             renumbering=self._renumbering,
         )
         if self.plan.evictor is not None:

@@ -24,6 +24,9 @@ Rotary = tuple[Tensor, Tensor]
 class Shortening:
     """State of one prefill, for B rows of N positions.
 
+    ``behind`` (B,) int64 is how many positions fewer than in the prompt have been given out, where
+    tokens after the prompt go on from the renumbered ones.
+
     Args:
         layout: Layout of the prompts.
         additive: Dtype of additive masks, None for boolean ones.
@@ -37,6 +40,8 @@ class Shortening:
         self.layout = layout
         self.total: Reduction | None = None
         self.pending: Reduction | None = None
+        self.behind: Tensor | None = None
+        self._prompt = layout.prompt_lengths
         self._padding = (~layout.real).sum(1, keepdim=True)
         self._additive = additive
         self._text_rotary = text_rotary
@@ -53,7 +58,9 @@ class Shortening:
         self.pending = reduction
         self.total = reduction if self.total is None else self.total.then(reduction)
         self.layout = self.layout.select(reduction.index, reduction.valid)
-        if positions == "reindex":
+        if positions != "keep":
+            left = self.layout.prompt_lengths
+            self.behind = self._prompt - left if positions == "reindex" else None
             # Renumbered from each row's first real token.
             order = self.layout.real.long().cumsum(1) - 1
             self._source = self._padding + order.clamp_min(0)

@@ -328,21 +328,21 @@ class VLM:
             seed=seed,
             quirks=self.quirks,
             text_rotary=rotary,
-            renumbering=self._renumbering() if plan.renumbers_cache else None,
+            renumbering=self._renumbering(plan) if plan.renumbers_later else None,
         )
 
-    def _renumbering(self) -> Renumbering:
-        def table(length: int) -> tuple[Tensor, Tensor]:
-            found = self.family.cache_rotary(self.model, length)
-            if found is None:
-                raise UnsupportedError(
-                    f"{self.name} has more than one rotary embedding or axis, so its cache can't "
-                    "be re-indexed; use positions='keep'"
-                )
-            return found
+    def _renumbering(self, plan: Plan) -> Renumbering:
+        if plan.renumbers_cache and not self.family.one_axis:
+            raise UnsupportedError(
+                f"{self.name} numbers vision tokens on several axes, so its cache can't be "
+                "re-indexed; use positions='keep'"
+            )
 
-        table(1)
-        return Renumbering(table)
+        def rotary(positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                return self.family.rotary_at(self.model, positions, layer)
+
+        return Renumbering(rotary, places=plan.renumbers_cache)
 
     def _refuse(self, settings: Mapping[str, Any], batch_size: int, plan: Plan) -> None:
         for name, advice in REFUSED_SETTINGS.items():

@@ -33,6 +33,9 @@ class Family(ABC):
     #: True if the decoder adds vision features behind some of its first layers.
     adds_to_layers: bool = False
 
+    #: True if a token's position is one number, in pictures too.
+    one_axis: bool = True
+
     #: Inputs that only say how vision tokens lie; the model does not take them.
     layout_inputs: tuple[str, ...] = ()
 
@@ -138,13 +141,9 @@ class Family(ABC):
         """
         return None
 
-    def cache_rotary(self, model: Any, length: int) -> tuple[Tensor, Tensor] | None:
-        """Cosine and sine (1, length, d) of the positions 0 to length - 1, the same in all layers.
-
-        None where layers differ in their rotary embedding, or a position is more than one number.
-        """
+    def rotary_at(self, model: Any, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine (B, T, d) of text at positions (B, T) in a layer."""
         weight = model.get_input_embeddings().weight
-        positions = torch.arange(length, device=weight.device)[None]
         cos, sin = model.get_decoder().rotary_emb(weight.new_zeros(1, 1, 1), positions)
         return cos, sin
 

@@ -19,9 +19,12 @@ class Gemma3(Family):
     # Without it image blocks are causal, without any error.
     required_inputs = ("token_type_ids",)
 
-    def cache_rotary(self, model: Any, length: int) -> None:
+    def rotary_at(self, model: Any, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         # Global layers turn more slowly than those with a window.
-        return None
+        kind = model.config.get_text_config().layer_types[layer]
+        like = model.get_input_embeddings().weight.new_zeros(1, 1, 1)
+        cos, sin = model.get_decoder().rotary_emb(like, positions, kind)
+        return cos, sin
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         side = math.isqrt(config.mm_tokens_per_image)

@@ -17,6 +17,7 @@ class QwenVL(Family):
     """Qwen2-VL and Qwen2.5-VL: any aspect ratio; videos are grids of frames, rows and columns."""
 
     model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
+    one_axis = False
     # Without it positions are one-dimensional, without any error.
     required_inputs = ("mm_token_type_ids",)
 
@@ -36,15 +37,12 @@ class QwenVL(Family):
         return from_queues(queues)
 
     def text_rotary(self, model: Any, length: int) -> tuple[Tensor, Tensor] | None:
-        decoder = model.get_decoder()
-        weight = model.get_input_embeddings().weight
-        # A text token has the same position on all three axes.
-        positions = torch.arange(length, device=weight.device).expand(3, 1, length)
-        cos, sin = decoder.rotary_emb(weight.new_zeros(1, 1, 1), positions)
-        return cos, sin
+        device = model.get_input_embeddings().weight.device
+        return self.rotary_at(model, torch.arange(length, device=device)[None], 0)
 
-    def cache_rotary(self, model: Any, length: int) -> None:
-        return None
+    def rotary_at(self, model: Any, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        # A text token has the same position on all three axes.
+        return super().rotary_at(model, positions.expand(3, *positions.shape), layer)
 
     def rotary_shift(self, model: Any) -> Tensor | None:
         # A picture takes fewer positions than tokens; the model remembers how many fewer.

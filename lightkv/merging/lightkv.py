@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ CHOICES = {
     "normalise": ("keys", "queries"),
     "prompt": ("text", "question"),
     "partition": ("true-grid", "square", "square-blocks", "global"),
-    "positions": ("keep", "reindex"),
+    "positions": get_args(Positions),
     "counting": ("exact", "float32"),
 }
 
@@ -74,7 +74,8 @@ class LightKV(Reducer):
         partition: Windows on the "true-grid" of every image; on the "square" that its tokens are
             re-read as; on "square-blocks", the released rule, which also deals the tokens of
             several images into equal blocks; or one "global" window.
-        positions: Survivors "keep" their rotary position or are renumbered ("reindex").
+        positions: Survivors "keep" their rotary position or are renumbered; the released code does
+            so in the prefill only. See :data:`~lightkv.compressor.Positions`.
         min_tokens: Tokens per window that every image of a prompt must have, else the stage is
             skipped for that prompt, with a :class:`StageSkippedWarning`. None never skips and
             refuses grids that are too small for their windows.
@@ -142,7 +143,7 @@ class LightKV(Reducer):
             guidance="random" if family == "llava" else "prompt",
             normalise="queries",
             partition="square-blocks",
-            positions="reindex",
+            positions="reindex-prefill",
             min_tokens=8,
             counting="float32",
             floor=1e-8,

@@ -65,7 +65,8 @@ def match(hidden: Tensor, sources: Groups, targets: Groups, merges: Tensor) -> P
 
     Args:
         hidden: (B, N, D); compared in float32 at least.
-        sources, targets: (G, A) and (G, B) groups.
+        sources: (G, A) groups.
+        targets: (G, B) groups.
         merges: (G,) int64, merges r per group.
     """
     empty = sources.index.new_zeros(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -25,7 +25,8 @@ class GlobalMerge(Reducer):
         layers: 0-based layers after which a stage acts.
         ratios: Share of the vision tokens that merges away at each stage, at most 0.5.
         weighting: "uniform" averages a group plainly, "size" by the tokens its members stand for.
-        positions: Survivors "keep" their rotary position or are renumbered ("reindex").
+        positions: Survivors "keep" their rotary position or are renumbered ("reindex"); see
+            :data:`~lightkv.compressor.Positions`.
     """
 
     layers: tuple[int, ...]
@@ -37,7 +38,7 @@ class GlobalMerge(Reducer):
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "ratios", tuple(self.ratios))
         check_choice("weighting", self.weighting, ("uniform", "size"))
-        check_choice("positions", self.positions, ("keep", "reindex"))
+        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from lightkv.compressor import ModelFacts, Positions, Reducer
 from lightkv.errors import InvalidValueError
@@ -17,13 +18,14 @@ class BeforeDecoder(Reducer):
 
     Attributes:
         positions: "reindex" numbers the survivors as the released codes do, which never give a
-            position to what they drop; "keep" leaves gaps.
+            position to what they drop; "keep" leaves gaps. See
+            :data:`~lightkv.compressor.Positions`.
     """
 
     positions: Positions = "reindex"
 
     def __post_init__(self) -> None:
-        check_choice("positions", self.positions, ("keep", "reindex"))
+        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

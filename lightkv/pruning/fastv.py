@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
@@ -28,7 +29,7 @@ class FastV(Reducer):
             mean over heads, decides.
         removed: R, share of the vision tokens that is dropped.
         positions: Survivors "keep" their rotary position (the method's own choice) or are
-            renumbered ("reindex").
+            renumbered ("reindex"); see :data:`~lightkv.compressor.Positions`.
     """
 
     layer: int = 2
@@ -36,7 +37,7 @@ class FastV(Reducer):
     positions: Positions = "keep"
 
     def __post_init__(self) -> None:
-        check_choice("positions", self.positions, ("keep", "reindex"))
+        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

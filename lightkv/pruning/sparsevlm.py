@@ -7,6 +7,7 @@ al., ICML 2025, arXiv 2410.04417.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ class SparseVLM(Reducer):
         layers: 0-based layers after which a stage acts.
         kept: Vision tokens kept at each stage, besides recycled ones; see ``TABLE``.
         recycle: Cluster dropped tokens (version 1); "+" does not.
-        positions: Survivors are renumbered ("reindex", version 1) or "keep" their position ("+").
+        positions: Survivors are renumbered ("reindex", version 1) or "keep" their position ("+");
+            see :data:`~lightkv.compressor.Positions`.
     """
 
     layers: tuple[int, ...] = (2, 6, 15)
@@ -52,7 +54,7 @@ class SparseVLM(Reducer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "kept", tuple(self.kept))
-        check_choice("positions", self.positions, ("keep", "reindex"))
+        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

@@ -11,6 +11,8 @@ from torch import Tensor
 from lightkv import VLM, Request
 from lightkv.compressor import Compressor
 from lightkv.embedded.questions import items
+from lightkv.errors import InvalidValueError
+from lightkv.eviction.methods import method as evictor
 from tests.graph.methods import KeepNewest, KeepSome, MergeSome
 from tests.graph.oracle import MaskedRun
 from tests.tiny import prompt, stack
@@ -162,25 +164,62 @@ def test_a_row_answers_as_it_would_alone(tiny_vlm: VLM, method: Compressor) -> N
 
 
 def test_reindexed_positions_are_those_of_a_shorter_prompt(tiny_vlm: VLM) -> None:
-    """Pruning before the first layer with renumbering equals a prompt without those tokens."""
+    """Pruning before the first layer with renumbering equals a prompt without those tokens.
+
+    So do the tokens that follow, unless only the prefill is renumbered.
+    """
     row = prompt(1, 5)
-    method = MergeSome((-1,), positions="reindex")
-    settings = {**SETTINGS, "max_new_tokens": 1}
-    ours = tiny_vlm.generate(row, method, **settings)
+    ours = tiny_vlm.generate(row, MergeSome((-1,), positions="reindex"), **SETTINGS)
+    released = tiny_vlm.generate(row, MergeSome((-1,), positions="reindex-prefill"), **SETTINGS)
     provenance = ours.records[0].layers[0].provenance
     assert provenance is not None
     embedded: list[Tensor] = []
     layer = tiny_vlm.model.get_decoder().layers[0]
     handle = layer.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
-    tiny_vlm.model.generate(**row, **settings)
+    tiny_vlm.model.generate(**row, **{**SETTINGS, "max_new_tokens": 1})
     handle.remove()
+    said = ours.output.sequences[:, row["input_ids"].shape[1] : -1]
     shorter = provenance.matrix() @ embedded[0]
+    whole = torch.cat([shorter, tiny_vlm.model.get_input_embeddings()(said)], 1)
     with torch.no_grad():
-        state = tiny_vlm.model.get_decoder()(inputs_embeds=shorter).last_hidden_state
-        expected = tiny_vlm.model.lm_head(state[:, -1])
-    assert float((logits(ours.output)[:, 0] - expected).abs().max()) < TOLERANCE * float(
-        expected.abs().max()
-    )
+        state = tiny_vlm.model.get_decoder()(inputs_embeds=whole).last_hidden_state
+        expected = tiny_vlm.model.lm_head(state[:, shorter.shape[1] - 1 :])
+    found, scale = logits(ours.output), expected.abs().max()
+    assert found.shape == expected.shape and found.shape[1] > 3
+    assert float((found - expected).abs().max() / scale) < TOLERANCE
+    first, second = (logits(released.output)[:, step] for step in (0, 1))
+    assert float((first - expected[:, 0]).abs().max() / scale) < TOLERANCE
+    assert float((second - expected[:, 1]).abs().max() / scale) > 100 * TOLERANCE
+
+
+def test_a_renumbered_prompt_goes_on_where_it_ends_in_every_layer(tiny_vlm: VLM) -> None:
+    """A later token's position is the layer's length and what was said since; eviction aside."""
+    row = prompt(1, 9)
+    method = MergeSome((1, 3), positions="reindex") | KeepSome(0.5)
+    rotary: list[list[Tensor]] = []
+    hooks = [
+        layer.self_attn.register_forward_pre_hook(
+            lambda _, args, kwargs, number=number: rotary[number].append(
+                kwargs["position_embeddings"][0]
+            ),
+            with_kwargs=True,
+        )
+        for number, layer in enumerate(tiny_vlm.model.get_decoder().layers)
+        if rotary.append([]) is None
+    ]
+    record = tiny_vlm.generate(row, method, **SETTINGS).records[0]
+    for hook in hooks:
+        hook.remove()
+    table = tiny_vlm.family.rotary_at(tiny_vlm.model, torch.arange(64)[None], 0)[0][0]
+    for layer, seen in zip(record.layers, rotary, strict=True):
+        for step, cos in enumerate(seen[1:]):
+            assert torch.equal(cos[0, 0], table[layer.length + step])
+
+
+def test_two_parts_that_renumber_are_refused(tiny_vlm: VLM) -> None:
+    method = MergeSome((1,), positions="reindex") | evictor("streamingllm-reindexed", 0.5)
+    with pytest.raises(InvalidValueError, match="one part that renumbers"):
+        tiny_vlm.generate(prompt(1, 9), method, **SETTINGS)
 
 
 @pytest.mark.parametrize("count", [1, 3])

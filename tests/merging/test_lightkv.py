@@ -131,7 +131,7 @@ def test_only_prompt_guidance_asks_for_attention() -> None:
 
 def test_positions_are_an_option() -> None:
     assert HALF.position_rule() == "keep"
-    assert LightKV.released("llava").position_rule() == "reindex"
+    assert LightKV.released("llava").position_rule() == "reindex-prefill"
 
 
 @pytest.mark.parametrize(
