@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "summary.csv"
 REFUSED = "refused.csv"
+ROWS = "rows.csv.gz"
 _SHOWN = ["protocol", "task", "method", "metric", "n", "score", "low", "high"]
 _SHARES = ["kv_share", "token_share"]
 
@@ -72,6 +73,7 @@ def evaluate_command(
 
     from analysis.evaluation import evaluate
     from analysis.methods import compressors
+    from analysis.question_rows import write_rows
     from analysis.store import Store
     from analysis.summaries import summarise
     from analysis.tasks import task
@@ -109,6 +111,7 @@ def evaluate_command(
     if len(left_out):
         click.echo(f"\nleft out:\n{table(left_out)}", err=True)
     if out is not None:
-        summary.to_csv(out / SUMMARY, index=False)
+        summary.to_csv(out / SUMMARY, index=False, float_format="%.6g")
         left_out.to_csv(out / REFUSED, index=False)
-        click.echo(f"rows in {store.path}, this table in {out / SUMMARY}", err=True)
+        write_rows(frame, out / ROWS)
+        click.echo(f"answers in {store.path}, this table in {out / SUMMARY}", err=True)

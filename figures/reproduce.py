@@ -26,6 +26,7 @@ USUAL_SECONDS: Final[dict[str, float]] = {
     "probing_information": 50,
     "probing_grounding": 25,
     "probing_redundancy": 20,
+    "every_method": 20,
 }
 """Rough run times of the quick settings on two cores; only for the time left."""
 

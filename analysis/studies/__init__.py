@@ -1,8 +1,8 @@
 """Studies: functions that ask a model, or the cost model, and return one tidy table.
 
-Every study that asks questions takes ``samples``, ``seed``, ``store``, ``batch_size`` and
-``progress``. Studies that share a store share answers: the full cache, and any method that two of
-them compare, is asked once.
+Every study that asks questions takes ``samples``, ``seed`` and ``store``; those that score answers
+take ``batch_size`` and ``progress`` as well. Studies that share a store share answers: the full
+cache, and any method that two of them compare, is asked once.
 """
 
 from analysis.studies.base import STUDIES, Cell, Settings, Study, study, sweep
@@ -15,6 +15,7 @@ from analysis.studies.probing_causes import causal_profile
 from analysis.studies.probing_grounding import grounding_profile
 from analysis.studies.probing_information import information_profile
 from analysis.studies.probing_redundancy import redundancy_profile
+from analysis.studies.protocols import every_method
 from analysis.studies.retention import retention_sweep
 from analysis.studies.speed import decode_latency
 
@@ -28,6 +29,7 @@ __all__ = [
     "causal_profile",
     "component_ablation",
     "decode_latency",
+    "every_method",
     "grounding_profile",
     "information_profile",
     "kept_maps",

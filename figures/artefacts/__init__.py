@@ -27,6 +27,7 @@ _REGISTRY: Final[dict[str, tuple[str, str]]] = {
     "X-3": ("probing_causes:CAUSES", "probing_information"),
     "X-4": ("probing_grounding:GROUNDING", "probing_grounding"),
     "X-5": ("probing_redundancy:REDUNDANCY", "probing_redundancy"),
+    "X-6": ("protocols:EVERY_METHOD", "every_method"),
 }
 
 

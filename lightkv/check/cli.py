@@ -12,6 +12,12 @@ import click
 @click.argument("model", required=False)
 @click.option("--all-tiny", is_flag=True, help="Tiny random models of every family instead.")
 @click.option(
+    "--shape",
+    help="Random weights in the decoder dimensions of a preset (lightkv list models) instead; "
+    "prints time and peak memory of generating under LightKV and TGV-KV as well.",
+)
+@click.option("--layers", type=int, help="With --shape: build fewer layers.")
+@click.option(
     "--write",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
@@ -25,6 +31,8 @@ import click
 def check_command(
     model: str | None,
     all_tiny: bool,
+    shape: str | None,
+    layers: int | None,
     write: tuple[Path, ...],
     device: str,
     dtype: str | None,
@@ -35,11 +43,17 @@ def check_command(
 
     Exits with 1 if a check fails.
     """
+    if sum((all_tiny, shape is not None, model is not None)) > 1:
+        raise click.UsageError("give one of MODEL, --all-tiny and --shape")
+    if write and not all_tiny:
+        raise click.UsageError("--write goes with --all-tiny")
+    if layers is not None and shape is None:
+        raise click.UsageError("--layers goes with --shape")
     if all_tiny:
         passed = _check_zoo(write)
+    elif shape is not None:
+        passed = _check_shape(shape, layers, device, dtype, attention)
     else:
-        if write:
-            raise click.UsageError("--write goes with --all-tiny")
         passed = _check_model(model, device, dtype, attention, trust_remote_code)
     if not passed:
         raise click.exceptions.Exit(1)
@@ -62,6 +76,33 @@ def _check_model(
     report = check_model(vlm)
     for line in report.lines():
         click.echo(line)
+    return report.passed
+
+
+def _check_shape(
+    shape: str, layers: int | None, device: str, dtype: str | None, attention: str
+) -> bool:
+    from lightkv.check.report import versions
+    from lightkv.check.runs import check_shape, generation_costs
+    from lightkv.check.shapes import build_shape
+    from lightkv.errors import LightKVError
+
+    try:
+        vlm, entry = build_shape(
+            shape, layers=layers, device=device, dtype=dtype, attention=attention
+        )
+    except LightKVError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{vlm!r}, random weights, with {versions()}")
+    report = check_shape(vlm, entry)
+    for line in report.lines():
+        click.echo(line)
+    for cost in generation_costs(vlm, entry):
+        peak = "" if cost.peak is None else f", peak {cost.peak / 2**30:.2f} GiB"
+        click.echo(
+            f"{cost.method:<16} {cost.prompt} tokens, {100 * cost.held:.1f} % of the cache held, "
+            f"{cost.seconds:.2f} s{peak}"
+        )
     return report.passed
 
 

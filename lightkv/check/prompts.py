@@ -37,6 +37,11 @@ def rows_of(name: str) -> Callable[[Any], list[Row]]:
     return rows
 
 
+def painted(name: str, config: Any, pictures: int) -> Row:
+    """One row about several pictures of a zoo entry."""
+    return write(config, _PAINTERS[name], ("wide",) * pictures, 64, 0)
+
+
 def write(config: Any, paint: Painter, kinds: Sequence[str], question: int, seed: int) -> Row:
     """One row: three words, pictures with two words behind each, a question."""
     generator = torch.Generator().manual_seed(seed)

@@ -67,13 +67,15 @@ class Subject:
 
     def kernel_noise(self) -> float:
         """Difference between the two attention kernels on the plain model."""
+        # Both before the kernel changes: they are made when they are first asked for.
+        plain, answer = logits(self.plain), self.answer
         model, kernel = self.vlm.model, self.vlm.attention
         model.set_attn_implementation("sdpa" if kernel == "eager" else "eager")
         try:
-            other = self.generate_plain(self.batch, self.answer)
+            other = self.generate_plain(self.batch, answer)
         finally:
             model.set_attn_implementation(kernel)
-        return difference(logits(other), logits(self.plain))
+        return difference(logits(other), plain)
 
     def settings(self, forced: Tensor | None) -> dict[str, Any]:
         """Settings of a generation; ``forced`` (B, T) are the tokens it has to say."""

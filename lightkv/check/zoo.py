@@ -51,7 +51,8 @@ class TinyModel:
 
 def randomize(model: torch.nn.Module, seed: int = 0) -> None:
     """Weights large enough that logits tell inputs apart."""
-    generator = torch.Generator().manual_seed(seed)
+    first = next(model.parameters())
+    generator = torch.Generator(first.device).manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:
             fan_in = parameter.shape[-1] if parameter.dim() == 2 else parameter[0].numel()

@@ -241,6 +241,36 @@ def schedule_cost(factor: float = 1.0, late: float = 1.0, wide: float = 1.0) -> 
     return pd.DataFrame(rows)
 
 
+EVICTORS = {
+    "tgvkv": 0.9,
+    "snapkv": 0.8,
+    "prefixkv": 0.7,
+    "h2o": 0.6,
+    "elasticcache": 0.5,
+    "streamingllm": 0.4,
+    "random": 0.1,
+}
+
+
+def every_method(*, reversed_later: bool = False, **scores: float) -> pd.DataFrame:
+    """Seven evictors and a merging method under three protocols; TGV-KV needs a question."""
+    first = {**EVICTORS, **scores}
+    later = dict(zip(first, reversed(first.values()), strict=True)) if reversed_later else first
+    parts = []
+    for protocol in ("question-first", "question-agnostic", "second-turn"):
+        found = first if protocol == "question-first" else later
+        for task in TASKS:
+            for name in ("vanilla", "lightkv"):
+                named = {"protocol": protocol, "retention": float("nan")}
+                parts.append(scored(name, 0.95, task=task, **named))
+            for (name, score), retention in itertools.product(found.items(), (0.5, 0.1)):
+                if name == "tgvkv" and protocol == "question-agnostic":
+                    continue
+                named = {"protocol": protocol, "retention": retention, "kv_share": retention}
+                parts.append(scored(name, score, task=task, **named))
+    return pd.concat(parts, ignore_index=True)
+
+
 FRAMES = {
     "X-1": retention_sweep,
     "T-T1": pilot,
@@ -254,4 +284,5 @@ FRAMES = {
     "L-T5": window_sweep,
     "L-T6": schedule_cost,
     **PROBING,
+    "X-6": every_method,
 }

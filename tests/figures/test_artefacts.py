@@ -18,7 +18,7 @@ REAL = Path(__file__).parent / "data"
 WANTED = {
     *("T-T1", "T-T4", "T-T5", "T-F1", "T-F2", "T-F5", "T-F7"),
     *("L-F1", "L-F3", "L-F6", "L-F7", "L-T5", "L-T6"),
-    *("X-1", "X-2", "X-3", "X-4", "X-5"),
+    *("X-1", "X-2", "X-3", "X-4", "X-5", "X-6"),
 }
 
 
@@ -55,7 +55,7 @@ def test_draws_from_stored_real_results(file: Path) -> None:
 
 
 def test_paper_numbers_stand_beside_ours() -> None:
-    for one in ("T-T1", "T-T4", "T-T5", "L-T5", "L-T6", "X-1", "L-F1", "L-F3"):
+    for one in ("T-T1", "T-T4", "T-T5", "L-T5", "L-T6", "X-1", "L-F1", "L-F3", "X-6"):
         headings = [" ".join(map(str, name)) for name in artefact(one).table(FRAMES[one]()).columns]
         assert any("paper" in name for name in headings), one
         assert any("here" in name or "computed" in name for name in headings), one

@@ -104,7 +104,7 @@ def test_a_failed_notebook_does_not_stop_the_others(
 def test_options_reach_the_notebooks_that_have_them(tmp_path: Path) -> None:
     options = {"samples": 3, "device": "cuda", "tasks": ["embedded/read"]}
     units = {u.notebook.name: u.parameters for u in reproduce.plan((), options, tmp_path)}
-    assert len(units) == 13
+    assert len(units) == 14
     assert units["ablation"]["samples"] == 3
     assert units["ablation"]["device"] == "cuda"
     assert units["pilot"]["tasks"] == ["embedded/read"]
@@ -114,7 +114,7 @@ def test_options_reach_the_notebooks_that_have_them(tmp_path: Path) -> None:
 def test_artefacts_are_listed() -> None:
     found = call("artefacts")
     assert found.exit_code == 0
-    assert len(found.output.splitlines()) == 18
+    assert len(found.output.splitlines()) == 19
 
 
 def test_the_groups_own_errors_pass_through() -> None:

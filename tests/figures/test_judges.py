@@ -184,6 +184,9 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T6", 1): [(HOLDS, f.schedule_cost()), (FAILS, f.schedule_cost(late=0.5))],
     ("L-T6", 2): [(HOLDS, f.schedule_cost(wide=0.9)), (FAILS, f.schedule_cost())],
     **PROBING,
+    ("X-6", 0): [(HOLDS, f.every_method()), (FAILS, f.every_method(tgvkv=0.2))],
+    ("X-6", 1): [(HOLDS, f.every_method()), (FAILS, f.every_method(random=0.95))],
+    ("X-6", 2): [(HOLDS, f.every_method()), (FAILS, f.every_method(reversed_later=True))],
 }
 
 

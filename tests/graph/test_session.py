@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM, Request
-from lightkv.embedded import conversations
+from lightkv.embedded import conversations, items
 from lightkv.errors import InputError, UnknownNameError
 from lightkv.protocols import ask_under
+from lightkv.pruning.divprune import DivPrune
 from lightkv.session import Session
 from tests.graph.methods import KeepSome
 from tests.graph.oracle import MaskedRun
@@ -124,3 +125,12 @@ def test_protocol_errors(embedded: VLM, talks: list[Any]) -> None:
         ask_under("second-turn", embedded, [first_turn(talks[0])])
     with pytest.raises(InputError, match="image"):
         ask_under("question-agnostic", embedded, [Request((), "hello ?")])
+
+
+def test_what_never_looks_at_the_question_may_act_before_it(embedded: VLM) -> None:
+    """DivPrune prunes the image alone, so reading the question later changes no answer."""
+    asked = [Request((item.image,), item.question) for item in items("list", 3)]
+    method = DivPrune(kept=0.2)
+    first = ask_under("question-first", embedded, asked, method, max_new_tokens=8)
+    ahead = ask_under("question-agnostic", embedded, asked, method, max_new_tokens=8)
+    assert [answer.tokens for answer in first] == [answer.tokens for answer in ahead]

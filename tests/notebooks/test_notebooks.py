@@ -16,7 +16,7 @@ from figures.runner import EXECUTED, MARKER, Unit
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 KNOWN = {
     *("model", "device", "dtype", "tasks", "samples", "seed", "results", "out"),
-    *("retentions", "pictures", "context", "profiled"),
+    *("retentions", "pictures", "context", "profiled", "rows", "questions"),
 }
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.Try, ast.Lambda)
 

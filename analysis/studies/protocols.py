@@ -1,0 +1,88 @@
+"""X-6: every method at every retention, under the three protocols of evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Unpack
+
+from analysis.evaluation import DEFAULT_BATCH_SIZE, evaluate
+from analysis.methods import compressors
+from analysis.question_rows import read_rows, shipped_rows
+from analysis.studies.base import Settings, Tasks, register
+from analysis.studies.retention import RETENTIONS
+from analysis.tasks import Task
+from analysis.tasks.embedded import EVERY_FAMILY
+from lightkv.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lightkv import VLM
+
+SAMPLES: Final = 16
+"""Questions per task: there are two hundred settings under three protocols."""
+
+COMPARED: Final = (
+    *("vanilla", "lightkv", "divprune", "tgvkv", "streamingllm", "snapkv", "h2o"),
+    *("elasticcache", "prefixkv", "random"),
+)
+"""What is asked where nothing ships: all methods would take days on a large model."""
+
+
+@register("X-6")
+def every_method(
+    vlm: VLM,
+    *,
+    rows: str | Path | None = None,
+    methods: Sequence[str] | None = None,
+    tasks: Tasks = EVERY_FAMILY,
+    retentions: tuple[float, ...] = RETENTIONS,
+    **settings: Unpack[Settings],
+) -> pd.DataFrame:
+    """Every registered method on every task under every protocol.
+
+    Asking takes about an hour on one core, so what ships for the embedded model is shown where it
+    fits. Any other model, and any other choice of methods, tasks, retentions or questions, is
+    asked.
+
+    Args:
+        vlm: The model.
+        rows: A file that ``lightkv evaluate --out`` wrote, shown instead.
+        methods: Methods as text (see :mod:`lightkv.methods`), "all" for every one; None for what
+            ships, or else :data:`COMPARED`.
+        tasks: What is asked.
+        retentions: Shares of the cache that evictors keep, and of the vision tokens that pruners
+            with such an option keep.
+        **settings: See :class:`~analysis.studies.base.Settings`; ``samples`` is 16 by default.
+
+    Returns:
+        Question rows with the registered name in ``method`` and ``retention``, NaN for methods
+        without one. Cells that a method refuses are missing.
+    """
+    if rows is not None:
+        return _named(read_rows(rows))
+    names = [given.name if isinstance(given, Task) else given for given in tasks]
+    asked = settings.get("samples", SAMPLES), settings.get("seed", 0)
+    usual = (tuple(names), tuple(retentions), *asked) == (EVERY_FAMILY, RETENTIONS, SAMPLES, 0)
+    found = shipped_rows(vlm.fingerprint) if usual and methods is None else None
+    if found is None:
+        found = evaluate(
+            vlm,
+            tasks,
+            compressors(COMPARED if methods is None else methods, retentions, vlm.facts),
+            protocols=tuple(PROTOCOLS),
+            samples=settings.get("samples", SAMPLES),
+            seed=settings.get("seed", 0),
+            store=settings.get("store"),
+            batch_size=settings.get("batch_size", DEFAULT_BATCH_SIZE),
+            progress=settings.get("progress", True),
+            on_refusal=lambda *_: None,
+        )
+    return _named(found)
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Labels such as "snapkv 20 %" taken apart."""
+    parts = rows["method"].str.extract(r"^(?P<name>\S+)(?: (?P<share>[\d.]+) %)?$")
+    return rows.assign(method=parts["name"], retention=parts["share"].astype(float) / 100)

@@ -1,0 +1,264 @@
+"""X-6: every method at every retention, under the three protocols of evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from figures.artefacts.shared import here, pick, printed, setting, summary
+from figures.contract import Artefact, Claim
+from figures.estimates import mean
+from figures.style import sheet, text_on
+from figures.tables import percent
+from figures.verdicts import Outcome, Verdict, better, untestable, worst_of
+from lightkv.prompting import QUESTION_AGNOSTIC, QUESTION_FIRST, SECOND_TURN
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PROTOCOLS: Final = (QUESTION_FIRST, QUESTION_AGNOSTIC, SECOND_TURN)
+VANILLA: Final = "vanilla"
+OWN: Final = "own"
+VARIANTS: Final = ("tvb", "budget-", "rank-")
+"""Rows of the ablations, which have artefacts of their own."""
+
+COMPARED: Final = ("streamingllm", "snapkv", "h2o", "elasticcache", "prefixkv")
+"""What TGV-KV is compared with in its Table 2."""
+
+PRINTED: Final = {"tgvkv": "tgv-kv"}
+MODEL: Final = "llava-1.5-7b"
+AGREED: Final = 0.8
+WHOLE: Final = 0.999
+RESAMPLES: Final = 400
+QUESTION: Final = ["task", "seed", "item"]
+
+Values = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def plotted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean score over tasks and mean share of the cache held, per cell of the figure."""
+    shown = frame[~frame["method"].str.startswith(VARIANTS)]
+    keys = ["protocol", "method", "retention"]
+    # The mean over tasks, each counting alike.
+    tasks = shown.groupby([*keys, "task"], dropna=False, sort=False)[["score", "kv_share"]].mean()
+    cells = tasks.groupby(keys, dropna=False, sort=False).mean().reset_index()
+    # The released TGV-KV leaves a prompt without question as it is: no compression to show.
+    return cells[(cells["method"] == VANILLA) | (cells["kv_share"] < WHOLE)]
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """One heat map a protocol: methods by retentions, best methods on top."""
+    data = plotted(frame)
+    methods, retentions = _ordered(data), _retentions(data)
+    protocols = [name for name in PROTOCOLS if name in set(data["protocol"])]
+    figure = sheet(1.1 + 0.168 * len(methods))
+    axes = figure.subplots(1, len(protocols), squeeze=False, sharey=True)[0]
+    images = []
+    for place, protocol in zip(axes, protocols, strict=True):
+        own = pick(data, protocol=protocol)
+        images.append(_heat(place, _grid(own, methods, retentions), methods, retentions))
+        place.set_title(protocol)
+        place.set_xlabel("retention, %")
+    figure.colorbar(
+        images[0], ax=list(axes), location="bottom", aspect=60, pad=0.01, label="mean score, %"
+    )
+    return figure
+
+
+def _heat(axes: Axes, grid: Values, methods: list[str], retentions: list[float]) -> Any:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    colours = colormaps["cividis"].with_extremes(bad="#EEEEEE")
+    scores = np.ma.masked_invalid(100 * grid)
+    image = axes.imshow(scores, cmap=colours, vmin=0, vmax=100, aspect="auto")
+    for row, column in np.argwhere(np.isfinite(grid)):
+        score = float(grid[row, column])
+        shade = text_on(to_hex(colours(score)))
+        axes.text(column, row, f"{100 * score:.0f}", ha="center", va="center", size=8, color=shade)
+    axes.set_xticks(range(len(retentions) + 1), [*(f"{100 * r:g}" for r in retentions), OWN])
+    axes.set_yticks(range(len(methods)), methods)
+    axes.tick_params(length=0)
+    axes.grid(False)
+    return image
+
+
+def _grid(data: pd.DataFrame, methods: list[str], retentions: list[float]) -> Values:
+    """(methods, retentions + 1) scores; the last column is for methods without a retention."""
+    grid = np.full((len(methods), len(retentions) + 1), np.nan)
+    for row in data.to_dict("records"):
+        given = row["retention"]
+        column = len(retentions) if given != given else retentions.index(given)
+        grid[methods.index(row["method"]), column] = row["score"]
+    return grid
+
+
+def _ordered(data: pd.DataFrame) -> list[str]:
+    """The full cache, then methods with retentions, then those without, best first."""
+    first = pick(data, protocol=QUESTION_FIRST)
+    score = first.groupby("method")["score"].mean().sort_values(ascending=False)
+    swept = set(data.dropna(subset=["retention"])["method"])
+    names = [name for name in score.index if name != VANILLA]
+    rest = [name for name in dict.fromkeys(data["method"]) if name not in (*names, VANILLA)]
+    every = [*names, *rest]
+    return [VANILLA, *(n for n in every if n in swept), *(n for n in every if n not in swept)]
+
+
+def _retentions(data: pd.DataFrame) -> list[float]:
+    return sorted(data["retention"].dropna().unique().tolist(), reverse=True)
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a method and retention, mean over tasks with interval; ChartQA as printed beside."""
+    import pandas as pd
+
+    from figures import paper
+
+    numbers = paper.numbers("T-T2")
+    at = setting(numbers, "retention").str.rstrip("%").replace("", "nan").astype(float) / 100
+    rows = []
+    for (method, share), own in frame.groupby(["method", "retention"], dropna=False, sort=False):
+        retention = float(str(share))
+        held = summary(own, ("method",) if own["metric"].nunique() == 1 else ("method", "metric"))
+        row: dict[tuple[str, str], object] = {
+            ("method", ""): method,
+            ("retention, %", ""): percent(retention),
+            ("KV held, %", ""): percent(float(held["kv_share"].mean())),
+        }
+        for protocol in PROTOCOLS:
+            found = mean(pick(own, protocol=protocol))
+            row[here(frame), f"{protocol}, %"] = percent(found.value, found.low, found.high)
+        name = PRINTED.get(str(method), str(method))
+        near = numbers if method == VANILLA else numbers[(at - retention).abs() < 1e-6]
+        row["paper (LLaVA-1.5-7B)", "ChartQA, %"] = printed(
+            near, model=MODEL, method=name, benchmark="chartqa"
+        )
+        rows.append(row)
+    return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
+
+
+def _at(frame: pd.DataFrame, protocol: str, method: str, retention: float) -> pd.DataFrame:
+    chosen = pick(frame, protocol=protocol, method=method)
+    return chosen[(chosen["retention"] - retention).abs() < 1e-6]
+
+
+def judge_best(frame: pd.DataFrame) -> Verdict:
+    """Does TGV-KV beat what the paper compares it with, at every retention?"""
+    known = set(frame["method"])
+    if "tgvkv" not in known:
+        return untestable("TGV-KV was not run")
+    return worst_of(
+        better(
+            _at(frame, QUESTION_FIRST, "tgvkv", retention),
+            _at(frame, QUESTION_FIRST, other, retention),
+            f"TGV-KV over {other} at {100 * retention:g} %, all tasks",
+        )
+        for retention in _retentions(frame)
+        for other in COMPARED
+        if other in known
+    )
+
+
+def judge_random(frame: pd.DataFrame) -> Verdict:
+    """Do the compared evictors beat random eviction under every protocol, at 10 %?"""
+    retentions = _retentions(frame)
+    if not retentions:
+        return untestable("no method with a retention was run")
+    retention = min(retentions, key=lambda one: abs(one - 0.1))
+    return worst_of(
+        better(
+            _at(frame, protocol, method, retention),
+            _at(frame, protocol, "random", retention),
+            f"{method} over random at {100 * retention:g} %, {protocol}",
+        )
+        for protocol in PROTOCOLS
+        for method in (*COMPARED, "tgvkv")
+        if len(_at(frame, protocol, method, retention))
+    )
+
+
+def judge_agreement(frame: pd.DataFrame) -> Verdict:
+    """Do evictors rank under the papers' protocol as they do when a second question is asked?"""
+    return worst_of(_agreement(frame, retention, SECOND_TURN) for retention in _retentions(frame))
+
+
+def _agreement(frame: pd.DataFrame, retention: float, other: str) -> Verdict:
+    """Spearman's rank correlation over methods, its interval from resampled questions."""
+    from scipy.stats import rankdata
+
+    chosen = frame[(frame["retention"] - retention).abs() < 1e-6]
+    wide = [
+        pick(chosen, protocol=name).pivot_table("score", QUESTION, "method")
+        for name in (QUESTION_FIRST, other)
+    ]
+    methods = wide[0].columns.intersection(wide[1].columns)
+    items = wide[0].index.intersection(wide[1].index)
+    what = f"rank correlation of {len(methods)} methods at {100 * retention:g} %"
+    if len(methods) < 5 or len(items) < 10:
+        return untestable(f"{what}: fewer than 5 methods or 10 questions")
+    scores = np.stack([part.loc[items, methods].to_numpy(float) for part in wide])
+    tasks = items.get_level_values("task").to_numpy()
+    groups = [np.flatnonzero(tasks == task) for task in dict.fromkeys(tasks)]
+    generator = np.random.default_rng(0)
+
+    def correlation(draw: list[Any]) -> float:
+        means = np.mean([scores[:, rows].mean(1) for rows in draw], axis=0)
+        ranks = rankdata(means, axis=1)
+        return float(np.corrcoef(ranks)[0, 1])
+
+    drawn = [
+        correlation([generator.choice(rows, len(rows)) for rows in groups])
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    text = f"{what}: {correlation(groups):.2f} [{low:.2f}, {high:.2f}]"
+    if low >= AGREED:
+        return Verdict(Outcome.HOLDS, text)
+    return Verdict(Outcome.FAILS, text) if high < AGREED else untestable(f"undecided, {text}")
+
+
+EVERY_METHOD: Final = Artefact(
+    id="X-6",
+    title="Every method under three protocols",
+    source="our own, across both papers",
+    shows="Not in the papers: they ask one question per image, with the question in the prompt "
+    "that is compressed. TGV-KV's Table 2 is beside it.",
+    study="every_method",
+    plotted=plotted,
+    draw=draw,
+    table=table,
+    claims=(
+        Claim(
+            "TGV-KV beats the methods it is compared with at every retention.",
+            "TGV-KV, Table 2",
+            judge_best,
+            "question first: paired difference over all tasks above 0, each method and retention",
+        ),
+        Claim(
+            "The compared evictors beat random eviction.",
+            "both papers, implied by their choice of baselines",
+            judge_random,
+            "paired difference over all tasks above 0 at 10 %, each method and protocol",
+        ),
+        Claim(
+            "A single turn ranks evictors as a second turn does.",
+            "our own, on the papers' protocol",
+            judge_agreement,
+            "Spearman's rank correlation of mean scores at least 0.8 at each retention",
+        ),
+    ),
+    caption="Mean score over all tasks in percent. Grey: not applicable, or the method needs a "
+    "question that was not read yet. Column 'own': methods without a retention, at their defaults.",
+    explanation="Question first is the papers' protocol: the question is compressed with the "
+    "image, and the first word of an answer comes from the prefill, before anything is evicted. "
+    "Question agnostic compresses the image before the question is read. Second turn asks about "
+    "an image whose cache was compressed for another question. Pruners act in prefill: for them "
+    "retention is a share of the vision tokens, and layers before their stage hold everything; "
+    "the table says what each held.",
+    alt="Three heat maps, one a protocol: methods in rows, retentions in columns, mean score in "
+    "each cell.",
+    paper="T-T2",
+)
