@@ -24,7 +24,7 @@ from analysis.latency import machine_name, now
 from analysis.memory import memory_kind, peak_rise
 from analysis.provenance import versions
 from lightkv.compressor import Compressor, Evictor, Reducer
-from lightkv.errors import InvalidValueError, LightKVError
+from lightkv.errors import LightKVError
 from lightkv.layout import TokenLayout
 from lightkv.methods import RETENTION, builders, composed, read
 from lightkv.shortening import Shortening
@@ -178,7 +178,7 @@ def _fitting(
     for label in dict.fromkeys(split or builders()):
         try:
             found[label] = _checked(label, settings, layout)
-        except InvalidValueError as error:
+        except LightKVError as error:
             if methods:
                 raise
             refused[label] = str(error)

@@ -83,10 +83,10 @@ def evaluate_command(
 
     named = EVERY_FAMILY if tasks == (ALL,) else tasks
     chosen = [task(name) for name in named]
-    refused: dict[tuple[str, str], str] = {}
+    refused: dict[tuple[str, str, str], str] = {}
 
-    def note(protocol: str, label: str, error: LightKVError) -> None:
-        refused.setdefault((protocol, label), str(error))
+    def note(protocol: str, given: str, label: str, error: LightKVError) -> None:
+        refused.setdefault((protocol, given, label), str(error))
 
     with Store(out) as store:
         vlm = load(model, device=device, dtype=dtype, attention=attention)
@@ -106,7 +106,7 @@ def evaluate_command(
     click.echo(table(summary[_SHOWN + _SHARES]))
     left_out = pd.DataFrame(
         [(*cell, reason) for cell, reason in refused.items()],
-        columns=["protocol", "method", "reason"],
+        columns=["protocol", "task", "method", "reason"],
     )
     if len(left_out):
         click.echo(f"\nleft out:\n{table(left_out)}", err=True)

@@ -8,6 +8,7 @@ is picked up again asks the same batches as one that was not interrupted.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from analysis.rows import VANILLA, Configuration, Row
 from analysis.store import Store
 from analysis.tasks import Task, TaskItem, task
 from lightkv.compressor import Compressor
-from lightkv.errors import InvalidValueError, LightKVError, UnsupportedError
+from lightkv.errors import InvalidValueError, LightKVError, StoreError, UnsupportedError
 from lightkv.prompting import QUESTION_FIRST
 from lightkv.protocols import protocol as protocol_named
 
@@ -35,7 +36,11 @@ DEFAULT_BATCH_SIZE = 16
 
 Methods = Mapping[str, Compressor | None]
 Jobs = Sequence[tuple[str, "Job"]]
-OnRefusal = Callable[[str, str, LightKVError], None]
+OnRefusal = Callable[[str, str, str, LightKVError], None]
+
+
+class OutOfMemory(InvalidValueError):
+    """Too many questions at once for the device."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,9 @@ def evaluate(
         batch_size: Questions asked at once.
         max_new_tokens: Longest answer, None for each task's own.
         progress: Show a progress bar with the time left.
-        on_refusal: Called with the protocol, the label and the error where a method can't be used
-            on the model, on a task's prompts or under a protocol; such cells are then left out.
-            None raises the error instead.
+        on_refusal: Called with protocol, task, label and error where a method can't be used on the
+            model, on a task's prompts or under a protocol; such cells are then left out. None
+            raises the error instead.
 
     Returns:
         One row per protocol, label, task and question: the columns of
@@ -113,7 +118,7 @@ def evaluate(
     jobs = plan(
         vlm,
         chosen,
-        refusals.without_misfits(vlm, methods, protocols),
+        refusals.without_misfits(vlm, methods, chosen, protocols),
         protocols=protocols,
         samples=samples,
         seed=seed,
@@ -235,13 +240,15 @@ class Refusals:
 
     heard: OnRefusal | None
 
-    def refuse(self, protocol: str, label: str, error: LightKVError) -> None:
+    def refuse(self, protocol: str, task: str, label: str, error: LightKVError) -> None:
         """Tell, or raise the error."""
         if self.heard is None:
             raise error
-        self.heard(protocol, label, error)
+        self.heard(protocol, task, label, error)
 
-    def without_misfits(self, vlm: VLM, methods: Methods, protocols: Sequence[str]) -> Methods:
+    def without_misfits(
+        self, vlm: VLM, methods: Methods, tasks: Sequence[Task], protocols: Sequence[str]
+    ) -> Methods:
         """Methods whose hyperparameters fit the model."""
         fitting = {}
         for label, compressor in methods.items():
@@ -250,8 +257,8 @@ class Refusals:
                     compressor.check(vlm.facts)
                 fitting[label] = compressor
             except LightKVError as error:
-                for protocol in protocols:
-                    self.refuse(protocol, label, error)
+                for protocol, given in itertools.product(protocols, tasks):
+                    self.refuse(protocol, given.name, label, error)
         return fitting
 
     def checked(self, vlm: VLM, jobs: Jobs) -> Jobs:
@@ -261,15 +268,15 @@ class Refusals:
         for label, job in jobs:
             protocol = job.configuration.protocol
             where = job.task.name, protocol
-            if where not in layouts:
-                request = job.items[0].request(protocol)
-                layouts[where] = protocol_named(protocol).layout(vlm, [request])
             try:
+                if where not in layouts:
+                    request = job.items[0].request(protocol)
+                    layouts[where] = protocol_named(protocol).layout(vlm, [request])
                 if job.compressor is not None:
                     job.compressor.check_layout(layouts[where])
                 fitting.append((label, job))
             except LightKVError as error:
-                self.refuse(protocol, label, error)
+                self.refuse(protocol, job.task.name, label, error)
         return fitting
 
 
@@ -301,8 +308,10 @@ def _run(
                 for batch in job.batches(batch_size, own):
                     store.add(job.configuration, _ask(vlm, job, batch))
                     bar.update(len(batch))
-            except UnsupportedError as error:
-                refusals.refuse(settings.protocol, label, error)
+            except (StoreError, OutOfMemory):
+                raise
+            except LightKVError as error:
+                refusals.refuse(settings.protocol, job.task.name, label, error)
                 refused.add(settings.key)
     return refused
 
@@ -322,7 +331,7 @@ def _ask(vlm: VLM, job: Job, batch: Sequence[TaskItem]) -> list[Row]:
         )
     except OutOfMemoryError as error:
         allowed = "fewer, as the device's memory is full; finished questions are kept"
-        raise InvalidValueError("batch_size", len(batch), allowed) from error
+        raise OutOfMemory("batch_size", len(batch), allowed) from error
     seconds = (time.perf_counter() - start) / len(batch)
     return [_row(job, item, answer, seconds) for item, answer in zip(batch, answers, strict=True)]
 

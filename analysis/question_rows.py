@@ -59,7 +59,9 @@ def _read(source: Traversable) -> pd.DataFrame:
 
     try:
         with source.open("rb") as file:
-            frame = pd.read_csv(file, compression="gzip", dtype={"fingerprint": str})
+            frame = pd.read_csv(
+                file, compression="gzip", dtype={"fingerprint": str, "revision": str}
+            )
     except (OSError, ValueError) as error:
         raise InputError(f"{source} can't be read as gzipped CSV: {error}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]

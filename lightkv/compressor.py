@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Positions = Literal["keep", "reindex", "reindex-prefill"]
 """Rotary positions of what is left: "keep" their own; "reindex" counts as if the rest had never
-been, and later tokens go on from there; "reindex-prefill" counts so in the prefill only."""
+been, and later tokens go on from there; "reindex-prefill" counts so in the prefill only.
+Renumbering is refused where a sliding window is shorter than the conversation."""
 
 ROUNDING_NOISE: Final = 1e-3
 """Requests are float32: the largest prompts lose this much of an entry."""

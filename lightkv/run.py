@@ -119,7 +119,9 @@ class Run:
                 "conversation continued on an old cache can't be compressed"
             )
         if rows != self.layout.batch_size:
-            self.layout = _repeat(self.layout, rows // self.layout.batch_size)
+            times = rows // self.layout.batch_size
+            self.layout = _repeat(self.layout, times)
+            self.vision = None if self.vision is None else self.vision.repeated(times)
         self.layout = self.layout.to(hidden.device)
         self._additive = hidden.dtype if self._quirks.additive_masks else None
         self._sequence = Shortening(self.layout, self._additive, self._text_rotary)

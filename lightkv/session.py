@@ -7,6 +7,7 @@ the positions of the uncompressed conversation, against each layer's own entries
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ class Session:
         self._run: Run | None = None
         self._shift: Tensor | None = None
         self._cached: list[list[int]] = []
+        self._pictures = ""
 
     def read(self, requests: Sequence[Request]) -> None:
         """Read everything up to the last vision token and compress, before any question is known.
@@ -53,13 +55,14 @@ class Session:
         generation = self.vlm.generate(
             prefix, self.compressor, seed=self.seed, keep_run=True, max_new_tokens=1
         )
-        self._start(generation.run, rows)
+        self._start(generation.run, rows, prefix)
 
     def ask(self, requests: Sequence[Request], *, max_new_tokens: int = 32) -> list[Answer]:
         """Answer the next question of every row; each request holds its whole conversation.
 
         Raises:
-            InputError: If a conversation does not begin with what the session has read.
+            InputError: If a conversation does not begin with what the session has read, images
+                included.
         """
         if max_new_tokens < 1:
             raise InvalidValueError("max_new_tokens", max_new_tokens, "at least 1")
@@ -77,18 +80,23 @@ class Session:
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
             )
-            self._start(generation.run, rows)
+            self._start(generation.run, rows, inputs)
             new = generation.output[:, inputs["input_ids"].shape[1] :]
+        elif _pictures(inputs) != self._pictures:
+            raise InputError(
+                "the images are not those that this session has read; start a new session"
+            )
         else:
             new = self._continue(self._run, rows, max_new_tokens)
         return self._answers(new)
 
-    def _start(self, run: Run | None, rows: Sequence[Tensor]) -> None:
+    def _start(self, run: Run | None, rows: Sequence[Tensor], inputs: Mapping[str, Tensor]) -> None:
         if run is None:
             raise UnsupportedError("this run kept no cache to go on from")
         self._run = run
         self._shift = self.vlm.family.rotary_shift(self.vlm.model)
         self._cached = [row.tolist() for row in rows]
+        self._pictures = _pictures(inputs)
 
     def _continue(self, run: Run, rows: Sequence[Tensor], max_new_tokens: int) -> Tensor:
         joining = []
@@ -143,8 +151,10 @@ class Session:
             for row, record in zip(new, run.records(), strict=True)
         ]
         # The last generated token was never fed, nor is what follows a row's end part of it.
+        # Whether a stop token stands behind an answer in the next turn, the chat template says.
         for cached, answer in zip(self._cached, answers, strict=True):
-            cached.extend(answer.tokens[: new.shape[1] - 1])
+            fed = answer.tokens[: new.shape[1] - 1]
+            cached.extend(fed[:-1] if fed and fed[-1] in self.vlm.stop_tokens else fed)
         lengths = torch.tensor([len(cached) for cached in self._cached], device=new.device)
         run.held.forget_since(lengths)
         return answers
@@ -168,6 +178,16 @@ def before_question(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]
             value = _left_padded(parts)[0]
         prefix[name] = value
     return prefix
+
+
+def _pictures(inputs: Mapping[str, Tensor]) -> str:
+    """Digest of the pixels of a processed batch."""
+    digest = hashlib.sha256()
+    for name, value in sorted(inputs.items()):
+        if torch.is_floating_point(value):
+            digest.update(f"{name} {tuple(value.shape)}".encode())
+            digest.update(value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _left_padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

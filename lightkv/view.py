@@ -45,6 +45,13 @@ class VisionFeatures:
     features: Tensor | None = None
     text_relevance: Tensor | None = None
 
+    def repeated(self, times: int) -> VisionFeatures:
+        """Each row ``times`` times."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return VisionFeatures(
+            **{n: None if v is None else v.repeat_interleave(times, 0) for n, v in given.items()}
+        )
+
     def take(self, reduction: Reduction) -> VisionFeatures:
         """The features of each survivor's representative."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -204,6 +204,7 @@ class VLM:
             compressor.check_layout(layout)
         if compressor is not None or interventions:
             self._refuse(settings, layout.batch_size, plan)
+            self._refuse_windows(settings, layout.length, plan)
         run = self._run(plan, layout, seed)
         if plan.needs_vision:
             run.vision = self.family.vision_features(self.model, batch, layout, plan.needs_vision)
@@ -360,6 +361,18 @@ class VLM:
             raise UnsupportedError(
                 f"num_beams={beams} with {batch_size} prompts: beams are reordered under the "
                 "cache; use one prompt at a time and a policy that does not evict while decoding"
+            )
+
+    def _refuse_windows(self, settings: Mapping[str, Any], length: int, plan: Plan) -> None:
+        if not (plan.renumbers or plan.renumbers_later):
+            return
+        longest = length + int(settings.get("max_new_tokens") or 0)
+        narrow = [window for window in self.quirks.windows if window and window < longest]
+        if narrow:
+            raise UnsupportedError(
+                f"renumbered positions in a model with layers that look back on {min(narrow)} "
+                f"tokens, for {longest} tokens of prompt and answer: the windows would be those of "
+                "the old positions; use positions='keep'"
             )
 
 

@@ -84,5 +84,5 @@ def every_method(
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """Labels such as "snapkv 20 %" taken apart."""
-    parts = rows["method"].str.extract(r"^(?P<name>\S+)(?: (?P<share>[\d.]+) %)?$")
+    parts = rows["method"].str.extract(r"^(?P<name>.+?)(?: (?P<share>[\d.]+) %)?$")
     return rows.assign(method=parts["name"], retention=parts["share"].astype(float) / 100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +287,7 @@ def test_protocols_are_asked_apart(embedded: VLM) -> None:
 
 
 def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM) -> None:
-    told: list[tuple[str, str, str]] = []
+    told: list[tuple[str, str, str, str]] = []
     methods = {
         "vanilla": None,
         "tgvkv": TGVKV(retention=0.2),
@@ -300,13 +300,14 @@ def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM) -> Non
         ["embedded/color"],
         methods,
         protocols=("question-first", "question-agnostic"),
-        on_refusal=lambda *cell: told.append((cell[0], cell[1], str(cell[2]))),
+        on_refusal=lambda *cell: told.append((*cell[:3], str(cell[3]))),
         **given,
     )
     left = set(zip(frame["protocol"], frame["method"], strict=True))
     both = {"question-first", "question-agnostic"}
     assert left == {(name, "vanilla") for name in both} | {("question-first", "tgvkv")}
-    reasons = {cell[:2]: cell[2] for cell in told}
+    assert {cell[1] for cell in told} == {"embedded/color"}
+    reasons = {(protocol, label): reason for protocol, _, label, reason in told}
     assert set(reasons) == {(p, m) for p in both for m in methods} - left
     assert "text after the image" in reasons["question-agnostic", "tgvkv"]
     assert "layer is 30" in reasons["question-first", "too deep"]
@@ -331,3 +332,41 @@ def test_protocols_are_checked(protocols: tuple[str, ...]) -> None:
 def test_a_second_turn_needs_an_earlier_question() -> None:
     with pytest.raises(InputError, match="no earlier question"):
         run(FakeVLM(echo), protocols=("second-turn",))
+
+
+def test_a_refusal_in_mid_task_leaves_the_cell_out(embedded: VLM) -> None:
+    """The third question has no image."""
+    told: list[tuple[str, str, str]] = []
+
+    @dataclass(frozen=True)
+    class Patchy(Sums):
+        def items(self, samples: int | None, seed: int) -> list[TaskItem]:
+            pictures = task("embedded/color").items(3, 0)
+            lengthened = replace(pictures[2], images=(), question=pictures[2].question + " again")
+            return [*pictures[:2], lengthened]
+
+    frame = evaluate(
+        embedded,
+        [Patchy()],
+        {"vanilla": None, "tgvkv": TGVKV(retention=0.5)},
+        batch_size=1,
+        progress=False,
+        on_refusal=lambda *cell: told.append(cell[:3]),
+    )
+    assert set(frame["method"]) == {"vanilla"} and len(frame) == 3
+    assert told == [("question-first", "sums", "tgvkv")]
+    with pytest.raises(InputError):
+        evaluate(
+            embedded, [Patchy()], {"tgvkv": TGVKV(retention=0.5)}, batch_size=1, progress=False
+        )
+
+
+def test_a_task_without_earlier_questions_is_told_under_all_protocols() -> None:
+    told: list[tuple[str, ...]] = []
+    frame = run(
+        FakeVLM(echo),
+        protocols=("question-first", "second-turn"),
+        on_refusal=lambda *cell: told.append(cell[:3]),
+    )
+    assert set(frame["protocol"]) == {"question-first"}
+    assert set(told) == {("second-turn", "sums", name) for name in ("vanilla", "TGV-KV")}

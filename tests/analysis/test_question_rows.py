@@ -38,6 +38,9 @@ def test_written_and_read_back_rows_are_the_same(embedded: VLM, tmp_path: Path) 
     assert set(named["method"]) == {"vanilla", "random"}
     assert named.groupby("method")["retention"].first().to_dict()["random"] == 0.2
     assert named[named["method"] == "vanilla"]["retention"].isna().all()
+    write_rows(frame.replace({"method": {"random 20 %": "lightkv | tgvkv 20 %"}}), file)
+    composed = every_method(embedded, rows=file)
+    assert set(composed["method"]) == {"vanilla", "lightkv | tgvkv"}
 
 
 def test_files_that_hold_no_rows_are_refused(tmp_path: Path) -> None:

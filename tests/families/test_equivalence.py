@@ -16,6 +16,9 @@ from lightkv.check.methods import DrawnEviction, DrawnMerges
 from lightkv.check.prompts import stack
 from lightkv.check.subject import FLOAT32_LIMIT, Subject, difference, logits
 from lightkv.check.zoo import ZOO
+from lightkv.compressor import Compressor, Positions
+from lightkv.errors import UnsupportedError
+from lightkv.eviction.methods import METHODS as EVICTORS
 from lightkv.plan import Quirks
 from lightkv.shortening import LayerAdditions
 
@@ -84,17 +87,33 @@ def test_a_stage_that_merges_nothing_leaves_deepstack_alone() -> None:
     assert difference(logits(run.output), logits(asked.plain)) <= FLOAT32_LIMIT
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_next_mistral", "gemma3"])
-def test_several_stages_and_renumbering_hold_in_batches(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [("qwen2_5_vl", "reindex"), ("llava_next_mistral", "keep"), ("gemma3", "keep")],
+)
+def test_several_stages_and_renumbering_hold_in_batches(name: str, positions: Positions) -> None:
     vlm = ZOO[name].build()
     asked = subject(vlm, "padded")
-    method = DrawnMerges(0) | DrawnMerges(2, positions="reindex") | DrawnEviction()
+    method = DrawnMerges(0) | DrawnMerges(2, positions=positions) | DrawnEviction()
     together = asked.generate(asked.batch, method, asked.answer)
     scale = logits(together.output).abs().max()
     for number, row in enumerate(asked.rows):
         alone = asked.generate(row, method, asked.answer[number : number + 1])
         apart = logits(together.output)[number] - logits(alone.output)[0]
         assert float(apart.abs().max() / scale) <= FLOAT32_LIMIT
+
+
+@pytest.mark.parametrize("name", ["llava_next_mistral", "gemma3"])
+@pytest.mark.parametrize(
+    "method",
+    [DrawnMerges(1, positions="reindex"), EVICTORS["streamingllm-reindexed"](0.5)],
+    ids=["merge", "cache"],
+)
+def test_new_positions_under_a_window_are_refused(name: str, method: Compressor) -> None:
+    vlm = ZOO[name].build()
+    row = ZOO[name].rows(vlm.model.config)[0]
+    with pytest.raises(UnsupportedError, match=r"look back on \d+ tokens.*positions='keep'"):
+        vlm.generate(row, method, max_new_tokens=2)
 
 
 def test_renumbered_tokens_have_text_positions_on_all_axes() -> None:

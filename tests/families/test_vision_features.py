@@ -59,7 +59,11 @@ def test_features_are_what_the_projector_reads(name: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("name", TILED)
-@pytest.mark.parametrize("pruner", [HiRED(kept=0.5), VisionZip(dominant=9, contextual=3)], ids=str)
+@pytest.mark.parametrize(
+    "pruner",
+    [HiRED(kept=0.5, positions="keep"), VisionZip(dominant=9, contextual=3, positions="keep")],
+    ids=str,
+)
 def test_pruners_by_class_attention_run_on_tiles(name: str, pruner: Any) -> None:
     vlm = ZOO[name].build()
     inputs = ZOO[name].rows(vlm.model.config)[0]
@@ -68,3 +72,14 @@ def test_pruners_by_class_attention_run_on_tiles(name: str, pruner: Any) -> None
     prompt = int(vlm.layout(inputs).real.sum())
     assert record.prefill_lengths[0] < prompt
     assert record.achieved_retention < record.prefill_lengths[0] / prompt
+
+
+def test_features_are_repeated_for_beams() -> None:
+    vlm = ZOO["llava"].build()
+    row = ZOO["llava"].rows(vlm.model.config)[0]
+    given = {"max_new_tokens": 3, "do_sample": False}
+    pruner = HiRED(kept=0.5)
+    alone = vlm.generate(row, pruner, num_beams=1, **given)
+    beams = vlm.generate(row, pruner, num_beams=2, num_return_sequences=2, **given)
+    assert len(beams.records) == 2
+    assert {record.kv_bytes for record in beams.records} == {alone.records[0].kv_bytes}

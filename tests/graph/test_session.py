@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,11 +112,41 @@ def test_rows_of_a_session_answer_as_alone(
     assert [a.record.kv_bytes for a in together] == [a.record.kv_bytes for a in alone]
 
 
+def test_a_session_knows_its_images(embedded: VLM, talks: list[Any]) -> None:
+    session = Session(embedded)
+    first = session.ask([first_turn(talks[0])])[0]
+    other = replace(second_turn(talks[0], first.text), images=(talks[1].image,))
+    with pytest.raises(InputError, match="images are not those"):
+        session.ask([other])
+
+
+def test_templates_may_leave_out_the_end_of_an_answer(
+    embedded: VLM, talks: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of different length: what one row was fed behind its end is no part of the talk."""
+    template = embedded.processor.chat_template
+    assert "</s>" in template
+    monkeypatch.setattr(embedded.processor, "chat_template", template.replace("</s>", ""))
+    pictures = items("caption", 1)[0], items("color", 1)[0]
+    requests = [Request((item.image,), item.question) for item in pictures]
+    session = Session(embedded)
+    first = session.ask(requests, max_new_tokens=44)
+    assert len({len(answer.tokens) for answer in first}) == 2
+    later = [
+        Request((item.image,), "is there a red circle ?", ((item.question, answer.text),))
+        for item, answer in zip(pictures, first, strict=True)
+    ]
+    found = session.ask(later, max_new_tokens=4)
+    assert [a.tokens for a in found] == [
+        a.tokens for a in embedded.ask_many(later, max_new_tokens=4)
+    ]
+
+
 def test_a_conversation_that_was_rewritten_is_refused(embedded: VLM, talks: list[Any]) -> None:
     session = Session(embedded, KeepSome())
     session.ask([first_turn(talks[0])])
     with pytest.raises(InputError, match="does not go on"):
-        session.ask([second_turn(talks[1], "red")])
+        session.ask([second_turn(talks[0], "purple purple")])
 
 
 def test_protocol_errors(embedded: VLM, talks: list[Any]) -> None:
