@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from analysis.options import ALL, method_options, model_options, table
+from analysis.options import method_options, model_options, table
+from analysis.rows import ALL
 
 if TYPE_CHECKING:
     from lightkv.errors import LightKVError

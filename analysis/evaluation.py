@@ -39,7 +39,7 @@ Jobs = Sequence[tuple[str, "Job"]]
 OnRefusal = Callable[[str, str, str, LightKVError], None]
 
 
-class OutOfMemory(InvalidValueError):
+class BatchTooLargeError(InvalidValueError):
     """Too many questions at once for the device."""
 
 
@@ -308,7 +308,7 @@ def _run(
                 for batch in job.batches(batch_size, own):
                     store.add(job.configuration, _ask(vlm, job, batch))
                     bar.update(len(batch))
-            except (StoreError, OutOfMemory):
+            except (StoreError, BatchTooLargeError):
                 raise
             except LightKVError as error:
                 refusals.refuse(settings.protocol, job.task.name, label, error)
@@ -331,7 +331,7 @@ def _ask(vlm: VLM, job: Job, batch: Sequence[TaskItem]) -> list[Row]:
         )
     except OutOfMemoryError as error:
         allowed = "fewer, as the device's memory is full; finished questions are kept"
-        raise OutOfMemory("batch_size", len(batch), allowed) from error
+        raise BatchTooLargeError("batch_size", len(batch), allowed) from error
     seconds = (time.perf_counter() - start) / len(batch)
     return [_row(job, item, answer, seconds) for item, answer in zip(batch, answers, strict=True)]
 

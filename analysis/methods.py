@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.options import ALL
-from analysis.rows import VANILLA
+from analysis.rows import ALL, VANILLA
 from lightkv.compressor import Compressor, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.methods import RETENTION, builders, composed, read

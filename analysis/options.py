@@ -10,8 +10,6 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
-ALL = "all"
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _MODEL = (

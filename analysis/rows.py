@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 VANILLA = "vanilla"
+ALL = "all"
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _check_shape(
     shape: str, layers: int | None, device: str, dtype: str | None, attention: str
 ) -> bool:
     from lightkv.check.report import versions
-    from lightkv.check.runs import check_shape, generation_costs
+    from lightkv.check.runs import check_tiny, generation_costs
     from lightkv.check.shapes import build_shape
     from lightkv.errors import LightKVError
 
@@ -94,7 +94,7 @@ def _check_shape(
     except LightKVError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{vlm!r}, random weights, with {versions()}")
-    report = check_shape(vlm, entry)
+    report = check_tiny(vlm, entry)
     for line in report.lines():
         click.echo(line)
     for cost in generation_costs(vlm, entry):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lightkv.check.zoo import ZOO, TinyModel, randomize
+from lightkv.check.zoo import ZOO, TinyModel, random_model
 from lightkv.errors import InvalidValueError, UnknownNameError
 from lightkv.presets import preset, presets
 from lightkv.presets.shape import TextShape
@@ -45,9 +45,6 @@ def build_shape(
         UnknownNameError: If there is no such preset, or its family is not in transformers.
         InvalidValueError: If ``layers`` is out of range, or there is no such device or dtype.
     """
-    from transformers import AutoModelForImageTextToText
-
-    from lightkv.families import family_of
     from lightkv.loading import device_named, dtype_named
 
     if name not in shapes():
@@ -61,15 +58,10 @@ def build_shape(
     entry = ZOO[f"{found.family}_{_MISTRAL}" if mistral else found.family]
     config = entry.config()
     _resize(config, text, depth)
-    config._attn_implementation = attention
-    make: Any = AutoModelForImageTextToText.from_config
-    where, number_type = device_named(device), dtype_named(dtype, device_named(device))
+    where = device_named(device)
+    number_type = dtype_named(dtype, where)
     with torch.device(where):
-        model = make(config, attn_implementation=attention, dtype=number_type)
-    randomize(model)
-    model.generation_config.eos_token_id = None
-    model.generation_config.pad_token_id = 0
-    return VLM(name, model.eval(), None, family_of(config.model_type)), entry
+        return random_model(name, config, attention, dtype=number_type), entry
 
 
 def _resize(config: Any, text: TextShape, layers: int) -> None:

@@ -37,16 +37,22 @@ class TinyModel:
 
     def build(self, attention: str = "sdpa", seed: int = 0) -> VLM:
         """The model with random weights."""
-        from transformers import AutoModelForImageTextToText
+        return random_model(self.name, self.config(), attention, seed)
 
-        config = self.config()
-        config._attn_implementation = attention
-        make: Any = AutoModelForImageTextToText.from_config
-        model = make(config, attn_implementation=attention)
-        randomize(model, seed)
-        model.generation_config.eos_token_id = None
-        model.generation_config.pad_token_id = 0
-        return VLM(self.name, model.eval(), None, family_of(config.model_type))
+
+def random_model(
+    name: str, config: Any, attention: str, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> VLM:
+    """A model with random weights, on torch's default device, that never ends an answer."""
+    from transformers import AutoModelForImageTextToText
+
+    config._attn_implementation = attention
+    make: Any = AutoModelForImageTextToText.from_config
+    model = make(config, attn_implementation=attention, dtype=dtype)
+    randomize(model, seed)
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    return VLM(name, model.eval(), None, family_of(config.model_type))
 
 
 def randomize(model: torch.nn.Module, seed: int = 0) -> None:

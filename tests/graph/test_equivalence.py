@@ -196,7 +196,8 @@ def test_a_renumbered_prompt_goes_on_where_it_ends_in_every_layer(tiny_vlm: VLM)
     """A later token's position is the layer's length and what was said since; eviction aside."""
     row = prompt(1, 9)
     method = MergeSome((1, 3), positions="reindex") | KeepSome(0.5)
-    rotary: list[list[Tensor]] = []
+    layers = tiny_vlm.model.get_decoder().layers
+    rotary: list[list[Tensor]] = [[] for _ in layers]
     hooks = [
         layer.self_attn.register_forward_pre_hook(
             lambda _, args, kwargs, number=number: rotary[number].append(
@@ -204,8 +205,7 @@ def test_a_renumbered_prompt_goes_on_where_it_ends_in_every_layer(tiny_vlm: VLM)
             ),
             with_kwargs=True,
         )
-        for number, layer in enumerate(tiny_vlm.model.get_decoder().layers)
-        if rotary.append([]) is None
+        for number, layer in enumerate(layers)
     ]
     record = tiny_vlm.generate(row, method, **SETTINGS).records[0]
     for hook in hooks:
