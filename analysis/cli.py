@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: Command name -> "module:attribute" of a click command.
 COMMANDS: dict[str, str] = {
-    "bench": "analysis.bench_cli:bench_group",
-    "evaluate": "analysis.evaluate_cli:evaluate_command",
-    "latency": "analysis.latency_cli:latency_command",
+    "bench": "analysis.timing.bench_cli:bench_group",
+    "evaluate": "analysis.asking.evaluate_cli:evaluate_command",
+    "latency": "analysis.timing.latency_cli:latency_command",
 }

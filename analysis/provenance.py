@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 
 # Code that decides an answer or its score; a change there makes stored results another thing.
 _ANSWERING = ("lightkv", "analysis.tasks")
-_SCORING = ("metrics.py", "vqa.py")
+_SCORING = ("scoring/metrics.py", "scoring/vqa.py")
 _SUFFIXES = (".py", ".toml")
 _LIBRARIES = ("lightkv", "torch", "transformers", "nnsight")
 

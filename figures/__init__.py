@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from figures.artefacts import artefact
     from figures.export import publish
-    from figures.session import open_model
+    from figures.models import open_model
 
 _WHERE = {
     "artefact": "figures.artefacts",
     "publish": "figures.export",
-    "open_model": "figures.session",
+    "open_model": "figures.models",
 }
 
 __all__ = ["artefact", "open_model", "publish"]

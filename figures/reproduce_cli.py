@@ -111,7 +111,7 @@ def artefacts_command() -> None:
 
 def _check(options: dict[str, Any]) -> None:
     """Refuse values that no study can use, before anything is loaded."""
-    from figures.session import check_model
+    from figures.models import check_model
     from lightkv.errors import InvalidValueError
 
     check_model(options["model"], options["device"])

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 #: Command name -> "module:attribute" of a click command.
 COMMANDS: dict[str, str] = {
-    "ask": "lightkv.ask_cli:ask_command",
+    "ask": "lightkv.commands.ask:ask_command",
     "check": "lightkv.check.cli:check_command",
-    "cost": "lightkv.cost_cli:cost_command",
-    "list": "lightkv.list_cli:list_command",
+    "cost": "lightkv.cost.cli:cost_command",
+    "list": "lightkv.commands.listing:list_command",
     "train-embedded": "lightkv.embedded.cli:train_embedded_command",
     "verify": "lightkv.golden.cli:verify_command",
 }

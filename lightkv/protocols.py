@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
+from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, UnknownNameError
-from lightkv.layout import TokenLayout
 from lightkv.prompting import QUESTION_AGNOSTIC, QUESTION_FIRST, SECOND_TURN, Request
 from lightkv.session import Session, before_question
 from lightkv.vlm import VLM, Answer

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
+from lightkv.engine.run import Run
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.prompting import Request
-from lightkv.run import Run
 from lightkv.vlm import VLM, Answer
 
 

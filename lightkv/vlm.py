@@ -10,16 +10,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightkv.compressor import Compressor, ModelFacts
+from lightkv.contract.compressor import Compressor, ModelFacts
+from lightkv.contract.interventions import Intervention, check_interventions
+from lightkv.contract.layout import TokenLayout
+from lightkv.engine.graph import InterventionGraph
+from lightkv.engine.record import RunRecord
+from lightkv.engine.renumbering import Renumbering
+from lightkv.engine.run import Observer, Plan, Quirks, Run
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
-from lightkv.graph import InterventionGraph
-from lightkv.interventions import Intervention, check_interventions
-from lightkv.layout import TokenLayout
 from lightkv.prompting import Request, read_image
-from lightkv.record import RunRecord
-from lightkv.renumbering import Renumbering
-from lightkv.run import Observer, Plan, Quirks, Run
 
 AttentionKernel = Literal["sdpa", "eager"]
 

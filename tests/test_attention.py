@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 import torch
 
-from lightkv import attention as module
-from lightkv.attention import Attention, GivenAttention, ProjectedAttention
+from lightkv.contract import attention as module
+from lightkv.contract.attention import Attention, GivenAttention, ProjectedAttention
 
 BATCH, HEADS, KV_HEADS, LENGTH, WIDTH = 2, 6, 2, 13, 4
 

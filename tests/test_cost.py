@@ -19,21 +19,21 @@ from transformers import (
 )
 
 from figures.paper import numbers
-from lightkv.cost import (
+from lightkv.cost.presets import preset
+from lightkv.cost.workload import (
     EXECUTED,
     PAPER_USED_LAYERS,
     Cost,
     MergeSchedule,
     ModelShape,
-    Request,
+    Workload,
     merged_tokens,
-    request_cost,
     token_layer_fraction,
     tokens_per_layer,
     window_sizes,
+    workload_cost,
 )
 from lightkv.errors import InvalidValueError
-from lightkv.presets import preset
 
 LLAVA = ("llava-1.5-7b", "llava-1.5-13b", "llava-next-7b", "llava-next-13b")
 SMALL = preset("llava-1.5-7b").shape
@@ -41,7 +41,7 @@ SMALL = preset("llava-1.5-7b").shape
 
 def cost_of(name: str, schedule: MergeSchedule | None = None, **options: Any) -> Cost:
     entry = preset(name)
-    return request_cost(entry.shape, Request.of(entry), schedule=schedule, **options)
+    return workload_cost(entry.shape, Workload.of(entry), schedule=schedule, **options)
 
 
 def printed(artefact: str, model: str, method: str, setting: str, metric: str) -> float:
@@ -108,12 +108,12 @@ def test_internvl2_vanilla_of_table_2() -> None:
 @pytest.mark.parametrize("context", [8, 16])
 @pytest.mark.parametrize("retention", [None, 0.5, 0.1, 0.05])
 def test_tgv_kv_memory_of_table_4(context: int, retention: float | None) -> None:
-    request = Request(0, prompt_tokens=1000 * context, generated_tokens=0)
+    request = Workload(0, prompt_tokens=1000 * context, generated_tokens=0)
     method, kept = ("vanilla", "attn=eager") if retention is None else (
         "tgv-kv", f"retention={retention:.0%}")  # fmt: skip
     expected = printed("T-T4", "llava-1.5-7b", method, f"context={context}k;{kept}",
                        "kv_cache_memory")  # fmt: skip
-    assert round(request_cost(SMALL, request, retention=retention).kv.gib, 2) == expected
+    assert round(workload_cost(SMALL, request, retention=retention).kv.gib, 2) == expected
 
 
 def test_eq_9_worked_example_and_the_55_percent() -> None:
@@ -181,8 +181,8 @@ def test_executed_flops_equal_torchs_counter(kv_heads: int) -> None:
             )  # fmt: skip
 
     shape = ModelShape.from_config(config)
-    request = Request(36, prompt_tokens=12, generated_tokens=5)
-    flops = request_cost(shape, request, convention=EXECUTED).flops
+    request = Workload(36, prompt_tokens=12, generated_tokens=5)
+    flops = workload_cost(shape, request, convention=EXECUTED).flops
     assert flops.until_first_token == pytest.approx(prefill.get_total_flops(), rel=1e-3)
     assert flops.while_decoding == pytest.approx(decode.get_total_flops(), rel=1e-3)
     layers = prefill.get_flop_counts()
@@ -197,8 +197,8 @@ def test_parameters_and_cache_bytes_equal_the_models() -> None:
     assert shape.parameters == pytest.approx(model.num_parameters(), rel=0.02)
     out = model(input_ids=torch.arange(10)[None])
     stored = sum(layer.keys.nbytes + layer.values.nbytes for layer in out.past_key_values.layers)
-    request = Request(0, prompt_tokens=10, generated_tokens=0)
-    assert request_cost(shape, request, bytes_per_number=4).kv.total == stored
+    request = Workload(0, prompt_tokens=10, generated_tokens=0)
+    assert workload_cost(shape, request, bytes_per_number=4).kv.total == stored
 
 
 def test_a_text_only_config_has_no_vision_cost() -> None:
@@ -210,7 +210,7 @@ def test_a_text_only_config_has_no_vision_cost() -> None:
     assert shape.vision is None
     assert shape.text.tied_head
     assert shape.parameters == pytest.approx(Qwen2ForCausalLM(config).num_parameters(), rel=0.05)
-    assert request_cost(shape, Request(0)).flops.vision == 0
+    assert workload_cost(shape, Workload(0)).flops.vision == 0
 
 
 def test_vision_towers_that_are_not_modelled_are_refused() -> None:

@@ -18,33 +18,33 @@ from transformers import (
     LlavaConfig,
 )
 
-from lightkv.cost import (
+from lightkv.cost.cli import cost_command
+from lightkv.cost.presets import preset, presets
+from lightkv.cost.workload import (
     EXECUTED,
     PAPER,
     PAPER_USED_LAYERS,
     Convention,
     Cost,
     MergeSchedule,
-    Request,
+    Workload,
     entries_per_layer,
     matching_macs,
     merged_tokens,
     prefill_memory,
-    request_cost,
     token_layer_fraction,
     tokens_per_layer,
     window_sizes,
+    workload_cost,
 )
-from lightkv.cost_cli import cost_command
 from lightkv.errors import InvalidValueError
-from lightkv.presets import preset, presets
 
 SMALL = preset("llava-1.5-7b").shape
 
 
 def cost_of(name: str, schedule: MergeSchedule | None = None, **options: Any) -> Cost:
     entry = preset(name)
-    return request_cost(entry.shape, Request.of(entry), schedule=schedule, **options)
+    return workload_cost(entry.shape, Workload.of(entry), schedule=schedule, **options)
 
 
 # Invariants
@@ -93,18 +93,18 @@ def test_tokens_fall_with_depth_and_text_stays(
 def test_merging_never_costs_more_and_totals_are_sums(
     schedule: MergeSchedule, convention: Convention, vision: int
 ) -> None:
-    request = Request(vision)
-    full = request_cost(SMALL, request, convention=convention)
-    less = request_cost(SMALL, request, schedule=schedule, convention=convention)
+    request = Workload(vision)
+    full = workload_cost(SMALL, request, convention=convention)
+    less = workload_cost(SMALL, request, schedule=schedule, convention=convention)
     assert less.kv.total <= full.kv.total
     assert less.flops.total - less.flops.matching <= full.flops.total
     for record in (less.flops, less.kv, prefill_memory(SMALL, request, schedule=schedule)):
         assert record.total == sum(getattr(record, field.name) for field in fields(record))
     nothing = replace(schedule, ratios=(0.0,) * len(schedule.layers))
-    same = request_cost(
+    same = workload_cost(
         SMALL, request, schedule=nothing, convention=replace(convention, matching=False)
     )
-    assert same == request_cost(SMALL, request, convention=replace(convention, matching=False))
+    assert same == workload_cost(SMALL, request, convention=replace(convention, matching=False))
 
 
 @given(st.floats(0.001, 1), st.floats(0.001, 1), st.lists(st.integers(1, 3000), min_size=1))
@@ -139,9 +139,9 @@ def test_matching_is_small_and_windows_make_it_smaller() -> None:
 
 def test_prefill_memory_shrinks_by_the_vision_cache_alone() -> None:
     entry = preset("llava-next-7b")
-    full = prefill_memory(entry.shape, Request.of(entry), convention=EXECUTED)
+    full = prefill_memory(entry.shape, Workload.of(entry), convention=EXECUTED)
     less = prefill_memory(
-        entry.shape, Request.of(entry), schedule=entry.schedules[0], convention=EXECUTED
+        entry.shape, Workload.of(entry), schedule=entry.schedules[0], convention=EXECUTED
     )
     assert (full.weights, full.text_kv, full.rest) == (less.weights, less.text_kv, less.rest)
     assert less.vision_kv < 0.6 * full.vision_kv
@@ -151,8 +151,8 @@ def test_prefill_memory_shrinks_by_the_vision_cache_alone() -> None:
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: Request(-1), "vision_tokens"),
-        (lambda: Request(0, prompt_tokens=0), "prompt_tokens"),
+        (lambda: Workload(-1), "vision_tokens"),
+        (lambda: Workload(0, prompt_tokens=0), "prompt_tokens"),
         (lambda: Convention(per_mac=3), "per_mac"),
         (lambda: replace(PAPER, head_rows="some"), "head_rows"),
         (lambda: tokens_per_layer(8, 4, 4, MergeSchedule((8,), (1,), (0.5,))), "layers"),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM, LightKV
-from lightkv.compressor import Compressor, Evictor, ModelFacts
+from lightkv.catalogue import compressor
+from lightkv.contract.compressor import Compressor, Evictor, ModelFacts
 from lightkv.errors import InvalidValueError, UnknownNameError, UnsupportedError
 from lightkv.eviction.methods import METHODS as EVICTORS
 from lightkv.merging.methods import METHODS as MERGERS
-from lightkv.methods import compressor
 from lightkv.pruning.methods import METHODS as PRUNERS
 from tests.graph.test_equivalence import SETTINGS, TOLERANCE, kept_masks, logits, oracle, worst
 from tests.tiny import prompt, stack

@@ -6,8 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from lightkv.errors import InvalidValueError, UnknownNameError
-from lightkv.presets import (
+from lightkv.cost.presets import (
     MergeSchedule,
     ModelShape,
     ProjectorShape,
@@ -16,6 +15,7 @@ from lightkv.presets import (
     preset,
     presets,
 )
+from lightkv.errors import InvalidValueError, UnknownNameError
 
 # Published sizes; for models whose vision side is not modelled, the decoder's.
 BILLIONS = {

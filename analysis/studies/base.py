@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from analysis import provenance
-from analysis.evaluation import DEFAULT_BATCH_SIZE, evaluate
-from analysis.rows import VANILLA
-from analysis.store import Store
+from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
+from analysis.asking.rows import VANILLA
+from analysis.asking.store import Store
 from analysis.tasks import Task
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def sweep(
 
     Returns:
         One row per label, task and question: the columns of
-        :func:`~analysis.evaluation.evaluate` and those of the cells.
+        :func:`~analysis.asking.evaluation.evaluate` and those of the cells.
     """
     grid = {VANILLA: Cell(None, vanilla), **cells}
     frame = evaluate(

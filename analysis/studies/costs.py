@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.rows import VANILLA
+from analysis.asking.rows import VANILLA
 from analysis.studies.base import register, remembered
-from lightkv.cost import Request, prefill_memory, request_cost
-from lightkv.cost_records import GIB
-from lightkv.presets import MergeSchedule, preset
+from lightkv.cost.presets import MergeSchedule, preset
+from lightkv.cost.records import GIB
+from lightkv.cost.workload import Workload, prefill_memory, workload_cost
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
 
 LARGE = ("llava-1.5-13b", "llava-next-13b")
 FOUR = ("llava-1.5-7b", "llava-1.5-13b", "llava-next-7b", "llava-next-13b")
@@ -86,7 +86,7 @@ def memory_breakdown(*, models: Sequence[str] = FOUR, store: Store | None = None
 
 def _cost(name: str, schedule: MergeSchedule | None) -> dict[str, Any]:
     model = preset(name)
-    cost = request_cost(model.shape, Request.of(model), schedule=schedule)
+    cost = workload_cost(model.shape, Workload.of(model), schedule=schedule)
     return {
         "model": name,
         "title": model.title,
@@ -101,7 +101,7 @@ def _memory(name: str) -> list[dict[str, Any]]:
     model = preset(name)
     rows = []
     for method, schedule in ((VANILLA, None), ("lightkv", model.schedules[0])):
-        memory = prefill_memory(model.shape, Request.of(model), schedule=schedule)
+        memory = prefill_memory(model.shape, Workload.of(model), schedule=schedule)
         for field in dataclasses.fields(memory):
             part = field.name.replace("_kv", " KV")
             rows.append(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Unpack
 
 from analysis.studies.base import Cell, Settings, Tasks, register, sweep
 from lightkv import TGVKV
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods import method
-from lightkv.eviction.rankings import ObservationWindow
-from lightkv.eviction.retention import WindowFirst
+from lightkv.eviction.parts.rankings import ObservationWindow
+from lightkv.eviction.parts.selections import WindowFirst
 
 if TYPE_CHECKING:
     import pandas as pd

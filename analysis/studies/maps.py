@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from analysis.studies.base import model_configuration, register, remembered
 from analysis.tasks import Task, TaskItem, task
 from lightkv import TGVKV, LightKV
-from lightkv.compressor import Compressor
-from lightkv.layout import TokenKind, TokenLayout
+from lightkv.contract.compressor import Compressor
+from lightkv.contract.layout import TokenKind, TokenLayout
+from lightkv.engine.record import RunRecord
 from lightkv.merging.schedule import scaled
-from lightkv.record import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
     from lightkv import VLM
 
 DEFAULT_TASK = "embedded/read"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis import modality_gap as gap
-from analysis.probe import probe
-from analysis.quantities import Quantity
+from analysis.probing import modality_gap as gap
+from analysis.probing.probe import probe
+from analysis.probing.quantities import Quantity
 from analysis.studies.base import Tasks, model_configuration, register, remembered
 from analysis.tasks import TaskItem, task
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
     from lightkv import VLM
-    from lightkv.compressor import Compressor
+    from lightkv.contract.compressor import Compressor
 
 DEFAULT_TASKS = ("embedded/read",)
 DEFAULT_SAMPLES = 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.interventions import answer_tokens, donors_for, knockouts, patches
+from analysis.probing.interventions import answer_tokens, donors_for, knockouts, patches
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
 from analysis.studies.probing_information import DEFAULT_SAMPLES as PROFILED
@@ -13,7 +13,7 @@ from analysis.studies.probing_information import information_profile
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
     from lightkv import VLM
 
 DEFAULT_TASKS = ("embedded/color",)

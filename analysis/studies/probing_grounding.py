@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from analysis.grounding import grounding, word_weight
+from analysis.probing.grounding import grounding, word_weight
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
 from lightkv import TGVKV, LightKV
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.embedded.vocabulary import COLORS, COLUMNS, PLURALS, ROWS, SHAPES
 from lightkv.eviction.methods import method
 from lightkv.merging.schedule import scaled
@@ -17,7 +17,7 @@ from lightkv.merging.schedule import scaled
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
     from lightkv import VLM
 
 DEFAULT_TASKS = ("embedded/color", "embedded/read")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.linear_probe import decodability
-from analysis.modality_gap import budgets, tidy
-from analysis.mutual_information import (
+from analysis.probing.linear_probe import decodability
+from analysis.probing.modality_gap import budgets, tidy
+from analysis.probing.mutual_information import (
     Estimate,
     gaussian_information,
     interval,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
     from lightkv import VLM
 
 DEFAULT_TASKS = ("embedded/color",)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.quantities import Quantity
-from analysis.quantities.geometry import FeatureDivergence, MergeAgreement, MergeError
-from analysis.redundancy import profile
+from analysis.probing.quantities import Quantity
+from analysis.probing.quantities.geometry import FeatureDivergence, MergeAgreement, MergeError
+from analysis.probing.redundancy import profile
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
     from lightkv import VLM
 
 DEFAULT_TASKS = ("embedded/read",)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Unpack
 
-from analysis.evaluation import DEFAULT_BATCH_SIZE, evaluate
-from analysis.methods import compressors
-from analysis.question_rows import read_rows, shipped_rows
+from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
+from analysis.asking.method_grid import compressors
+from analysis.asking.question_rows import read_rows, shipped_rows
 from analysis.studies.base import Settings, Tasks, register
 from analysis.studies.retention import RETENTIONS
 from analysis.tasks import Task
@@ -49,7 +49,7 @@ def every_method(
     Args:
         vlm: The model.
         rows: A file that ``lightkv evaluate --out`` wrote, shown instead.
-        methods: Methods as text (see :mod:`lightkv.methods`), "all" for every one; None for what
+        methods: Methods as text (see :mod:`lightkv.catalogue`), "all" for every one; None for what
             ships, or else :data:`COMPARED`.
         tasks: What is asked.
         retentions: Shares of the cache that evictors keep, and of the vision tokens that pruners

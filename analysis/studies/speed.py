@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.latency import LatencySettings, lengthened, machine_name, measure_latency
-from analysis.rows import VANILLA
+from analysis.asking.rows import VANILLA
 from analysis.studies.base import model_configuration, register, remembered
 from analysis.tasks import Task, task
+from analysis.timing.latency import LatencySettings, lengthened, machine_name, measure_latency
 from lightkv import TGVKV
-from lightkv.cost import Request, request_cost
-from lightkv.presets import preset
+from lightkv.cost.presets import preset
+from lightkv.cost.workload import Workload, workload_cost
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.store import Store
+    from analysis.asking.store import Store
     from lightkv import VLM
 
 PAPER_MODEL = "llava-1.5-7b"
@@ -48,7 +48,7 @@ def decode_latency(
         store: Where the table is kept.
 
     Returns:
-        Rows of :func:`~analysis.latency.measure_latency` with ``retention`` (1 for the full
+        Rows of :func:`~analysis.timing.latency.measure_latency` with ``retention`` (1 for the full
         cache), and ``gib_8k`` and ``gib_16k``: KV memory computed for LLaVA-1.5-7B at contexts of
         8,000 and 16,000 tokens, whatever the measured model is.
     """
@@ -87,4 +87,4 @@ def _paper_memory(context: int, retention: float) -> float:
         "generated_tokens": 0,
     }
     kept = None if retention == 1 else retention
-    return request_cost(model.shape, Request(**prompt), retention=kept).kv.gib
+    return workload_cost(model.shape, Workload(**prompt), retention=kept).kv.gib

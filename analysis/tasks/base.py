@@ -81,7 +81,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def metric(self) -> str:
-        """Name of the metric in :data:`analysis.metrics.METRICS`."""
+        """Name of the metric in :data:`analysis.scoring.metrics.METRICS`."""
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ task, every further line is a question::
     {"id": "1", "image": "images/1.png", "question": "What was it in 2009?", "answers": ["14"]}
     {"image": ["a.png", "b.png"], "question": "Are these the same?", "answers": ["no"]}
 
-Header: ``task`` (a name) and ``metric`` (a name of :data:`analysis.metrics.METRICS`); optional are
+Header: ``task`` (a name) and ``metric`` (of :data:`analysis.scoring.metrics.METRICS`); optional are
 ``max_new_tokens`` (32), ``system`` (text before the images) and ``prompt``, a template such as
 ``"{question}\\nAnswer with a single word."``.
 Question: ``image`` (a path or a list of paths, relative to the file), ``question`` and ``answers``
@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from analysis.metrics import METRICS, Metric
-from analysis.metrics import metric as metric_named
+from analysis.scoring.metrics import METRICS, Metric
+from analysis.scoring.metrics import metric as metric_named
 from analysis.tasks.base import Task, TaskItem, check_samples, register
 from lightkv.errors import InputError, InvalidValueError
 

@@ -29,20 +29,20 @@ def memory() -> pd.DataFrame:
     """KV memory of LLaVA-1.5-7B in GiB at both contexts: computed, and as printed."""
     import pandas as pd
 
-    from lightkv.cost import Request, request_cost
-    from lightkv.presets import preset
+    from lightkv.cost.presets import preset
+    from lightkv.cost.workload import Workload, workload_cost
 
     model, numbers = preset(PRESET), _paper()
     rows = []
     for context, tokens in CONTEXTS.items():
-        request = Request(
+        request = Workload(
             model.vision_tokens,
             prompt_tokens=tokens - model.vision_tokens,
             generated_tokens=0,
         )
         for retention in RETENTIONS:
             kept = None if retention == 1 else retention
-            cost = request_cost(model.shape, request, retention=kept)
+            cost = workload_cost(model.shape, request, retention=kept)
             value = printed(numbers, context=context, retention=retention, metric="kv_cache_memory")
             rows.append(
                 {

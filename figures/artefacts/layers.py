@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from analysis.rows import VANILLA
+from analysis.asking.rows import VANILLA
 from figures.artefacts.shared import cell_of, here, legend_below, pick, points, short, summary
 from figures.contract import Artefact, Claim
 from figures.estimates import difference

@@ -33,7 +33,7 @@ def curves(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.
     """
     import pandas as pd
 
-    from analysis.mutual_information import mean_interval
+    from analysis.probing.mutual_information import mean_interval
 
     rows = []
     for key, own in frame.groupby(list(by), sort=True):

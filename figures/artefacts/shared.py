@@ -37,7 +37,7 @@ def pick(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
 def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean score with its 95 % interval per group, and what was held on average."""
-    from analysis.summaries import summarise
+    from analysis.scoring.summaries import summarise
 
     found = summarise(frame, list(by))
     return found[[*by, "metric", "n", "score", "low", "high", "kv_share"]]

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.check.methods import DrawnEviction, DrawnMerges
+from lightkv.check.drawn_methods import DrawnEviction, DrawnMerges
 from lightkv.check.subject import Subject, difference, logits
-from lightkv.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.errors import LightKVError
 
 

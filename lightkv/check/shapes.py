@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from lightkv.check.zoo import ZOO, TinyModel, random_model
+from lightkv.cost.presets import preset, presets
+from lightkv.cost.presets.shape import TextShape
 from lightkv.errors import InvalidValueError, UnknownNameError
-from lightkv.presets import preset, presets
-from lightkv.presets.shape import TextShape
 from lightkv.vlm import VLM
 
 _MISTRAL = "mistral"

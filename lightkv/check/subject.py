@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightkv.check.oracle import MaskedModel, Overwrite
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.vlm import VLM, Generation, full_cache
 
 # Worst difference that float32 rounding explains, relative to the largest logit.

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightkv.embedded import families, scenes
+from lightkv.embedded import question_kinds as families
+from lightkv.embedded import scenes
 from lightkv.embedded.scenes import SIDE
 from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, UNKNOWN_ID, WORDS, encode
 

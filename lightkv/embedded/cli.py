@@ -53,7 +53,7 @@ def train_embedded_command(
     An interrupted run continues where its last saved state left off when the same command is
     given again.
     """
-    from lightkv.embedded.run import train_embedded
+    from lightkv.embedded.training import train_embedded
 
     train_embedded(
         out,

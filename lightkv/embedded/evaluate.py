@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lightkv.embedded import questions, scenes
-from lightkv.embedded.families import ask, picture_of
+from lightkv.embedded.question_kinds import ask, picture_of
 from lightkv.embedded.questions import FAMILIES, Conversation, Item, Stream
 from lightkv.embedded.vocabulary import REFUSAL
 

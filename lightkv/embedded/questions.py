@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lightkv.embedded import scenes as drawing
-from lightkv.embedded.families import FAMILIES, Question, ask, picture_of
+from lightkv.embedded.question_kinds import FAMILIES, Question, ask, picture_of
 from lightkv.embedded.scenes import Scenes
 
 __all__ = ["FAMILIES", "SHORT", "Conversation", "Item", "Stream", "conversations", "items"]

@@ -5,16 +5,10 @@ merge), see :class:`~lightkv.eviction.evictor.Evicting`; the named ones are in
 :mod:`~lightkv.eviction.methods`.
 """
 
-from lightkv.eviction.decoding import (
-    DecodePolicy,
-    DecodeView,
-    EvictOne,
-    FixedSlot,
-    Grow,
-    HoldBudget,
-)
+from lightkv.contract.decoding import DecodePolicy, DecodeView, Grow
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods import METHODS, TGVKV, method, methods
+from lightkv.eviction.parts.decoding import EvictOne, FixedSlot, HoldBudget
 
 __all__ = [
     "METHODS",

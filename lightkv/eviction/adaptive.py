@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.allocation import Spread
-from lightkv.eviction.budgets import Budget, no_strength
-from lightkv.eviction.protection import ends
-from lightkv.eviction.rankings import check_window
-from lightkv.eviction.windows import window_moments
+from lightkv.eviction.parts.allocation import Spread
+from lightkv.eviction.parts.budgets import Budget, no_strength
+from lightkv.eviction.parts.protection import ends
+from lightkv.eviction.parts.rankings import check_window
+from lightkv.eviction.parts.windows import window_moments
 
 PyramidForm = Literal["linear", "released", "kvpress"]
 

@@ -16,13 +16,13 @@ from lightkv.eviction.adaptive import (
     PyramidForm,
     StrengthSkewness,
 )
-from lightkv.eviction.anchors import NearestAnchor, PivotMerge
-from lightkv.eviction.budgets import Uniform
-from lightkv.eviction.decoding import FixedSlot, HoldBudget
 from lightkv.eviction.elites import EliteText
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.heads import AcrossHeads
-from lightkv.eviction.rankings import (
+from lightkv.eviction.parts.anchors import NearestAnchor, PivotMerge
+from lightkv.eviction.parts.budgets import Uniform
+from lightkv.eviction.parts.decoding import FixedSlot, HoldBudget
+from lightkv.eviction.parts.heads import AcrossHeads
+from lightkv.eviction.parts.rankings import (
     KeyNorm,
     ObservationWindow,
     Pooling,
@@ -30,9 +30,7 @@ from lightkv.eviction.rankings import (
     Recency,
     SelfAttention,
 )
-from lightkv.eviction.registry import register
-from lightkv.eviction.released import SortedIndexAsRank
-from lightkv.eviction.retention import (
+from lightkv.eviction.parts.selections import (
     BudgetLeWindow,
     ByScore,
     TextFirst,
@@ -40,7 +38,9 @@ from lightkv.eviction.retention import (
     WindowFirst,
     WithRecent,
 )
-from lightkv.eviction.windows import WindowIndicator
+from lightkv.eviction.parts.windows import WindowIndicator
+from lightkv.eviction.registry import register
+from lightkv.eviction.released import SortedIndexAsRank
 
 
 @register("random")

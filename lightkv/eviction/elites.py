@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.rankings import TINY, Ranking, TextScope, text_queries
+from lightkv.eviction.parts.rankings import TINY, Ranking, TextScope, text_queries
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.compressor import (
+from lightkv.contract.checks import check_count
+from lightkv.contract.compressor import (
     Evictor,
     LayerView,
     ModelFacts,
@@ -16,15 +17,15 @@ from lightkv.compressor import (
     Positions,
     Retention,
 )
+from lightkv.contract.decoding import DecodePolicy, Grow
+from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
-from lightkv.eviction.allocation import Allocation
-from lightkv.eviction.anchors import AnchorMerge
-from lightkv.eviction.budgets import Budget, Uniform
-from lightkv.eviction.decoding import DecodePolicy, Grow, check_count
-from lightkv.eviction.protection import protected
-from lightkv.eviction.rankings import Ranking, SelfAttention
-from lightkv.eviction.retention import ByScore, Selection
-from lightkv.layout import TokenLayout
+from lightkv.eviction.parts.allocation import Allocation
+from lightkv.eviction.parts.anchors import AnchorMerge
+from lightkv.eviction.parts.budgets import Budget, Uniform
+from lightkv.eviction.parts.protection import protected
+from lightkv.eviction.parts.rankings import Ranking, SelfAttention
+from lightkv.eviction.parts.selections import ByScore, Selection
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Evicting(Evictor):
                 )
         if self.positions not in ("keep", "reindex"):
             raise InvalidValueError("positions", self.positions, "'keep' or 'reindex'")
-        check_count("protect_first", self.protect_first)
-        check_count("protect_last", self.protect_last)
+        check_count("protect_first", self.protect_first, least=0)
+        check_count("protect_last", self.protect_last, least=0)
         self.budget.check(facts)
         self.ranking.check(facts)
         self.selection.check(facts)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lightkv.eviction import baselines
-from lightkv.eviction.budgets import Budget, TextText, TextVision, Uniform, VisionVision
-from lightkv.eviction.decoding import EvictOne
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.rankings import (
+from lightkv.eviction.parts.budgets import Budget, TextText, TextVision, Uniform, VisionVision
+from lightkv.eviction.parts.decoding import EvictOne
+from lightkv.eviction.parts.rankings import (
     CrossPlusText,
     ObservationWindow,
     Random,
@@ -21,9 +21,7 @@ from lightkv.eviction.rankings import (
     TextWeighted,
     VisionPlusText,
 )
-from lightkv.eviction.registry import METHODS, method, methods, register
-from lightkv.eviction.released import ReleasedTextVision, ReleasedTGVKV
-from lightkv.eviction.retention import (
+from lightkv.eviction.parts.selections import (
     ByScore,
     Selection,
     TextFirst,
@@ -31,6 +29,8 @@ from lightkv.eviction.retention import (
     VisionOnly,
     WindowFirst,
 )
+from lightkv.eviction.registry import METHODS, method, methods, register
+from lightkv.eviction.released import ReleasedTextVision, ReleasedTGVKV
 
 
 @dataclass(frozen=True)

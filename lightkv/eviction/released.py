@@ -13,13 +13,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, Observation
-from lightkv.eviction.allocation import Allocation
-from lightkv.eviction.budgets import TextVision
+from lightkv.contract.compressor import LayerView, Observation
+from lightkv.contract.layout import TokenKind, TokenLayout
+from lightkv.contract.reduction import compact
 from lightkv.eviction.evictor import Evicting, require
-from lightkv.eviction.retention import ByScore
-from lightkv.layout import TokenKind, TokenLayout
-from lightkv.reduction import compact
+from lightkv.eviction.parts.allocation import Allocation
+from lightkv.eviction.parts.budgets import TextVision
+from lightkv.eviction.parts.selections import ByScore
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import VisionFeatures
 from lightkv.errors import InputError, ModelError
 from lightkv.families.slots import Picture, Placed, row_layout
-from lightkv.layout import TokenLayout
-from lightkv.view import VisionFeatures
 
 #: Pictures of one row: (placeholder id, ids (N,) of the row, its slots (n,)) -> pictures in order.
 Supply = Callable[[int, Tensor, Tensor], Sequence[Picture]]
@@ -116,8 +116,8 @@ class Family(ABC):
             model: The model.
             inputs: The processed batch.
             layout: Its layout.
-            names: Fields of :class:`~lightkv.view.VisionFeatures` that a method asked for; a field
-                that the family can't give stays None, and the method says so.
+            names: Fields of :class:`~lightkv.contract.view.VisionFeatures` that a method asked for;
+                a field that the family can't give stays None, and the method says so.
         """
         return VisionFeatures()
 

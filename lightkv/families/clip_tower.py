@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.layout import TokenLayout
-from lightkv.view import VisionFeatures
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import VisionFeatures
 
 
 def has_class_token(config: Any) -> bool:
@@ -31,7 +31,7 @@ def clip_features(
         model: A model whose tower has a class token (see :func:`has_class_token`).
         pixels: (tiles, 3, h, w), in the order of the batch.
         layout: Of the prompts.
-        names: Fields of :class:`~lightkv.view.VisionFeatures` to fill in.
+        names: Fields of :class:`~lightkv.contract.view.VisionFeatures` to fill in.
         source: (vision tokens,) int64: the patch of each, counted over all tiles in raster order;
             -1 for a token that is no patch, whose features are zero. None: all patches in order.
     """

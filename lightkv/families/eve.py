@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.contract.layout import Grid
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.slots import Picture, Segment
-from lightkv.layout import Grid
 
 # What EVE's code puts where an image belongs.
 IMAGE_SENTINEL = -200

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lightkv.contract.layout import Grid
 from lightkv.families.base import Family, Supply
 from lightkv.families.slots import Picture, Segment, runs
-from lightkv.layout import Grid
 
 
 class Fuyu(Family):

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from lightkv.contract.layout import Grid
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply
 from lightkv.families.slots import Picture, Segment, runs
-from lightkv.layout import Grid
 
 
 class Idefics3(Family):

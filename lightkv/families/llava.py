@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.view import VisionFeatures
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply
 from lightkv.families.clip_tower import clip_features, has_class_token
 from lightkv.families.slots import Picture, Segment
-from lightkv.layout import Grid, TokenLayout
-from lightkv.view import VisionFeatures
 
 
 class Llava(Family):

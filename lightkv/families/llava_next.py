@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.view import VisionFeatures
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.clip_tower import clip_features, has_class_token
 from lightkv.families.llava import tile_side
 from lightkv.families.slots import Picture, Segment
-from lightkv.layout import Grid, TokenLayout
-from lightkv.view import VisionFeatures
 
 
 class LlavaNext(Family):

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from lightkv.contract.layout import Grid
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.llava import tile_side
 from lightkv.families.llava_next import stitched
 from lightkv.families.slots import Picture, Segment
-from lightkv.layout import Grid
 
 
 class LlavaOnevision(Family):

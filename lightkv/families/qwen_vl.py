@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.contract.layout import Grid
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.slots import Picture, Segment
-from lightkv.layout import Grid
 
 
 class QwenVL(Family):

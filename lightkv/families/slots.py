@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightkv.contract.layout import Grid, TokenKind, TokenLayout
 from lightkv.errors import InputError
-from lightkv.layout import Grid, TokenKind, TokenLayout
 
 Breaks = Literal["none", "rows", "end"]
 

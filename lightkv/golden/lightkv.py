@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightkv.attention import GivenAttention
-from lightkv.compressor import LayerView
-from lightkv.layout import TokenKind, TokenLayout
+from lightkv.contract.attention import GivenAttention
+from lightkv.contract.compressor import LayerView
+from lightkv.contract.layout import TokenKind, TokenLayout
+from lightkv.contract.reduction import Reduction
 from lightkv.merging.lightkv import LightKV, StageSkippedWarning
-from lightkv.reduction import Reduction
 
 Arrays = Mapping[str, NDArray[Any]]
 

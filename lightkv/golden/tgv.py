@@ -11,14 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightkv.attention import GivenAttention
-from lightkv.compressor import LayerView, ModelFacts, Observation, Retention
+from lightkv.contract.attention import GivenAttention
+from lightkv.contract.compressor import LayerView, ModelFacts, Observation, Retention
+from lightkv.contract.decoding import DecodeView
+from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.errors import InputError
-from lightkv.eviction.decoding import DecodeView, surplus
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods import TGVKV
+from lightkv.eviction.parts.decoding import surplus
 from lightkv.eviction.released import ReleasedTextVision, drop_counts, forget_share
-from lightkv.layout import Grid, TokenKind, TokenLayout, single_layout
 
 Case = Mapping[str, Any]
 Arrays = Mapping[str, npt.NDArray[Any]]

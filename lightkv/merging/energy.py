@@ -11,8 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.merging.matching import Pairs, cosine, match
-from lightkv.merging.partition import Groups
+from lightkv.contract.groups import Groups
+from lightkv.contract.similarity import cosine
+from lightkv.merging.matching import Pairs, match
 
 EnergyForm = Literal["paper", "released"]
 

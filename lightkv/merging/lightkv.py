@@ -13,19 +13,22 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lightkv.attention import Normalisation
-from lightkv.compressor import LayerView, ModelFacts, Positions, Reducer
-from lightkv.errors import InputError, InvalidValueError
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import (
+from lightkv.contract.attention import Normalisation
+from lightkv.contract.checks import (
     check_choice,
     check_ratios,
     check_stages,
     check_windows,
     require_vision,
 )
+from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.groups import gather_groups
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
+from lightkv.cost.presets import MergeSchedule
+from lightkv.errors import InputError, InvalidValueError
 from lightkv.merging.matching import Pairs, match, merge_counts, reduction, split_alternate
-from lightkv.merging.partition import Partition, Windows, gather_groups, partition, square_side
+from lightkv.merging.partition import Partition, Windows, partition, square_side
 from lightkv.merging.schedule import schedule_for
 from lightkv.merging.weighting import (
     Guidance,
@@ -36,8 +39,6 @@ from lightkv.merging.weighting import (
     size_importance,
     uniform_importance,
 )
-from lightkv.presets import MergeSchedule
-from lightkv.reduction import Reduction
 
 CHOICES = {
     "guidance": ("prompt", "uniform", "size", "random"),
@@ -75,7 +76,7 @@ class LightKV(Reducer):
             re-read as; on "square-blocks", the released rule, which also deals the tokens of
             several images into equal blocks; or one "global" window.
         positions: Survivors "keep" their rotary position or are renumbered; the released code does
-            so in the prefill only. See :data:`~lightkv.compressor.Positions`.
+            so in the prefill only. See :data:`~lightkv.contract.compressor.Positions`.
         min_tokens: Tokens per window that every image of a prompt must have, else the stage is
             skipped for that prompt, with a :class:`StageSkippedWarning`. None never skips and
             refuses grids that are too small for their windows.

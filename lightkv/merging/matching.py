@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.layout import TokenLayout
-from lightkv.merging.partition import Groups
-from lightkv.reduction import Reduction, Rule
-
-# Added to the product of norms in the cosine, as in the released code: a zero vector is unlike all.
-EPSILON = 1e-8
+from lightkv.contract.groups import Groups
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction, Rule
+from lightkv.contract.similarity import cosine
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,6 @@ def merge_counts(counts: Tensor, ratio: float, *, single: bool = False) -> Tenso
     dtype = torch.float32 if single else torch.float64
     share = torch.tensor(ratio, dtype=dtype, device=counts.device)
     return torch.minimum((counts.to(dtype) * share).floor().long(), counts // 2)
-
-
-def cosine(left: Tensor, right: Tensor) -> Tensor:
-    """Cosine similarity (..., A, B) of vectors (..., A, D) and (..., B, D).
-
-    The feature divergence of LightKV Eq. 5 is 1 minus this.
-    """
-    outer: Tensor = left.norm(dim=-1)[..., :, None] * right.norm(dim=-1)[..., None, :]
-    return left @ right.transpose(-1, -2) / (outer + EPSILON)
 
 
 def split_alternate(groups: Groups) -> tuple[Groups, Groups]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.errors import UnknownNameError
 from lightkv.merging.lightkv import LightKV
 from lightkv.merging.pitome import PiToMe

@@ -12,8 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightkv.contract.groups import cells, extents, gather_groups
+from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError
-from lightkv.layout import TokenLayout
 
 Partition = Literal["true-grid", "square", "square-blocks", "global"]
 
@@ -41,48 +42,6 @@ class Windows:
         return torch.where(inside, (rows * blocks + self.block) * windows + self.window, -1)
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Tokens that may merge with each other, one row per group.
-
-    Attributes:
-        index: (G, M) int64, positions b * N + n in sequence order, 0 where invalid.
-        valid: (G, M) bool; the M_g tokens of a group come first.
-    """
-
-    index: Tensor
-    valid: Tensor
-
-    @property
-    def counts(self) -> Tensor:
-        """(G,) int64: tokens of each group."""
-        return self.valid.sum(1)
-
-
-def gather_groups(labels: Tensor) -> Groups:
-    """Collect tokens of equal label.
-
-    Args:
-        labels: (B, N) int64; -1 belongs to no group. Labels of different rows must differ.
-
-    Returns:
-        Groups in ascending order of label, padded to the largest.
-    """
-    flat = labels.flatten()
-    members = (flat >= 0).nonzero()[:, 0]
-    order = torch.argsort(flat[members], stable=True)
-    members = members[order]
-    _, number, counts = torch.unique_consecutive(
-        flat[members], return_inverse=True, return_counts=True
-    )
-    starts = counts.cumsum(0) - counts
-    slots = torch.arange(len(members), device=flat.device) - starts[number]
-    width = int(counts.max()) if len(counts) else 0
-    index = torch.zeros(len(counts), width, dtype=torch.int64, device=flat.device)
-    index[number, slots] = members
-    return Groups(index, torch.arange(width, device=flat.device) < counts[:, None])
-
-
 def part(coordinate: Tensor, side: Tensor, parts: int) -> Tensor:
     """Number of the part that a coordinate lies in; the first ``side mod parts`` are one longer.
 
@@ -106,11 +65,6 @@ def true_grid(layout: TokenLayout, windows: int) -> Windows:
     block = layout.segment * most + layout.frame
     window = part(layout.row, rows, windows) * windows + part(layout.col, cols, windows)
     return Windows(torch.where(inside, block, -1), torch.where(inside, window, -1))
-
-
-def cells(layout: TokenLayout) -> Tensor:
-    """(B, N) bool: vision tokens with a cell of their own, so not the line breaks."""
-    return layout.vision & (layout.segment >= 0) & (layout.col < extents(layout)[..., 2])
 
 
 def square(layout: TokenLayout, windows: int) -> Windows:
@@ -176,15 +130,3 @@ def _square_windows(block: Tensor, windows: int) -> Windows:
     rank, side = rank.view_as(block), side.view_as(block)
     window = part(rank // side, side, windows) * windows + part(rank % side, side, windows)
     return Windows(block, torch.where(block >= 0, window, -1))
-
-
-def extents(layout: TokenLayout) -> Tensor:
-    """(B, N, 3) int64: frames, rows and columns of the grid that each token lies on."""
-    most = max((len(grids) for grids in layout.grids), default=0)
-    table = [
-        [(g.frames, g.rows, g.cols) for g in grids] + [(0, 0, 0)] * (most + 1 - len(grids))
-        for grids in layout.grids
-    ]
-    sizes = torch.tensor(table, dtype=torch.int64, device=layout.kind.device)
-    where = layout.segment.clamp_min(0)[..., None].expand(-1, -1, 3)
-    return sizes.gather(1, where)

@@ -12,12 +12,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts
+from lightkv.contract.checks import check_choice
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.groups import Groups
 from lightkv.errors import InvalidValueError
-from lightkv.merging.checks import check_choice
 from lightkv.merging.energy import EnergyForm, energies, match_by_energy
 from lightkv.merging.matching import Pairs
-from lightkv.merging.partition import Groups
 from lightkv.merging.staged import GlobalMerge
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from lightkv.cost.presets import MergeSchedule, preset
 from lightkv.errors import InvalidValueError
-from lightkv.presets import MergeSchedule, preset
 
 PAPER = preset("llava-1.5-13b").schedules[0]
 PAPER_DEPTH = preset("llava-1.5-13b").shape.text.layers

@@ -8,13 +8,14 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts, Positions, Reducer
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import check_choice, check_ratios, check_stages, require_vision
+from lightkv.contract.checks import check_choice, check_ratios, check_stages, require_vision
+from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.groups import Groups, gather_groups
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
 from lightkv.merging.matching import Pairs, merge_counts, reduction
-from lightkv.merging.partition import Groups, everywhere, gather_groups
+from lightkv.merging.partition import everywhere
 from lightkv.merging.weighting import size_importance, uniform_importance
-from lightkv.reduction import Reduction
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class GlobalMerge(Reducer):
         ratios: Share of the vision tokens that merges away at each stage, at most 0.5.
         weighting: "uniform" averages a group plainly, "size" by the tokens its members stand for.
         positions: Survivors "keep" their rotary position or are renumbered ("reindex"); see
-            :data:`~lightkv.compressor.Positions`.
+            :data:`~lightkv.contract.compressor.Positions`.
     """
 
     layers: tuple[int, ...]

@@ -13,12 +13,12 @@ from typing import Literal
 
 import torch
 
-from lightkv.compressor import LayerView, ModelFacts
+from lightkv.contract.checks import check_choice
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.reduction import Reduction
 from lightkv.errors import InvalidValueError
-from lightkv.merging.checks import check_choice
 from lightkv.merging.matching import Pairs
 from lightkv.merging.tome import ToMe
-from lightkv.reduction import Reduction
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import torch
 
-from lightkv.compressor import Evictor, LayerView, ModelFacts, Observation, Retention
+from lightkv.contract.checks import check_ratios, require_vision
+from lightkv.contract.compressor import Evictor, LayerView, ModelFacts, Observation, Retention
+from lightkv.contract.decoding import DecodePolicy, Grow
+from lightkv.contract.groups import gather_groups
+from lightkv.contract.layout import TokenLayout
 from lightkv.errors import UnsupportedError
-from lightkv.eviction.decoding import DecodePolicy, Grow
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import check_ratios, require_vision
 from lightkv.merging.matching import match, merge_counts, reduction, split_alternate
-from lightkv.merging.partition import everywhere, gather_groups
+from lightkv.merging.partition import everywhere
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.attention import BLOCK_NUMBERS, Normalisation
-from lightkv.compressor import LayerView
-from lightkv.layout import TokenLayout
+from lightkv.contract.attention import BLOCK_NUMBERS, Normalisation
+from lightkv.contract.compressor import LayerView
+from lightkv.contract.layout import TokenLayout
 
 Guidance = Literal["prompt", "uniform", "size", "random"]
 Prompt = Literal["text", "question"]

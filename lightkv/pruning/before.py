@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from lightkv.compressor import ModelFacts, Positions, Reducer
+from lightkv.contract.checks import check_choice, require_vision
+from lightkv.contract.compressor import ModelFacts, Positions, Reducer
+from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InvalidValueError
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import check_choice, require_vision
 from lightkv.pruning.selection import image_groups
 
 
@@ -19,7 +19,7 @@ class BeforeDecoder(Reducer):
     Attributes:
         positions: "reindex" numbers the survivors as the released codes do, which never give a
             position to what they drop; "keep" leaves gaps. See
-            :data:`~lightkv.compressor.Positions`.
+            :data:`~lightkv.contract.compressor.Positions`.
     """
 
     positions: Positions = "reindex"

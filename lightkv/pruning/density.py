@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightkv.contract.reduction import compact
 from lightkv.pruning.selection import first_argmax, top
-from lightkv.reduction import compact
 
 
 def cluster_centres(hidden: Tensor, members: Tensor, clusters: Tensor) -> Tensor:

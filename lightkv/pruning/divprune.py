@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts
-from lightkv.merging.checks import check_share
-from lightkv.merging.matching import cosine
+from lightkv.contract.checks import check_share
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.reduction import Reduction
+from lightkv.contract.similarity import cosine
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.selection import first_argmax, keep_only, of_groups, row_groups
-from lightkv.reduction import Reduction
 
 
 @dataclass(frozen=True)

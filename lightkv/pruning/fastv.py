@@ -10,12 +10,12 @@ from typing import get_args
 
 import torch
 
-from lightkv.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.checks import check_choice, require_vision
+from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
 from lightkv.errors import InvalidValueError
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import check_choice, require_vision
 from lightkv.pruning.selection import top
-from lightkv.reduction import Reduction
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FastV(Reducer):
             mean over heads, decides.
         removed: R, share of the vision tokens that is dropped.
         positions: Survivors "keep" their rotary position (the method's own choice) or are
-            renumbered ("reindex"); see :data:`~lightkv.compressor.Positions`.
+            renumbered ("reindex"); see :data:`~lightkv.contract.compressor.Positions`.
     """
 
     layer: int = 2

@@ -12,15 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts
+from lightkv.contract.checks import check_choice, check_share
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.groups import Groups, extents
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
 from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import check_choice, check_share
-from lightkv.merging.partition import Groups, extents
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.selection import image_groups, of_groups, top
 from lightkv.pruning.tiles import Tiles, rank_within
-from lightkv.reduction import Reduction
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightkv.compressor import Reducer
+from lightkv.contract.compressor import Reducer
 from lightkv.errors import UnknownNameError
 from lightkv.pruning.cdpruner import CDPruner
 from lightkv.pruning.divprune import DivPrune

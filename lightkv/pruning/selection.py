@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightkv.layout import TokenLayout
-from lightkv.merging.partition import Groups, cells, gather_groups
-from lightkv.reduction import Reduction
+from lightkv.contract.groups import Groups, cells, gather_groups
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
 
 
 def top(score: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:

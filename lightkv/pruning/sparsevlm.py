@@ -12,13 +12,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts, Positions, PromptInputs, Reducer
+from lightkv.contract.checks import check_choice, check_stages, require_vision
+from lightkv.contract.compressor import LayerView, ModelFacts, Positions, PromptInputs, Reducer
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction, compact
 from lightkv.errors import InputError, InvalidValueError
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import check_choice, check_stages, require_vision
 from lightkv.pruning.density import cluster_centres
 from lightkv.pruning.selection import top
-from lightkv.reduction import Reduction, compact
 
 # Vision tokens kept after layers 2, 6 and 15, by the average that they stand for.
 TABLE = {192: (300, 200, 110), 128: (303, 110, 36), 64: (66, 30, 17)}
@@ -43,7 +43,7 @@ class SparseVLM(Reducer):
         kept: Vision tokens kept at each stage, besides recycled ones; see ``TABLE``.
         recycle: Cluster dropped tokens (version 1); "+" does not.
         positions: Survivors are renumbered ("reindex", version 1) or "keep" their position ("+");
-            see :data:`~lightkv.compressor.Positions`.
+            see :data:`~lightkv.contract.compressor.Positions`.
     """
 
     layers: tuple[int, ...] = (2, 6, 15)

@@ -13,14 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts
-from lightkv.layout import TokenLayout
-from lightkv.merging.checks import check_choice, check_count
-from lightkv.merging.matching import cosine
-from lightkv.merging.partition import Groups
+from lightkv.contract.checks import check_choice, check_count
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.groups import Groups
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
+from lightkv.contract.similarity import cosine
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.selection import first_argmax, image_groups, of_groups, top
-from lightkv.reduction import Reduction
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from lightkv import Answer, Request
-from lightkv.compressor import Compressor, ModelFacts, Observation, Retention
+from lightkv.contract.compressor import Compressor, ModelFacts, Observation, Retention
+from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
+from lightkv.engine.record import LayerRecord, RunRecord
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
-from lightkv.layout import Grid, TokenKind, TokenLayout, single_layout
-from lightkv.record import LayerRecord, RunRecord
 
 LAYERS = 8
 PROMPT = 22

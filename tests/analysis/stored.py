@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from analysis.rows import Configuration, Row
+from analysis.asking.rows import Configuration, Row
 
 BATCH = 5
 CONFIGURATION = Configuration(

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analysis import bench_layer
-from analysis.bench_cli import bench_group
-from analysis.bench_layer import BenchLayer, BenchSettings
-from analysis.bench_methods import measure_methods
+from analysis.timing import bench_layer
+from analysis.timing.bench_cli import bench_group
+from analysis.timing.bench_layer import BenchLayer, BenchSettings
+from analysis.timing.bench_methods import measure_methods
+from lightkv.catalogue import builders
+from lightkv.cost.presets.shape import TextShape
 from lightkv.errors import InvalidValueError, StoreError, UnknownNameError
 from lightkv.eviction.methods import METHODS as EVICTORS
 from lightkv.merging.methods import METHODS as MERGERS
-from lightkv.methods import builders
-from lightkv.presets.shape import TextShape
 
 TINY = TextShape(layers=32, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=16, vocab=160)
 
@@ -77,7 +77,7 @@ def test_methods_that_do_not_fit_are_listed_with_the_reason(
 
 @pytest.mark.parametrize("method", ["tgvkv", "h2o", "snapkv", "aircache"])
 def test_scoring_holds_blocks_and_never_a_map(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightkv.attention.BLOCK_NUMBERS_CPU", 2**12)
+    monkeypatch.setattr("lightkv.contract.attention.BLOCK_NUMBERS_CPU", 2**12)
     bench = measure_methods([method], settings(tokens=625, repeats=1))
     scoring = bench.costs[0]
     assert scoring.part == "scoring" and scoring.peak_bytes < bench.setting["map_bytes"] / 20
@@ -138,7 +138,7 @@ def test_settings_out_of_range_are_named(changes: dict[str, Any], name: str) -> 
 def test_named_methods_are_refused_before_anything_runs(
     methods: list[str], error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.bench_methods.BenchLayer", _never)
+    monkeypatch.setattr("analysis.timing.bench_methods.BenchLayer", _never)
     with pytest.raises(error):
         measure_methods(methods, settings())
     with pytest.raises(UnknownNameError):
@@ -178,6 +178,6 @@ def test_an_interrupted_run_leaves_no_file(tmp_path: Path, monkeypatch: pytest.M
     def stop(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("analysis.bench_methods._seconds", stop)
+    monkeypatch.setattr("analysis.timing.bench_methods._seconds", stop)
     result = CliRunner().invoke(bench_group, [*ARGUMENTS, "--out", str(tmp_path / "a.json")])
     assert result.exit_code != 0 and list(tmp_path.iterdir()) == []

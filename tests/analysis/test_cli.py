@@ -9,16 +9,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lightkv
+from analysis.asking.evaluate_cli import evaluate_command
+from analysis.asking.method_grid import compressors
+from analysis.asking.store import Store
 from analysis.cli import COMMANDS
-from analysis.evaluate_cli import evaluate_command
-from analysis.latency_cli import latency_command
-from analysis.methods import compressors
-from analysis.store import Store
+from analysis.timing.latency_cli import latency_command
 from lightkv import TGVKV, VLM, LightKV
-from lightkv.compressor import ModelFacts
+from lightkv.catalogue import builders
+from lightkv.contract.compressor import ModelFacts
 from lightkv.errors import InvalidValueError, LightKVError, StoreError, UnknownNameError
 from lightkv.eviction.methods import METHODS as EVICTORS
-from lightkv.methods import builders
 from lightkv.pruning import FastV
 from lightkv.pruning.methods import KEEPING
 

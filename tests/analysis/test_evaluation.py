@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.evaluation import evaluate
-from analysis.store import Store
+from analysis.asking.evaluation import evaluate
+from analysis.asking.store import Store
 from analysis.tasks import Task, TaskItem, task
 from lightkv import TGVKV, VLM, LightKV, Request
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.errors import (
     InputError,
     InvalidValueError,

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import latency
-from analysis.latency import LatencySettings, lengthened, measure_latency, summarise_latency
 from analysis.tasks import task
+from analysis.timing import latency
+from analysis.timing.latency import LatencySettings, lengthened, measure_latency, summarise_latency
 from lightkv import TGVKV, VLM, LightKV
 from lightkv.errors import InvalidValueError
 from tests.analysis.fake import FakeVLM, record

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from analysis import metrics, vqa
+from analysis.scoring import metrics, vqa
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 
 

@@ -36,7 +36,7 @@ def test_a_changed_renamed_or_new_source_changes_the_digest(tmp_path: Path) -> N
     assert digest() in seen
 
 
-@pytest.mark.parametrize("name", ["lightkv/vlm.py", "lightkv/presets/llava-1.5-7b.toml"])
+@pytest.mark.parametrize("name", ["lightkv/vlm.py", "lightkv/cost/presets/llava-1.5-7b.toml"])
 def test_nested_sources_count(name: str) -> None:
     from importlib import resources
 

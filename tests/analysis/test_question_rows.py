@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.evaluation import evaluate
-from analysis.question_rows import COLUMNS, read_rows, shipped_rows, write_rows
+from analysis.asking.evaluation import evaluate
+from analysis.asking.question_rows import COLUMNS, read_rows, shipped_rows, write_rows
 from analysis.studies import every_method
 from analysis.tasks.embedded import EVERY_FAMILY
 from lightkv import VLM

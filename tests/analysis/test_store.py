@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.rows import Configuration
-from analysis.store import Store
+from analysis.asking.rows import Configuration
+from analysis.asking.store import Store
 from lightkv.errors import StoreError
 from tests.analysis.stored import BATCH, CONFIGURATION, row, rows
 
@@ -90,7 +90,7 @@ def test_a_failed_batch_leaves_nothing_behind() -> None:
 
 WRITER = """
 import sys
-from analysis.store import Store
+from analysis.asking.store import Store
 from tests.analysis.stored import BATCH, CONFIGURATION, rows
 with Store(sys.argv[1]) as store:
     done = len(store.finished(CONFIGURATION.key))

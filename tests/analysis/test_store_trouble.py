@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.store import FILE_NAME, Store
+from analysis.asking.store import FILE_NAME, Store
 from lightkv.errors import StoreError
 from tests.analysis.stored import BATCH, CONFIGURATION, row, rows
 

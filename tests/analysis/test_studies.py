@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis import studies
-from analysis.latency import LatencySettings
-from analysis.store import Store
+from analysis.asking.store import Store
+from analysis.timing.latency import LatencySettings
 from lightkv import TGVKV, VLM, LightKV, Request
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.errors import InvalidValueError, UnknownNameError
 from tests.analysis.fake import PROMPT, FakeVLM
 

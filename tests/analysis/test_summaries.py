@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.metrics import metric
-from analysis.summaries import compare, estimate, rescore, summarise
+from analysis.scoring.metrics import metric
+from analysis.scoring.summaries import compare, estimate, rescore, summarise
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 
 

@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lightkv.embedded import FAMILIES, conversations, families, items, scenes
-from lightkv.embedded.families import HELPERS
+from lightkv.embedded import FAMILIES, conversations, items, scenes
+from lightkv.embedded import question_kinds as families
+from lightkv.embedded.question_kinds import HELPERS
 from lightkv.embedded.questions import SHORT, Stream
 from lightkv.embedded.vocabulary import COLORS, PLURALS, REFUSAL, TOKEN
 

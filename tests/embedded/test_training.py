@@ -12,7 +12,8 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from lightkv.embedded import batches, train
+from lightkv.embedded import batches
+from lightkv.embedded import trainer as train
 from lightkv.embedded.architecture import Architecture, build_model
 from lightkv.embedded.batches import IGNORE, NAMES, NO_TURN, TextSettings
 from lightkv.embedded.cli import train_embedded_command
@@ -20,7 +21,7 @@ from lightkv.embedded.lean import LeanModel
 from lightkv.embedded.objectives import answer_loss, exact_answers
 from lightkv.embedded.optimizer import Muon, orthogonalise
 from lightkv.embedded.recipe import MIX, QUICK, SHIPPED, LanguageStage, Rates
-from lightkv.embedded.train import Trainer, choose_patches
+from lightkv.embedded.trainer import Trainer, choose_patches
 from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, decode
 
 TEXT = TextSettings(length=80, weights=MIX, caption=0.3, other_system=0.0)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightkv.attention import GivenAttention, ProjectedAttention
-from lightkv.compressor import LayerView, ModelFacts, Retention
-from lightkv.layout import Grid, TokenKind, TokenLayout, single_layout
+from lightkv.contract.attention import GivenAttention, ProjectedAttention
+from lightkv.contract.compressor import LayerView, ModelFacts, Retention
+from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 
 FACTS = ModelFacts(layers=3, heads=4, kv_heads=2, hidden_size=8)
 WIDTH = 6

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightkv.eviction.allocation import allot, fill, round_to_sum
+from lightkv.eviction.parts.allocation import allot, fill, round_to_sum
 
 
 def doubles(*rows):

@@ -5,12 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightkv.compressor import Retention
+from lightkv.contract.compressor import Retention
 from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.eviction.anchors import NearestAnchor, PivotMerge, nearest_anchor
-from lightkv.eviction.protection import protected
+from lightkv.eviction.parts.anchors import NearestAnchor, PivotMerge, nearest_anchor
+from lightkv.eviction.parts.protection import protected
+from lightkv.eviction.parts.selections import ByScore
 from lightkv.eviction.released import SortedIndexAsRank
-from lightkv.eviction.retention import ByScore
 from tests.eviction.prompts import FACTS, Rows, layout_of
 
 SCORES = torch.tensor([[3, 0.2, 0.9, 0.1, 0.3, 0.8, 0.05, 0.1]])
@@ -140,7 +140,7 @@ def test_likeness_does_not_depend_on_the_size_of_blocks(monkeypatch):
     guard = protected(view.layout, 1, 1)
     keep = guard[:, None].expand(-1, 2, -1)
     whole = PivotMerge().merge(keep, view.layout, guard, view.keys)
-    monkeypatch.setattr("lightkv.eviction.anchors.BLOCK_NUMBERS", 20)
+    monkeypatch.setattr("lightkv.eviction.parts.anchors.BLOCK_NUMBERS", 20)
     assert torch.equal(PivotMerge().merge(keep, view.layout, guard, view.keys).target, whole.target)
 
 

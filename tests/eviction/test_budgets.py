@@ -11,8 +11,8 @@ from lightkv.eviction.adaptive import (
     Pyramid,
     StrengthSkewness,
 )
-from lightkv.eviction.allocation import round_to_sum
-from lightkv.eviction.budgets import TextText, TextVision, Uniform, VisionVision
+from lightkv.eviction.parts.allocation import round_to_sum
+from lightkv.eviction.parts.budgets import TextText, TextVision, Uniform, VisionVision
 from tests.eviction.prompts import FACTS, Rows, causal, given, layout_of
 
 

@@ -3,16 +3,9 @@
 import pytest
 import torch
 
+from lightkv.contract.decoding import DecodeView, Grow
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.decoding import (
-    DecodeView,
-    EvictOne,
-    FixedSlot,
-    Grow,
-    HoldBudget,
-    smallest,
-    surplus,
-)
+from lightkv.eviction.parts.decoding import EvictOne, FixedSlot, HoldBudget, smallest, surplus
 
 
 def view_of(positions, seen, attention=None, score=None, ratio=None, tail=None, kept=None):

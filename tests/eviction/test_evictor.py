@@ -7,14 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightkv.compressor import LayerView
+from lightkv.contract.compressor import LayerView
+from lightkv.contract.decoding import Grow
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
-from lightkv.eviction.budgets import TextVision, Uniform
-from lightkv.eviction.decoding import EvictOne, Grow, HoldBudget
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods import METHODS, TGVKV, method
-from lightkv.eviction.rankings import ObservationWindow, Random, SelfAttention, TextWeighted
-from lightkv.eviction.retention import ByScore, TextFirst, VisionOnly
+from lightkv.eviction.parts.budgets import TextVision, Uniform
+from lightkv.eviction.parts.decoding import EvictOne, HoldBudget
+from lightkv.eviction.parts.rankings import ObservationWindow, Random, SelfAttention, TextWeighted
+from lightkv.eviction.parts.selections import ByScore, TextFirst, VisionOnly
 from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
 
 NAMES = sorted(METHODS)

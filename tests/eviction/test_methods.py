@@ -5,10 +5,10 @@ import pytest
 from lightkv.errors import InvalidValueError, UnknownNameError
 from lightkv.eviction import METHODS, TGVKV, method, methods
 from lightkv.eviction.adaptive import CumulativeMass, Profile
-from lightkv.eviction.budgets import TextVision, Uniform
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.rankings import SelfAttention, TextWeighted
-from lightkv.eviction.retention import ByScore, TextFirst, VisionOnly, WithRecent
+from lightkv.eviction.parts.budgets import TextVision, Uniform
+from lightkv.eviction.parts.rankings import SelfAttention, TextWeighted
+from lightkv.eviction.parts.selections import ByScore, TextFirst, VisionOnly, WithRecent
 
 
 def test_every_method_has_a_description_of_one_line():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lightkv.compressor import LayerView
+from lightkv.contract.compressor import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.elites import EliteText
-from lightkv.eviction.rankings import (
+from lightkv.eviction.parts.rankings import (
     CrossPlusText,
     KeyNorm,
     ObservationWindow,
@@ -17,7 +17,7 @@ from lightkv.eviction.rankings import (
     VisionPlusText,
     pool,
 )
-from lightkv.eviction.windows import WindowIndicator
+from lightkv.eviction.parts.windows import WindowIndicator
 from tests.eviction.prompts import FACTS, Rows, causal, given
 
 H2O_ROWS = [
@@ -214,7 +214,7 @@ def test_scores_do_not_depend_on_padding_or_company(ranking):
 def test_scores_do_not_depend_on_the_size_of_blocks(ranking, monkeypatch):
     rows = Rows(["ssvvvvvvttt", "sssvvvvvvvvvvvvtttttt"], seed=3)
     whole = [ranking.score(view) for view in rows.views()]
-    monkeypatch.setattr("lightkv.attention.BLOCK_NUMBERS_CPU", 500)
+    monkeypatch.setattr("lightkv.contract.attention.BLOCK_NUMBERS_CPU", 500)
     for view, expected in zip(rows.views(), whole, strict=True):
         torch.testing.assert_close(ranking.score(view), expected, rtol=1e-5, atol=1e-6)
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from lightkv.contract.layout import TokenKind
 from lightkv.errors import InputError
-from lightkv.eviction.decoding import EvictOne
 from lightkv.eviction.methods import TGVKV
+from lightkv.eviction.parts.decoding import EvictOne
 from lightkv.eviction.released import ReleasedTextVision, drop_counts, forget_share, one_block
-from lightkv.layout import TokenKind
 from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
 
 

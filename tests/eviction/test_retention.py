@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.eviction.heads import AcrossHeads
-from lightkv.eviction.protection import protected
-from lightkv.eviction.retention import (
+from lightkv.eviction.parts.heads import AcrossHeads
+from lightkv.eviction.parts.protection import protected
+from lightkv.eviction.parts.selections import (
     ByScore,
     TextFirst,
     VisionFirst,

@@ -11,9 +11,9 @@ from lightkv.check.runs import generation_costs
 from lightkv.check.shapes import build_shape, shapes
 from lightkv.check.subject import FLOAT32_LIMIT, Subject
 from lightkv.check.zoo import ZOO
-from lightkv.compressor import ModelFacts
+from lightkv.contract.compressor import ModelFacts
+from lightkv.cost.presets import preset
 from lightkv.errors import InvalidValueError, UnknownNameError
-from lightkv.presets import preset
 
 SMALL = "llava-onevision-qwen2-0.5b"
 

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from lightkv import VLM
 from lightkv.check.checks import CHECKS, Outcome, run_checks
-from lightkv.check.methods import DrawnEviction, DrawnMerges
+from lightkv.check.drawn_methods import DrawnEviction, DrawnMerges
 from lightkv.check.prompts import stack
 from lightkv.check.subject import FLOAT32_LIMIT, Subject, difference, logits
 from lightkv.check.zoo import ZOO
-from lightkv.compressor import Compressor, Positions
+from lightkv.contract.compressor import Compressor, Positions
+from lightkv.engine.plan import Quirks
+from lightkv.engine.shortening import LayerAdditions
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.methods import METHODS as EVICTORS
-from lightkv.plan import Quirks
-from lightkv.shortening import LayerAdditions
 
 
 @pytest.fixture(
@@ -78,7 +78,7 @@ def test_a_stage_that_merges_nothing_leaves_deepstack_alone() -> None:
 
     class Nothing(DrawnMerges):
         def reduce(self, view: Any) -> Any:
-            from lightkv.reduction import Reduction
+            from lightkv.contract.reduction import Reduction
 
             return Reduction.identity(*view.layout.kind.shape)
 

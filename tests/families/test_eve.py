@@ -17,10 +17,10 @@ from lightkv import VLM
 from lightkv.check.checks import run_checks
 from lightkv.check.subject import Subject
 from lightkv.check.zoo import randomize
+from lightkv.contract.layout import Grid
 from lightkv.errors import InputError, ModelError
 from lightkv.families import family_of
 from lightkv.families.eve import IMAGE_SENTINEL, eve_inputs
-from lightkv.layout import Grid
 
 PATCH = 8
 

@@ -80,7 +80,7 @@ def check_against_model(model: Any, config: Any, size: tuple[int, int], picture:
 
 
 def canvas_grid(config: Any, size: tuple[int, int]) -> Any:
-    from lightkv.layout import Grid
+    from lightkv.contract.layout import Grid
 
     tile = config.vision_config.image_size
     side = tile // config.vision_config.patch_size

@@ -9,9 +9,9 @@ from torch import Tensor
 from lightkv.check.configs import CONFIGS
 from lightkv.check.prompts import Row, stack
 from lightkv.check.zoo import ZOO
+from lightkv.contract.layout import Grid, TokenKind, TokenLayout
 from lightkv.errors import InputError
 from lightkv.families import FAMILIES, family_of
-from lightkv.layout import Grid, TokenKind, TokenLayout
 
 
 def layout_of(name: str, row: int | None = None) -> TokenLayout:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM, Request
-from lightkv.check.methods import DrawnEviction
+from lightkv.check.drawn_methods import DrawnEviction
 from lightkv.check.prompts import Row
 from lightkv.check.zoo import ZOO
 from lightkv.session import Session

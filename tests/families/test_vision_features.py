@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightkv.check.zoo import ZOO
+from lightkv.contract.layout import TokenLayout
 from lightkv.eviction.methods import method
-from lightkv.layout import TokenLayout
 from lightkv.pruning.hired import HiRED
 from lightkv.pruning.visionzip import VisionZip
 from lightkv.vlm import VLM

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lightkv.compressor import (
+from lightkv.contract.compressor import (
     Evictor,
     LayerView,
     ModelFacts,
@@ -17,9 +17,9 @@ from lightkv.compressor import (
     Reducer,
     Retention,
 )
-from lightkv.eviction.decoding import DecodePolicy, Grow
-from lightkv.layout import TokenLayout
-from lightkv.reduction import Reduction
+from lightkv.contract.decoding import DecodePolicy, Grow
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
 
 
 def draw(layout: TokenLayout, seed: int) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightkv import VLM, Request
-from lightkv.compressor import Observation, Retention
+from lightkv.contract.compressor import Observation, Retention
 from lightkv.embedded import items
 from lightkv.errors import RetentionMismatchError
 from lightkv.eviction.methods import METHODS

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM
-from lightkv.eviction.decoding import DecodePolicy, DecodeView
+from lightkv.contract.decoding import DecodePolicy, DecodeView
 from tests.graph.methods import KeepSome
 from tests.graph.oracle import MaskedRun
 from tests.graph.test_equivalence import BATCHES, SETTINGS, TOLERANCE, kept_masks, worst

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM, Request
-from lightkv.compressor import Compressor
+from lightkv.contract.compressor import Compressor
 from lightkv.embedded.questions import items
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.methods import method as evictor

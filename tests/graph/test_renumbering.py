@@ -15,9 +15,9 @@ from transformers import DynamicCache
 
 from lightkv import VLM, Request
 from lightkv.check.zoo import ZOO
+from lightkv.contract.decoding import Grow
 from lightkv.embedded import items
 from lightkv.errors import UnsupportedError
-from lightkv.eviction.decoding import Grow
 from lightkv.eviction.methods import METHODS, method
 from tests.tiny import prompt, stack
 

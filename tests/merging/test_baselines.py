@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightkv.compressor import LayerView, ModelFacts, Reducer
+from lightkv.contract.compressor import LayerView, ModelFacts, Reducer
+from lightkv.contract.groups import gather_groups
+from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.reduction import Reduction
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
-from lightkv.layout import Grid, TokenLayout
 from lightkv.merging import LightKV, PiToMe, ToFu, ToMe
 from lightkv.merging.energy import energies
 from lightkv.merging.methods import METHODS, method, methods
-from lightkv.merging.partition import everywhere, gather_groups
-from lightkv.reduction import Reduction
+from lightkv.merging.partition import everywhere
 from tests.merging.views import random_view, row_layout, row_of
 
 FACTS = ModelFacts(layers=8, heads=4, kv_heads=4, hidden_size=6)

@@ -8,12 +8,13 @@ import warnings
 import pytest
 import torch
 
-from lightkv.compressor import ModelFacts
+from lightkv.contract.compressor import ModelFacts
+from lightkv.contract.groups import Groups, gather_groups
+from lightkv.contract.layout import Grid, TokenLayout, single_layout
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
-from lightkv.layout import Grid, TokenLayout, single_layout
 from lightkv.merging import LightKV, StageSkippedWarning
 from lightkv.merging.matching import match, merge_counts, split_alternate
-from lightkv.merging.partition import Groups, gather_groups, part, square_side, true_grid
+from lightkv.merging.partition import part, square_side, true_grid
 from tests.merging.views import random_view, row_layout, row_of
 
 FACTS = ModelFacts(layers=8, heads=4, kv_heads=4, hidden_size=6)

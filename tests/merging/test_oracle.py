@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightkv.layout import Grid, TokenLayout
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.merging import LightKV
 from tests.merging.oracle import Token, merge_stage
 from tests.merging.views import random_view, row_layout, row_of

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightkv.layout import Grid, TokenLayout
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.merging import LightKV
 from tests.merging.views import random_view, row_layout, row_of
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lightkv.cost.presets import MergeSchedule
 from lightkv.errors import InvalidValueError
 from lightkv.merging.schedule import PAPER, PAPER_DEPTH, scaled, schedule_for
-from lightkv.presets import MergeSchedule
 
 
 def test_the_papers_own_depth_is_unchanged() -> None:

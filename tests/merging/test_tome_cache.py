@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from lightkv.compressor import Evictor, LayerView, ModelFacts
+from lightkv.contract.compressor import Evictor, LayerView, ModelFacts
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
-from lightkv.layout import Grid, TokenLayout
 from lightkv.merging import ToMeCache
 from tests.merging.views import random_view, row_layout
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightkv.attention import GivenAttention
-from lightkv.compressor import LayerView
-from lightkv.layout import Grid, TokenKind, TokenLayout, single_layout
+from lightkv.contract.attention import GivenAttention
+from lightkv.contract.compressor import LayerView
+from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 
 
 def row_layout(

@@ -10,9 +10,9 @@ import pytest
 import torch
 import xarray as xr
 
-from analysis.capture import Capture, check_layers
-from analysis.probe import probe_inputs
-from analysis.quantities import QUANTITIES, quantities
+from analysis.probing.capture import Capture, check_layers
+from analysis.probing.probe import probe_inputs
+from analysis.probing.quantities import QUANTITIES, quantities
 from lightkv import VLM
 from lightkv.check.prompts import stack
 from lightkv.check.subject import difference

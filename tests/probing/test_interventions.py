@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM
-from lightkv.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.interventions import Intervention, Knockout, KVPatch
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
-from lightkv.interventions import Intervention, Knockout, KVPatch
 from tests.graph.methods import KeepSome, MergeSome
 from tests.probing.models import BATCH, ROWS
 from tests.tiny import IMAGE_TOKEN, prompt, stack

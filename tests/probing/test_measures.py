@@ -9,13 +9,13 @@ import pytest
 import torch
 import xarray as xr
 
-from analysis import modality_gap as gap
-from analysis import redundancy
-from analysis.grounding import grounding, word_weight
-from analysis.interventions import around, donors_for, usual_width
-from analysis.linear_probe import decodability
-from analysis.probe import probe_inputs
-from analysis.quantities.geometry import effective_rank
+from analysis.probing import modality_gap as gap
+from analysis.probing import redundancy
+from analysis.probing.grounding import grounding, word_weight
+from analysis.probing.interventions import around, donors_for, usual_width
+from analysis.probing.linear_probe import decodability
+from analysis.probing.probe import probe_inputs
+from analysis.probing.quantities.geometry import effective_rank
 from lightkv import TGVKV, VLM, LightKV
 from lightkv.errors import InputError, InvalidValueError
 from tests.probing.models import BATCH
@@ -86,11 +86,11 @@ def test_redundancy_profile_and_provenance(tiny_vlm: VLM, data: xr.Dataset) -> N
 
 
 def test_merging_what_is_alike_loses_nothing(tiny_vlm: VLM) -> None:
-    from analysis.quantities.base import Reading
-    from analysis.quantities.geometry import MergeError
-    from lightkv.attention import GivenAttention
-    from lightkv.compressor import LayerView
-    from lightkv.layout import Grid, TokenKind, single_layout
+    from analysis.probing.quantities.base import Reading
+    from analysis.probing.quantities.geometry import MergeError
+    from lightkv.contract.attention import GivenAttention
+    from lightkv.contract.compressor import LayerView
+    from lightkv.contract.layout import Grid, TokenKind, single_layout
 
     kinds = [TokenKind.SYSTEM] + [TokenKind.VISION] * 16 + [TokenKind.TEXT] * 2
     layout = single_layout(kinds, [Grid(1, 4, 4)])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from analysis.bench_cli import bench_group
 from analysis.cli import COMMANDS
-from analysis.memory import ALLOCATOR
-from analysis.probe_memory import build, measure_probe_memory
+from analysis.timing.bench_cli import bench_group
+from analysis.timing.memory import ALLOCATOR
+from analysis.timing.probe_memory import build, measure_probe_memory
 from lightkv.errors import InvalidValueError, StoreError, UnknownNameError
 
 SMALL = "llava-onevision-qwen2-0.5b"
@@ -24,7 +24,7 @@ def test_block_sums_add_little_and_maps_add_what_they_weigh() -> None:
 
 
 def test_the_command_prints_and_writes(tmp_path: Path) -> None:
-    assert COMMANDS["bench"] == "analysis.bench_cli:bench_group"
+    assert COMMANDS["bench"] == "analysis.timing.bench_cli:bench_group"
     out = tmp_path / "memory.json"
     arguments = ["probe", "--shape", SMALL, "--layers", "1", "--tokens", "64", "--out", str(out)]
     result = CliRunner().invoke(bench_group, arguments)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.mutual_information import (
+from analysis.probing.mutual_information import (
     gaussian_information,
     interval,
     joint_information,

@@ -11,12 +11,19 @@ import torch
 import xarray as xr
 from PIL import Image
 
-from analysis.probe import CaptureSizeWarning, expected_bytes, load, probe, probe_inputs, save
-from analysis.quantities import QUANTITIES
-from analysis.quantities.geometry import FeatureDivergence, LocalSimilarity, MergeError
+from analysis.probing.probe import (
+    CaptureSizeWarning,
+    expected_bytes,
+    load,
+    probe,
+    probe_inputs,
+    save,
+)
+from analysis.probing.quantities import QUANTITIES
+from analysis.probing.quantities.geometry import FeatureDivergence, LocalSimilarity, MergeError
 from lightkv import TGVKV, VLM, LightKV
+from lightkv.contract.layout import TokenKind
 from lightkv.errors import InputError, InvalidValueError, StoreError, UnknownNameError
-from lightkv.layout import TokenKind
 from tests.probing.models import BATCH, ROWS, eager
 from tests.tiny import prompt
 
@@ -91,8 +98,8 @@ def test_text_weights_and_scores_are_those_that_tgvkv_ranks_by(everything: xr.Da
 
 
 def test_capturing_changes_no_bit_of_the_output(tiny_vlm: VLM) -> None:
-    from analysis.capture import Capture, check_layers
-    from analysis.quantities import quantities
+    from analysis.probing.capture import Capture, check_layers
+    from analysis.probing.quantities import quantities
 
     wanted = quantities(EVERYTHING)
     layout = tiny_vlm.layout(BATCH)
@@ -264,7 +271,7 @@ def test_questions_in_batches_about_one_image(embedded: VLM) -> None:
 def test_a_large_capture_says_beforehand_what_it_takes(
     tiny_vlm: VLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import analysis.probe as probing
+    import analysis.probing.probe as probing
 
     assert expected_bytes(tiny_vlm, "attention_map", 26, layers=2) == 2 * 26 * 26 * 4
     assert expected_bytes(tiny_vlm, "attention_map", 26, heads="all") == 5 * 4 * 26 * 26 * 4

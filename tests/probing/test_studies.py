@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.interventions import answer_tokens, knockouts, patches, score_answers
-from analysis.store import Store
+from analysis.asking.store import Store
+from analysis.probing.interventions import answer_tokens, knockouts, patches, score_answers
 from analysis.studies import STUDIES
 from analysis.studies.probing_causes import causal_profile
 from analysis.studies.probing_grounding import grounding_profile
 from analysis.studies.probing_information import information_profile
 from analysis.tasks import task
 from lightkv import VLM, Request
+from lightkv.contract.interventions import Knockout
+from lightkv.contract.layout import TokenKind
 from lightkv.errors import InputError
-from lightkv.interventions import Knockout
-from lightkv.layout import TokenKind
 
 NAMED = ["model", "task", "seed", "item"]
 

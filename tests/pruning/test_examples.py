@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from lightkv.compressor import LayerView, PromptInputs
-from lightkv.layout import Grid
-from lightkv.merging.matching import cosine
+from lightkv.contract.compressor import LayerView, PromptInputs
+from lightkv.contract.layout import Grid
+from lightkv.contract.similarity import cosine
 from lightkv.pruning import CDPruner, DivPrune, FastV, HiRED, SparseVLM, VisionZip, VisPruner
 from lightkv.pruning.cdpruner import greedy_map, relevance
 from lightkv.pruning.density import cluster_centres

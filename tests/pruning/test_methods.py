@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from lightkv.compressor import LayerView, ModelFacts, PromptInputs, Reducer
+from lightkv.contract.compressor import LayerView, ModelFacts, PromptInputs, Reducer
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
-from lightkv.layout import Grid, TokenLayout
 from lightkv.pruning import (
     CDPruner,
     DivPrune,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightkv.attention import GivenAttention
-from lightkv.compressor import LayerView, VisionFeatures
-from lightkv.layout import Grid, TokenLayout
+from lightkv.contract.attention import GivenAttention
+from lightkv.contract.compressor import LayerView, VisionFeatures
+from lightkv.contract.layout import Grid, TokenLayout
 from tests.merging.views import random_view, row_layout, row_of
 
 

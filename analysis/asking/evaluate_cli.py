@@ -1,0 +1,118 @@
+"""``lightkv evaluate``: tasks x methods x retentions x protocols, resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from analysis.asking.rows import ALL
+from analysis.options import method_options, model_options, table
+
+if TYPE_CHECKING:
+    from lightkv.errors import LightKVError
+
+SUMMARY = "summary.csv"
+REFUSED = "refused.csv"
+ROWS = "rows.csv.gz"
+_SHOWN = ["protocol", "task", "method", "metric", "n", "score", "low", "high"]
+_SHARES = ["kv_share", "token_share"]
+
+
+@click.command("evaluate")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    default=("embedded/read",),
+    show_default=True,
+    help="embedded/FAMILY, all (of the embedded families), or folder:FILE.jsonl for a benchmark "
+    "of your own. Repeatable.",
+)
+@method_options
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    default=("question-first",),
+    show_default=True,
+    help="question-first (the papers'), question-agnostic, second-turn, or all. Repeatable.",
+)
+@model_options
+@click.option("--samples", default=100, show_default=True, help="Questions per task; 0: all.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--batch-size", default=16, show_default=True)
+@click.option("--max-new-tokens", default=None, type=int, help="The task's own by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder of results; the same command goes on where it stopped. Default: keep nothing.",
+)
+def evaluate_command(
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    retentions: tuple[float, ...],
+    protocols: tuple[str, ...],
+    model: str | None,
+    device: str,
+    dtype: str | None,
+    attention: str,
+    samples: int,
+    seed: int,
+    batch_size: int,
+    max_new_tokens: int | None,
+    out: Path | None,
+) -> None:
+    """Ask every method every question and print scores with 95 % intervals.
+
+    A method that can't be used is an error, except with --method all: what does not fit the model,
+    the prompts or a protocol is then left out and named with its reason.
+    """
+    import pandas as pd
+
+    from analysis.asking.evaluation import evaluate
+    from analysis.asking.method_grid import compressors
+    from analysis.asking.question_rows import write_rows
+    from analysis.asking.store import Store
+    from analysis.scoring.summaries import summarise
+    from analysis.tasks import task
+    from analysis.tasks.embedded import EVERY_FAMILY
+    from lightkv import load
+    from lightkv.protocols import PROTOCOLS
+
+    named = EVERY_FAMILY if tasks == (ALL,) else tasks
+    chosen = [task(name) for name in named]
+    refused: dict[tuple[str, str, str], str] = {}
+
+    def note(protocol: str, given: str, label: str, error: LightKVError) -> None:
+        refused.setdefault((protocol, given, label), str(error))
+
+    with Store(out) as store:
+        vlm = load(model, device=device, dtype=dtype, attention=attention)
+        frame = evaluate(
+            vlm,
+            chosen,
+            compressors(methods, retentions, vlm.facts),
+            protocols=tuple(PROTOCOLS) if protocols == (ALL,) else protocols,
+            samples=samples or None,
+            seed=seed,
+            store=store,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            on_refusal=note if ALL in methods else None,
+        )
+    summary = summarise(frame)
+    click.echo(table(summary[_SHOWN + _SHARES]))
+    left_out = pd.DataFrame(
+        [(*cell, reason) for cell, reason in refused.items()],
+        columns=["protocol", "task", "method", "reason"],
+    )
+    if len(left_out):
+        click.echo(f"\nleft out:\n{table(left_out)}", err=True)
+    if out is not None:
+        summary.to_csv(out / SUMMARY, index=False, float_format="%.6g")
+        left_out.to_csv(out / REFUSED, index=False)
+        write_rows(frame, out / ROWS)
+        click.echo(f"answers in {store.path}, this table in {out / SUMMARY}", err=True)

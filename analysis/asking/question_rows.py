@@ -1,0 +1,70 @@
+"""Question rows as a file to pass on, and those that ship: every method on the embedded model."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lightkv.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS: Final = (
+    "model",
+    "fingerprint",
+    "revision",
+    "protocol",
+    "task",
+    "method",
+    "metric",
+    "seed",
+    "item",
+    "score",
+    "kv_bytes",
+    "kv_share",
+    "token_share",
+    "requested_retention",
+    "seconds",
+)
+SHIPPED: Final = "every_method.csv.gz"
+
+
+def write_rows(frame: pd.DataFrame, path: Path) -> None:
+    """Write rows of :func:`~analysis.asking.evaluation.evaluate` as gzipped CSV, without answers."""
+    # No time stamp, so that equal rows make equal files.
+    packed = {"method": "gzip", "mtime": 0}
+    frame[list(COLUMNS)].to_csv(path, index=False, float_format="%.6g", compression=packed)
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """Rows that were written by :func:`write_rows`.
+
+    Raises:
+        InputError: The file can't be read, or lacks a column.
+    """
+    return _read(Path(path))
+
+
+def shipped_rows(fingerprint: str) -> pd.DataFrame | None:
+    """The rows that ship, None if they are another model's."""
+    found = _read(resources.files("analysis") / "stored" / SHIPPED)
+    return found if set(found["fingerprint"]) == {fingerprint} else None
+
+
+def _read(source: Traversable) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        with source.open("rb") as file:
+            frame = pd.read_csv(
+                file, compression="gzip", dtype={"fingerprint": str, "revision": str}
+            )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source} can't be read as gzipped CSV: {error}") from error
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise InputError(f"{source} lacks the columns {missing}; write it by lightkv evaluate")
+    return frame

@@ -1,0 +1,1 @@
+"""Look inside a model: capture quantities layer by layer, and measure what they say."""

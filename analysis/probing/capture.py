@@ -1,0 +1,139 @@
+"""The observer of :func:`~analysis.probing.probe.probe`: looks at layers, keeps what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from analysis.probing.dataset import Sample
+from analysis.probing.quantities import Heads, LayerQuantity, Quantity, Reading, RecordQuantity
+from analysis.probing.quantities.base import TOKEN_DIMS
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.engine.record import RunRecord
+from lightkv.errors import InvalidValueError
+
+Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+class Capture:
+    """Observer of one batch.
+
+    Args:
+        wanted: Quantities.
+        layers: Layers to look at.
+        heads: "mean" or "all".
+        model: The HuggingFace model, for quantities that read its head.
+        lengths: Tokens of each row's prompt.
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[Quantity],
+        layers: Sequence[int],
+        heads: Heads,
+        model: Any,
+        lengths: Sequence[int],
+    ) -> None:
+        self._seen = [one for one in wanted if isinstance(one, LayerQuantity)]
+        self._read = [one for one in wanted if isinstance(one, RecordQuantity)]
+        self._layers = tuple(layers)
+        self._heads = heads
+        self._model = model
+        self._found: dict[tuple[str, int], list[Values]] = {}
+        self._lengths = tuple(lengths)
+
+    def layers(self, facts: ModelFacts) -> Sequence[int]:
+        """The layers asked for; none if only records are read."""
+        return self._layers if self._seen else ()
+
+    def attention_layers(self, facts: ModelFacts) -> Sequence[int]:
+        """The same, if some quantity reads attention."""
+        return self._layers if any(one.needs == "attention" for one in self._seen) else ()
+
+    def see(self, view: LayerView) -> None:
+        """Measure every quantity of one layer."""
+        reading = Reading(view, self._heads, self._model)
+        position = view.layout.position.cpu().numpy()
+        for one in self._seen:
+            measured = one.measure(reading).detach().cpu().numpy()
+            self._found[one.name, view.layer] = [
+                _unpad(row, one.dims(self._heads), position[number], self._lengths[number])
+                for number, row in enumerate(measured)
+            ]
+
+    def samples(self, records: Sequence[RunRecord], ids: Tensor) -> list[Sample]:
+        """What was captured, one sample per row.
+
+        Args:
+            records: Of the run.
+            ids: (B, N) token ids, left-padded.
+        """
+        samples = []
+        for row, record in enumerate(records):
+            length = record.layout.length
+            values: dict[tuple[str, int], Values] = {}
+            for key, rows in self._found.items():
+                values[key] = rows[row]
+            for one in self._read:
+                for layer in self._layers:
+                    values[one.name, layer] = one.read(record, layer).numpy()
+            tokens = ids[row, ids.shape[1] - length :].tolist()
+            samples.append(Sample(values, tokens, record.layout))
+        return samples
+
+
+def check_layers(
+    facts: ModelFacts, layers: Sequence[int] | None, wanted: Sequence[Quantity]
+) -> tuple[int, ...]:
+    """The layers to look at, ascending.
+
+    Raises:
+        InvalidValueError: If one does not exist, is named twice, or has not what is asked of it.
+    """
+    if layers is None:
+        return tuple(range(facts.layers))
+    chosen = tuple(sorted(int(layer) for layer in layers))
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InvalidValueError("layers", list(layers), "at least one layer, each once")
+    outside = [layer for layer in chosen if not -1 <= layer < facts.layers]
+    if outside:
+        raise InvalidValueError(
+            "layers", outside[0], f"from 0 to {facts.layers - 1}, or -1 for the input of the first"
+        )
+    blind = [one.name for one in wanted if getattr(one, "needs", "attention") != "hidden"]
+    if chosen[0] == -1 and blind:
+        raise InvalidValueError(
+            "layers", -1, f"from 0 for {', '.join(blind)}: layer -1 has hidden states only"
+        )
+    return chosen
+
+
+def _unpad(values: Values, dims: Sequence[str], position: Values, length: int) -> Values:
+    """Values of one row with token axes in the prompt's own positions.
+
+    Args:
+        values: Axes ``dims``, tokens in the layer's physical positions.
+        dims: Names of the axes.
+        position: (N,) prompt position of each physical one, -1 for padding.
+        length: Tokens of the prompt.
+    """
+    real = position >= 0
+    for axis, dim in enumerate(dims):
+        if dim in TOKEN_DIMS:
+            values = values.compress(real, axis)
+    if int(real.sum()) == length:
+        return np.array(values)
+    # The layer has fewer tokens than the prompt: merged or dropped ones stay empty.
+    places = [
+        position[real] if dim in TOKEN_DIMS else np.arange(size)
+        for dim, size in zip(dims, values.shape, strict=True)
+    ]
+    shape = [
+        length if dim in TOKEN_DIMS else size for dim, size in zip(dims, values.shape, strict=True)
+    ]
+    spread = np.full(shape, -1 if values.dtype.kind == "i" else np.nan, values.dtype)
+    spread[np.ix_(*places)] = values
+    return spread

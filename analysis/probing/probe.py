@@ -1,0 +1,247 @@
+"""Probe a model: ask for quantities by name, get a dataset with named dimensions.
+
+    data = probe(lightkv.load(), [image], ["what color is the circle ?"], ["block_sum"])
+    data.block_sum.mean("sample").plot.line(x="layer")
+
+Everything is reduced while the prompt runs, layer by layer; what is kept is what was asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import Tensor
+
+from analysis.probing.capture import Capture, check_layers
+from analysis.probing.dataset import Sample, assemble
+from analysis.probing.quantities import Heads, Quantity, quantities
+from lightkv.errors import InputError, InvalidValueError, StoreError
+from lightkv.prompting import Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from lightkv import VLM
+    from lightkv.contract.compressor import Compressor
+    from lightkv.contract.interventions import Intervention
+
+LARGE_CAPTURE: Final = 256 * 2**20
+"""Bytes from which a capture is announced by a :class:`CaptureSizeWarning`."""
+
+
+class CaptureSizeWarning(UserWarning):
+    """A probe will hold much memory; says how much before anything runs."""
+
+
+def probe(
+    vlm: VLM,
+    images: Any,
+    questions: str | Sequence[str],
+    quantities: str | Quantity | Iterable[str | Quantity],
+    layers: Sequence[int] | None = None,
+    heads: Heads = "mean",
+    *,
+    batch_size: int = 8,
+    compressor: Compressor | None = None,
+    interventions: Sequence[Intervention] = (),
+    seed: int = 0,
+) -> xr.Dataset:
+    """Run prompts once and keep the quantities asked for.
+
+    Args:
+        vlm: The model.
+        images: One image per question (or a list of images for a question), or a single image that
+            all questions are about.
+        questions: One or several.
+        quantities: Names (see :data:`analysis.probing.quantities.QUANTITIES`) or instances with
+            parameters of their own.
+        layers: Decoder layers, 0-based; -1 is the input of the first layer, which has hidden
+            states only. None for all decoder layers.
+        heads: "mean" averages attention over heads first, as the papers do; "all" keeps a ``head``
+            dimension.
+        batch_size: Prompts run at once; changes nothing but speed and memory.
+        compressor: Probe the model as this method leaves it.
+        interventions: Probe it under these, see :mod:`lightkv.contract.interventions`.
+        seed: For methods that draw at random.
+
+    Returns:
+        One variable per quantity with dimensions (sample, layer, ...). Token dimensions (query,
+        key) count positions of the prompt itself, without padding, and carry the coordinates
+        ``key_kind``, ``key_text``, ``key_row``, ``key_col``, ``key_image`` (and the same for
+        query). What a token does not have, or a method has merged away, is NaN (-1 for integers).
+
+    Raises:
+        InputError: If there is no question, a question is empty, or one has no image.
+        UnknownNameError: If a quantity is unknown; the message lists the known ones.
+        InvalidValueError: If a layer, ``heads`` or ``batch_size`` is out of range.
+    """
+    requests = _requests(images, questions)
+    if batch_size < 1:
+        raise InvalidValueError("batch_size", batch_size, "at least 1")
+    batches = [requests[i : i + batch_size] for i in range(0, len(requests), batch_size)]
+    return probe_inputs(
+        vlm,
+        (vlm.encode(batch) for batch in batches),
+        quantities,
+        layers,
+        heads,
+        compressor=compressor,
+        interventions=interventions,
+        seed=seed,
+        questions=[request.question for request in requests],
+    )
+
+
+def probe_inputs(
+    vlm: VLM,
+    batches: Iterable[Mapping[str, Tensor]],
+    quantities: str | Quantity | Iterable[str | Quantity],
+    layers: Sequence[int] | None = None,
+    heads: Heads = "mean",
+    *,
+    compressor: Compressor | None = None,
+    interventions: Sequence[Intervention] = (),
+    seed: int = 0,
+    questions: Sequence[str] | None = None,
+) -> xr.Dataset:
+    """As :func:`probe`, for batches that a processor made.
+
+    Args:
+        batches: Processor outputs (see :meth:`lightkv.VLM.encode`).
+        questions: One per row, for the ``question`` coordinate; default empty.
+    """
+    wanted = _wanted(quantities)
+    chosen = check_layers(vlm.facts, layers, wanted)
+    if heads not in ("mean", "all"):
+        raise InvalidValueError("heads", heads, "'mean' or 'all'")
+    samples: list[Sample] = []
+    for inputs in batches:
+        layout = vlm.layout(inputs)
+        blind = (~layout.vision.any(1)).nonzero()[:, 0].tolist()
+        if blind:
+            raise InputError(
+                f"question {len(samples) + blind[0]} has no image; give every question one"
+            )
+        if not samples:
+            count = len(questions) if questions is not None else layout.batch_size
+            _announce(vlm, wanted, len(chosen) * count, layout.length, heads)
+        lengths = layout.prompt_lengths.tolist()
+        capture = Capture(wanted, chosen, heads, vlm.model, lengths)
+        records = vlm.generate(
+            inputs,
+            compressor,
+            seed=seed,
+            observers=(capture,),
+            interventions=interventions,
+            max_new_tokens=1,
+            do_sample=False,
+        ).records
+        samples += capture.samples(records, inputs["input_ids"])
+    if not samples:
+        raise InputError("no prompt to probe; give at least one question")
+    names = [""] * len(samples) if questions is None else list(questions)
+    return assemble(vlm, samples, wanted, chosen, heads, names, compressor, seed)
+
+
+def expected_bytes(
+    vlm: VLM,
+    quantities: str | Quantity | Iterable[str | Quantity],
+    length: int,
+    *,
+    samples: int = 1,
+    layers: int | None = None,
+    heads: Heads = "mean",
+) -> int:
+    """Bytes that the result of a probe takes, before anything runs.
+
+    Args:
+        quantities: As for :func:`probe`.
+        length: Tokens of the prompt.
+        samples: Questions.
+        layers: How many layers; None for all.
+    """
+    count = samples * (vlm.facts.layers if layers is None else layers)
+    return sum(_bytes(vlm, one, length, heads) for one in _wanted(quantities)) * count
+
+
+def save(data: xr.Dataset, path: str | Path) -> None:
+    """Write a dataset as netCDF (HDF5).
+
+    Raises:
+        StoreError: If the file can't be written.
+    """
+    try:
+        data.to_netcdf(Path(path), engine="h5netcdf")
+    except OSError as error:
+        raise StoreError(f"the dataset can't be written to {str(path)!r}: {error}") from error
+
+
+def load(path: str | Path) -> xr.Dataset:
+    """Read a dataset that :func:`save` wrote; identical to what was written.
+
+    Raises:
+        StoreError: If the file is missing or no dataset.
+    """
+    import xarray as xr
+
+    try:
+        with xr.open_dataset(Path(path), engine="h5netcdf") as opened:
+            return opened.load()
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{str(path)!r} can't be read as a dataset: {error}") from error
+
+
+def _wanted(given: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity, ...]:
+    wanted = quantities(given)
+    if not wanted:
+        raise InvalidValueError("quantities", (), "at least one quantity")
+    twice = {one.name for one in wanted if sum(o.name == one.name for o in wanted) > 1}
+    if twice:
+        raise InvalidValueError("quantities", sorted(twice), "each quantity once")
+    labels: dict[str, list[Any]] = {}
+    for one in wanted:
+        for dim, own in one.coordinates().items():
+            if list(own) != labels.setdefault(dim, list(own)):
+                raise InvalidValueError(
+                    f"{dim} of {one.name}", list(own), f"{labels[dim]} as in the other quantities"
+                )
+    return wanted
+
+
+def _requests(images: Any, questions: str | Sequence[str]) -> list[Request]:
+    asked = [questions] if isinstance(questions, str) else list(questions)
+    if not asked:
+        raise InputError("no question given; ask at least one")
+    given = list(images) if isinstance(images, list | tuple) else [images] * len(asked)
+    if len(given) != len(asked):
+        raise InputError(f"{len(given)} images for {len(asked)} questions; give one for each")
+    requests = []
+    for number, (image, question) in enumerate(zip(given, asked, strict=True)):
+        several = tuple(image) if isinstance(image, list | tuple) else (image,)
+        if not several or any(one is None for one in several):
+            raise InputError(f"question {number} has no image; give every question one")
+        requests.append(Request(several, question))
+    return requests
+
+
+def _bytes(vlm: VLM, one: Quantity, length: int, heads: Heads) -> int:
+    width = 8 if one.dtype == "int64" else 4
+    return one.size(vlm.facts, length, heads) * width
+
+
+def _announce(vlm: VLM, wanted: Sequence[Quantity], count: int, length: int, heads: Heads) -> None:
+    """Warn of a capture of which the result is large."""
+    sizes = {one.name: _bytes(vlm, one, length, heads) * count for one in wanted}
+    if sum(sizes.values()) < LARGE_CAPTURE:
+        return
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    parts = ", ".join(f"{name} {sizes[name] / 2**20:,.1f}" for name in largest)
+    warnings.warn(
+        f"the result will take {sum(sizes.values()) / 2**20:,.0f} MiB ({parts}) for prompts of "
+        f"{length} tokens; ask for fewer layers or samples, or for a reduced quantity",
+        CaptureSizeWarning,
+        stacklevel=4,
+    )

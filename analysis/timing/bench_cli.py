@@ -1,0 +1,146 @@
+"""``lightkv bench``: measurements of the tools themselves."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import click
+
+
+@click.group("bench")
+def bench_group() -> None:
+    """Measure what the tools themselves cost."""
+
+
+@bench_group.command("probe")
+@click.option("--shape", default="llava-1.5-7b", show_default=True, help="Preset of dimensions.")
+@click.option("--layers", default=2, show_default=True, help="Decoder layers to build.")
+@click.option("--tokens", default=2304, show_default=True, help="Vision tokens, a square number.")
+@click.option("--quantity", "quantities", multiple=True, default=("block_sum",), show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--dtype", default="float32", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="JSON of it."
+)
+def bench_probe(
+    shape: str,
+    layers: int,
+    tokens: int,
+    quantities: tuple[str, ...],
+    device: str,
+    dtype: str,
+    out: Path | None,
+) -> None:
+    """Memory that capturing quantities in every layer adds to a prefill.
+
+    The model has random weights in the dimensions of --shape. Fewer layers than the real model has
+    mean less memory of its own, so the share is then an upper bound.
+    """
+    from dataclasses import asdict
+
+    from analysis.timing.probe_memory import measure_probe_memory
+
+    if out is not None:
+        _check_folder(out)
+    found = measure_probe_memory(
+        shape, layers=layers, tokens=tokens, quantities=quantities, device=device, dtype=dtype
+    )
+    mib = 2**20
+    click.echo(
+        f"{', '.join(found.quantities)}: {100 * found.added:+.2f} % of the model's own peak\n"
+        f"plain {found.plain / mib:,.0f} MiB (weights {found.weights / mib:,.0f}), "
+        f"probed {found.probed / mib:,.0f} MiB\n"
+        f"{shape} dimensions, {layers} layers, random weights, {tokens} vision tokens, {dtype}, "
+        f"{device}; {found.kind}"
+    )
+    if out is not None:
+        _write(out, json.dumps({**asdict(found), "added": found.added}, indent=2) + "\n")
+
+
+@bench_group.command("methods")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    help="A name, name:field=value;..., or methods joined by |. Repeatable; default: all.",
+)
+@click.option("--shape", default="llava-1.5-7b", show_default=True, help="Preset of dimensions.")
+@click.option("--tokens", default=2304, show_default=True, help="Vision tokens, a square number.")
+@click.option("--text", default=64, show_default=True, help="Text tokens behind them.")
+@click.option("--batch-size", default=1, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--dtype", default=None, help="float32, bfloat16 or float16.")
+@click.option("--retention", default=0.2, show_default=True, help="For evictors that name none.")
+@click.option("--repeats", default=10, show_default=True, help="Rounds that are counted.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="FILE.json or FILE.csv of all rounds, written at the end.",
+)
+def bench_methods(
+    methods: tuple[str, ...],
+    shape: str,
+    tokens: int,
+    text: int,
+    batch_size: int,
+    device: str,
+    dtype: str | None,
+    retention: float,
+    repeats: int,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Time and memory that methods add, as ratios to one decoder layer's prefill.
+
+    The layer is a stock one under SDPA with random weights in the dimensions of --shape. Layer and
+    methods take turns, --repeats times; shown are medians and quartiles.
+    """
+    from analysis.options import table
+    from analysis.timing.bench_layer import BenchSettings
+    from analysis.timing.bench_methods import measure_methods
+    from lightkv.errors import InvalidValueError
+
+    if out is not None:
+        _check_folder(out)
+        if out.suffix not in (".json", ".csv"):
+            raise InvalidValueError("out", out.name, "a name that ends in .json or .csv")
+    settings = BenchSettings(
+        shape, tokens, text, batch_size, device, dtype, retention, repeats, seed
+    )
+    found = measure_methods(methods, settings, progress=True)
+    click.echo(table(found.summary()))
+    for name, reason in found.refused.items():
+        click.echo(f"not measured: {name}: {reason}")
+    known, mib = found.setting, 2**20
+    click.echo(
+        f"layer: {1000 * statistics.median(found.layer_seconds):,.1f} ms, "
+        f"{found.layer_peak_bytes / mib:,.1f} MiB; {shape} dimensions, random weights, "
+        f"{tokens} + {text} tokens x {batch_size}, {known['dtype']}, {known['machine']}\n"
+        f"a map of all heads: {known['map_bytes'] / mib:,.1f} MiB, "
+        f"its text rows: {known['text_rows_bytes'] / mib:,.1f} MiB"
+    )
+    if out is not None:
+        as_json = out.suffix == ".json"
+        content = json.dumps(found.content(), indent=1) + "\n" if as_json else ""
+        _write(out, content or found.frame().to_csv(index=False))
+
+
+def _check_folder(out: Path) -> None:
+    from lightkv.errors import StoreError
+
+    if not out.parent.is_dir():
+        raise StoreError(f"there is no folder {out.parent} for {out.name}; make it first")
+
+
+def _write(out: Path, content: str) -> None:
+    """Write a file whole or not at all."""
+    beside = out.with_name(f".{out.name}.part")
+    try:
+        beside.write_text(content, encoding="utf-8")
+        beside.replace(out)
+    finally:
+        beside.unlink(missing_ok=True)

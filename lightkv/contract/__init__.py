@@ -1,0 +1,1 @@
+"""What the engine and the methods agree on; neither knows more of the other than stands here."""

@@ -1,0 +1,362 @@
+"""Attention of chosen query rows, recomputed from queries and keys in blocks.
+
+The forward pass keeps its fused kernel on every layer.  What a method needs of the attention map
+is a few query rows (the text, an observation window) or a reduction over all of them; both are
+computed here in float32, a block of rows and heads at a time, so that no N x N map of a layer is
+ever held.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.reduction import compact
+
+# Numbers held by one block, over batch, heads, rows and keys: 2^24 float32 are 64 MiB. A processor
+# works several times faster on blocks that stay in its cache.
+BLOCK_NUMBERS = 2**24
+BLOCK_NUMBERS_CPU = 2**20
+
+Normalisation = Literal["keys", "queries"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Attention rows of some queries, mean over heads.
+
+    Attributes:
+        attention: (B, T, N) float32, zero in invalid rows.
+        index: (B, T) int64, positions of the queries, ascending where valid.
+        valid: (B, T) bool; rows of the batch with fewer queries are left-padded.
+    """
+
+    attention: Tensor
+    index: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block of rows of some heads.
+
+    Attributes:
+        attention: Attention of these heads alone.
+        heads: Which of all heads they are.
+        rows: Which of the marked queries the block holds.
+        index: (B, T) int64, positions of these queries.
+        valid: (B, T) bool.
+    """
+
+    attention: Attention
+    heads: slice
+    rows: slice
+    index: Tensor
+    valid: Tensor
+
+
+class Attention(ABC):
+    """Attention of one layer over a prompt: B rows, H heads, N positions.
+
+    Subclasses give blocks of probabilities; everything else is derived from them.
+    """
+
+    batch_size: int
+    heads: int
+    group: int  # heads that share a KV head
+    length: int
+    device: torch.device
+
+    @abstractmethod
+    def of_heads(self, heads: slice) -> Attention:
+        """The attention of some heads; both ends are multiples of ``group``."""
+
+    @abstractmethod
+    def probabilities(self, index: Tensor) -> Tensor:
+        """Causal attention (B, H, T, N) float32 of the queries at ``index`` (B, T)."""
+
+    @abstractmethod
+    def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Scaled logits float32 of the queries at ``index``, before any mask.
+
+        Args:
+            index: (B, T) int64.
+            columns: (B, K) int64, the keys wanted; default all.
+
+        Returns:
+            (B, H, T, K), or (B, H, T, N) for all keys.
+        """
+
+    def blocks(self, queries: Tensor, keys: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut marked queries (B, N) bool into blocks (index (B, T), valid (B, T)).
+
+        Args:
+            queries: (B, N) bool.
+            keys: Keys that a row is computed for; default all N.
+        """
+        index, valid = compact(queries)
+        for rows in self._cut(index.shape[1], keys):
+            yield index[:, rows], valid[:, rows]
+
+    def tiles(self, queries: Tensor) -> Iterator[Tile]:
+        """Cut marked queries (B, N) bool into blocks that hold many rows of few heads.
+
+        A product of few rows with all keys takes up to twice as long per number as one of
+        hundreds, so heads are cut first and rows only if one KV head's are still too many.
+        """
+        index, valid = compact(queries)
+        group = self.batch_size * self.group * max(1, index.shape[1]) * self.length
+        step = self.group * max(1, self._most // max(1, group))
+        for start in range(0, self.heads, step):
+            heads = slice(start, min(start + step, self.heads))
+            part = self if step >= self.heads else self.of_heads(heads)
+            for rows in part._cut(index.shape[1]):
+                yield Tile(part, heads, rows, index[:, rows], valid[:, rows])
+
+    @property
+    def _most(self) -> int:
+        return BLOCK_NUMBERS_CPU if self.device.type == "cpu" else BLOCK_NUMBERS
+
+    def _cut(self, count: int, keys: int | None = None) -> Iterator[slice]:
+        """Cut ``count`` rows into blocks of all heads."""
+        row = self.batch_size * self.heads * (self.length if keys is None else keys)
+        size = max(1, self._most // max(1, row))
+        for start in range(0, count, size):
+            yield slice(start, start + size)
+
+    def rows(self, queries: Tensor) -> Rows:
+        """Head-mean attention of the marked queries.
+
+        Args:
+            queries: (B, N) bool. Few of them: the result is (B, T, N).
+        """
+        index, valid = compact(queries)
+        total = torch.zeros(*index.shape, self.length, device=self.device)
+        for tile in self.tiles(queries):
+            total[:, tile.rows] += tile.attention.probabilities(tile.index).sum(1)
+        return Rows(total.div_(self.heads) * valid[..., None], index, valid)
+
+    def column_sums(self, queries: Tensor, *, per_head: bool = False) -> Tensor:
+        """Attention that each key collects from the marked queries.
+
+        Args:
+            queries: (B, N) bool.
+            per_head: Keep the head dimension instead of its mean.
+
+        Returns:
+            (B, N), or (B, H, N) per head, float32.
+        """
+        total = torch.zeros(self.batch_size, self.heads, self.length, device=self.device)
+        for tile in self.tiles(queries):
+            block = tile.attention.probabilities(tile.index)
+            total[:, tile.heads] += block.mul_(tile.valid[:, None, :, None]).sum(2)
+        return total if per_head else total.mean(1)
+
+    def block_sum(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Sum (B,) of the head-mean attention from marked queries to marked keys."""
+        return (self.column_sums(queries) * keys).sum(1)
+
+    def prompt_mass(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        *,
+        normalise: Normalisation = "keys",
+        masked: bool = False,
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """Attention mass between marked queries and marked keys, summed over heads.
+
+        LightKV Eq. 7: importance of each vision query from its attention to the prompt keys,
+        on the logits before the causal mask.
+
+        Args:
+            queries: (B, N) bool, the tokens to weigh.
+            keys: (B, N) bool, the prompt.
+            normalise: "keys" is the softmax of Eq. 2 over all keys of a query; "queries" is the
+                released code's softmax over all queries of a key.
+            masked: Apply the causal mask first.
+            real: (B, N) bool, tokens that take part in the normaliser; default all.
+
+        Returns:
+            (B, N) float32 (float64 where the logits are), zero outside ``queries``.
+        """
+        everyone = torch.ones_like(queries) if real is None else real
+        if normalise == "queries":
+            return self._mass_over_queries(queries, keys, everyone, masked)
+        hidden = None if bool(everyone.all()) else ~everyone[:, None, None, :]
+        columns, counted = compact(keys)
+        mass = torch.zeros(self.batch_size, self.length, device=self.device)
+        for tile in self.tiles(queries):
+            scores = tile.attention.logits(tile.index)
+            if hidden is not None:
+                scores = scores.masked_fill_(hidden, -torch.inf)
+            if masked:
+                later = torch.arange(self.length, device=self.device) > tile.index[..., None]
+                scores = scores.masked_fill_(later[:, None], -torch.inf)
+            where = columns[:, None, None].expand(*scores.shape[:3], -1)
+            # The normaliser runs over all keys; of the shares only those of the prompt are read.
+            shares = torch.softmax(scores, -1).gather(3, where)
+            share = torch.where(counted[:, None, None], shares, 0).sum((1, 3))
+            # A padding query may see no key at all; its share is not a number.
+            share = torch.where(tile.valid, share, 0)
+            mass = mass.to(share.dtype).scatter_add_(1, tile.index, share)
+        return mass
+
+    def _mass_over_queries(
+        self, queries: Tensor, keys: Tensor, everyone: Tensor, masked: bool
+    ) -> Tensor:
+        # Only the columns of the prompt count. Two passes over blocks of query rows: largest logit
+        # and normaliser of each key, then the shares. Kept apart, the two lose less to rounding
+        # than their log-sum-exp does.
+        columns, counted = compact(keys & everyone)
+        start = torch.zeros(self.batch_size, self.heads, columns.shape[1], device=self.device)
+        top, total = torch.full_like(start, torch.finfo(start.dtype).min), start
+        for index, valid in self.blocks(everyone, columns.shape[1]):
+            scores = self._prompt_logits(index, columns, masked)
+            scores = scores.masked_fill_(~valid[:, None, :, None], -torch.inf)
+            higher = torch.maximum(top.to(scores.dtype), scores.amax(2))
+            total = total * (top - higher).exp() + (scores - higher[:, :, None]).exp().sum(2)
+            top = higher
+        mass = torch.zeros(self.batch_size, self.length, device=self.device)
+        for index, valid in self.blocks(queries, columns.shape[1]):
+            scores = self._prompt_logits(index, columns, masked)
+            share = (scores - top[:, :, None]).exp() / total[:, :, None]
+            share = torch.where(counted[:, None, None], share, 0).sum((1, 3)) * valid
+            mass = mass.to(share.dtype).scatter_add_(1, index, share)
+        return mass
+
+    def _prompt_logits(self, index: Tensor, columns: Tensor, masked: bool) -> Tensor:
+        scores = self.logits(index, columns)
+        if masked:
+            later = columns[:, None, None, :] > index[:, None, :, None]
+            scores = scores.masked_fill_(later, -torch.inf)
+        return scores
+
+
+class ProjectedAttention(Attention):
+    """Attention recomputed from rotated queries and keys.
+
+    Args:
+        queries: (B, H, N, d), after rotary embedding.
+        keys: (B, H_kv, N, d), after rotary embedding; H is a multiple of H_kv.
+        scaling: Factor of the logits.
+        mask: The layer's own mask: (B or 1, 1, N, N) bool (True = attend) or additive float, or
+            None for plain causal attention.
+    """
+
+    def __init__(
+        self, queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None = None
+    ) -> None:
+        self.queries = queries
+        self.keys = keys
+        self.scaling = scaling
+        self.mask = mask
+        self.batch_size, self.heads, self.length = queries.shape[:3]
+        self.group = self.heads // keys.shape[1]
+        self.device = queries.device
+
+    def of_heads(self, heads: slice) -> ProjectedAttention:
+        shared = slice(heads.start // self.group, heads.stop // self.group)
+        queries, keys = self.queries[:, heads], self.keys[:, shared]
+        return ProjectedAttention(queries, keys, self.scaling, self.mask)
+
+    @cached_property
+    def _wide_keys(self) -> Tensor:
+        return self.keys.float()
+
+    def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
+        batch, count = index.shape
+        kv_heads, width = self.keys.shape[1], self.queries.shape[3]
+        rows = torch.arange(batch, device=self.device)[:, None]
+        picked = self.queries.transpose(1, 2)[rows, index].transpose(1, 2)
+        grouped = (picked.float() * self.scaling).reshape(batch, kv_heads, -1, width)
+        keys = self._wide_keys
+        if columns is not None:
+            keys = keys.gather(2, columns[:, None, :, None].expand(-1, kv_heads, -1, width))
+        product = grouped @ keys.transpose(-1, -2)
+        return product.view(batch, self.heads, count, keys.shape[2])
+
+    def probabilities(self, index: Tensor) -> Tensor:
+        scores = self.logits(index)
+        if self.mask is None:
+            later = torch.arange(self.length, device=self.device) > index[..., None]
+            return torch.softmax(scores.masked_fill_(later[:, None], -torch.inf), -1)
+        mask = self.mask.expand(index.shape[0], *self.mask.shape[1:])
+        where = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+        rows = mask.gather(2, where)[..., : self.length]
+        if rows.dtype != torch.bool:
+            return torch.softmax(scores + rows.float(), -1)
+        # A padding query sees nothing; its row is defined as zero.
+        scores = scores.masked_fill(~rows, torch.finfo(torch.float32).min)
+        return torch.softmax(scores, -1) * rows
+
+
+class GivenAttention(Attention):
+    """Attention given as full matrices, for reference cases and small examples.
+
+    Args:
+        attention: (B, H, N, N) probabilities after the causal softmax, or None.
+        raw: (B, H, N, N) logits before mask and softmax, or None.
+    """
+
+    def __init__(self, attention: Tensor | None = None, raw: Tensor | None = None) -> None:
+        given = attention if attention is not None else raw
+        if given is None:
+            raise ValueError("give attention, raw logits, or both")
+        self._attention = attention
+        self._raw = raw
+        self.batch_size, self.heads, self.length = given.shape[:3]
+        self.group = 1
+        self.device = given.device
+
+    def of_heads(self, heads: slice) -> GivenAttention:
+        attention, raw = self._attention, self._raw
+        return GivenAttention(
+            None if attention is None else attention[:, heads],
+            None if raw is None else raw[:, heads],
+        )
+
+    def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
+        if self._raw is None:
+            raise ValueError("this attention was given without logits")
+        rows = self._pick(self._raw, index)
+        if columns is None:
+            return rows
+        return rows.gather(3, columns[:, None, None].expand(*rows.shape[:3], -1))
+
+    def probabilities(self, index: Tensor) -> Tensor:
+        if self._attention is not None:
+            return self._pick(self._attention, index)
+        later = torch.arange(self.length, device=self.device) > index[..., None]
+        return torch.softmax(self.logits(index).masked_fill(later[:, None], -torch.inf), -1)
+
+    def _pick(self, full: Tensor, index: Tensor) -> Tensor:
+        where = index[:, None, :, None].expand(-1, self.heads, -1, self.length)
+        return full.gather(2, where)
+
+
+def newest_attention(queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None) -> Tensor:
+    """Attention (B, H, T, K) float32 of the T newest queries over a layer's cache.
+
+    Args:
+        queries: (B, H, T, d), after rotary embedding.
+        keys: (B, H_kv, K, d), the newest included.
+        scaling: Factor of the logits.
+        mask: (B or 1, heads or 1, T, K), boolean or additive, or None.
+    """
+    batch, heads, count, width = queries.shape
+    kv_heads = keys.shape[1]
+    grouped = queries.float().reshape(batch, kv_heads, -1, width)
+    scores = (grouped @ keys.float().transpose(-1, -2)).view(batch, heads, count, -1) * scaling
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(torch.float32).min)
+    elif mask is not None:
+        scores = scores + mask.float()
+    return torch.softmax(scores, -1)

@@ -1,0 +1,91 @@
+"""What prefill methods refuse before anything runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Sequence
+
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import ModelFacts
+from lightkv.errors import InputError, InvalidValueError
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
+    """Refuse a word that is none of the allowed ones.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if value not in allowed:
+        raise InvalidValueError(name, value, ", ".join(allowed))
+
+
+def check_stages(layers: Sequence[int], facts: ModelFacts, *, first: int = 0) -> None:
+    """Refuse stage layers that a model does not have.
+
+    Args:
+        layers: 0-based layers after which a stage acts; -1 is before the first layer.
+        facts: The model. A stage after its last layer would change nothing.
+        first: Smallest layer allowed.
+
+    Raises:
+        InvalidValueError: If there is none, they don't rise, or one is out of range.
+    """
+    last = facts.layers - 2
+    allowed = f"at least one, strictly ascending, between {first} and {last}"
+    rising = all(a < b for a, b in itertools.pairwise(layers))
+    if not layers or not rising or layers[0] < first or layers[-1] > last:
+        raise InvalidValueError("layers", tuple(layers), allowed)
+
+
+def check_ratios(ratios: Sequence[float], stages: int, *, most: float = 0.5) -> None:
+    """Refuse compression ratios that are not one per stage and within [0, most].
+
+    Raises:
+        InvalidValueError: See above; not-a-number is out of range too.
+    """
+    if len(ratios) != stages or not all(0 <= ratio <= most for ratio in ratios):
+        raise InvalidValueError("ratios", tuple(ratios), f"{stages} numbers from 0 to {most}")
+
+
+def check_windows(windows: Sequence[int], stages: int) -> None:
+    """Refuse window counts that are not one per stage, at least 1 and never growing.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    falling = all(a >= b for a, b in itertools.pairwise(windows))
+    if len(windows) != stages or not falling or min(windows) < 1:
+        allowed = f"{stages} numbers of at least 1, none larger than the one before"
+        raise InvalidValueError("windows", tuple(windows), allowed)
+
+
+def check_share(name: str, share: float) -> None:
+    """Refuse a share that is not above 0 and at most 1.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if not 0 < share <= 1:
+        raise InvalidValueError(name, share, "above 0 and at most 1")
+
+
+def check_count(name: str, count: int, least: int = 1) -> None:
+    """Refuse a number of tokens below ``least``.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if count < least:
+        raise InvalidValueError(name, count, f"at least {least}")
+
+
+def require_vision(layout: TokenLayout) -> None:
+    """Refuse a prompt without an image.
+
+    Raises:
+        InputError: If a row of the batch holds no vision token.
+    """
+    blind = (~layout.vision.any(1)).nonzero()
+    if len(blind):
+        raise InputError(f"row {int(blind[0])} of the batch holds no image to compress")

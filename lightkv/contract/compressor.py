@@ -1,0 +1,271 @@
+"""What the graph and the methods agree on: views in, reductions and retentions out.
+
+A compressor is a frozen dataclass of its hyperparameters and holds no state of a run.  The graph
+hands it one :class:`LayerView` per layer that it asked for; a :class:`Reducer` answers with a
+:class:`~lightkv.contract.reduction.Reduction`, an :class:`Evictor` with an :class:`Observation` per
+layer and, after prefill, one :class:`Retention` per layer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction, compact
+from lightkv.contract.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
+from lightkv.errors import RetentionMismatchError
+
+if TYPE_CHECKING:
+    from lightkv.contract.decoding import DecodePolicy
+
+Positions = Literal["keep", "reindex", "reindex-prefill"]
+"""Rotary positions of what is left: "keep" their own; "reindex" counts as if the rest had never
+been, and later tokens go on from there; "reindex-prefill" counts so in the prefill only.
+Renumbering is refused where a sliding window is shorter than the conversation."""
+
+ROUNDING_NOISE: Final = 1e-3
+"""Requests are float32: the largest prompts lose this much of an entry."""
+
+__all__ = [
+    "Compressor",
+    "Evictor",
+    "LayerView",
+    "ModelFacts",
+    "Observation",
+    "Pipeline",
+    "Positions",
+    "PromptInputs",
+    "Reducer",
+    "Retention",
+    "VisionFeatures",
+]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an evictor remembers of one layer.
+
+    Attributes:
+        layout: Layout of the layer's N entries.
+        score: (B, N) float32, or (B, H_kv, N) for methods that decide per head. Higher is kept.
+        strength: (B,) float32, the layer's claim on the total budget; (B, F) for budgets that need
+            more than one number of a layer.
+        keys: (B, H_kv, N, d) cache entries, for methods that merge by their likeness, or None.
+    """
+
+    layout: TokenLayout
+    score: Tensor
+    strength: Tensor
+    keys: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Entries of one layer's cache that stay.
+
+    Attributes:
+        index: (B, G, K) int64 into the layer's entries, ascending where valid; G is 1 if all heads
+            share the set, else H_kv. Invalid slots come first (left padding).
+        valid: (B, G, K) bool.
+        requested: (B,) float32, entries that the budget asked for, before protection and rounding;
+            the mean over heads where they differ.
+        budget_ratio: (B,) float32 or None: share of a growing cache that the layer may hold while
+            decoding, for decode policies that go on evicting.
+        tail: (B,) int64 or None: entries at the end of the cache that decoding may not evict.
+        merge: What evicted entries leave behind in kept ones, or None for nothing: a reduction of
+            B * G rows (groups of a batch row next to each other) whose survivors are ``index``.
+        protected: (B,) int64 or None: entries that stay whatever the budget.
+        unused: Entries of the request that the method leaves unused by design.
+    """
+
+    index: Tensor
+    valid: Tensor
+    requested: Tensor
+    budget_ratio: Tensor | None = None
+    tail: Tensor | None = None
+    merge: Reduction | None = None
+    protected: Tensor | None = None
+    unused: int = 0
+
+    @classmethod
+    def from_keep(
+        cls,
+        keep: Tensor,
+        requested: Tensor,
+        budget_ratio: Tensor | None = None,
+        tail: Tensor | None = None,
+        merge: Reduction | None = None,
+        protected: Tensor | None = None,
+        unused: int = 0,
+    ) -> Retention:
+        """Build from a mask (B, N) or (B, H_kv, N) of the entries that stay."""
+        grouped = keep[:, None] if keep.dim() == 2 else keep
+        index, valid = compact(grouped)
+        return cls(index, valid, requested, budget_ratio, tail, merge, protected, unused)
+
+    def apply(self, states: Tensor) -> Tensor:
+        """Keys or values (B, H_kv, N, d) of the layer to (B, H_kv, K, d) of what stays."""
+        batch, groups, kept = self.index.shape
+        heads, width = states.shape[1], states.shape[3]
+        if self.merge is None:
+            where = self.index.repeat_interleave(heads // groups, 1)[..., None]
+            return states.gather(2, where.expand(-1, -1, -1, width))
+        # Heads of a group share their assignment: they become part of the feature dimension.
+        flat = states.view(batch * groups, heads // groups, -1, width).transpose(1, 2)
+        merged = self.merge.apply(flat.flatten(2))
+        return (
+            merged.view(batch * groups, kept, -1, width)
+            .transpose(1, 2)
+            .reshape(batch, heads, kept, width)
+        )
+
+    @property
+    def counts(self) -> Tensor:
+        """(B, G) int64: entries kept."""
+        return self.valid.sum(-1)
+
+    def verify(self, layer: int, lengths: Tensor) -> None:
+        """Compare what is kept with what was asked for.
+
+        Args:
+            layer: 0-based, for the message.
+            lengths: (B,) int64, entries there were.
+
+        Raises:
+            RetentionMismatchError: If a row keeps a whole entry more or less than requested, once
+                the request is raised to what is protected and lowered to what there is.
+        """
+        kept = self.counts.double().mean(1)
+        asked = self.requested.to(kept)
+        floor = torch.zeros_like(kept) if self.protected is None else self.protected.to(kept)
+        expected = torch.minimum(torch.maximum(asked, floor), lengths.to(kept))
+        # Whole entries are shared out by largest remainder, so rounding moves less than one.
+        over = kept - expected
+        slack = 1 + ROUNDING_NOISE
+        wrong = ((over > slack) | (over < -slack - self.unused)).nonzero()[:, 0].tolist()
+        if wrong:
+            row = wrong[0]
+            raise RetentionMismatchError(
+                f"layer {layer}, row {row}: {float(kept[row]):g} entries are kept of "
+                f"{int(lengths[row])}, where {float(asked[row]):g} were requested and "
+                f"{int(floor[row])} are protected"
+            )
+
+
+@dataclass(frozen=True)
+class Compressor(ABC):
+    """Base of every method; ``a | b`` merges or prunes with a in prefill, then evicts with b."""
+
+    @abstractmethod
+    def check(self, facts: ModelFacts) -> None:
+        """Validate the hyperparameters against a model.
+
+        Raises:
+            InvalidValueError: If one is out of range; nothing has run yet.
+        """
+
+    @abstractmethod
+    def check_layout(self, layout: TokenLayout) -> None:
+        """Validate against a prompt.
+
+        Raises:
+            InputError, InvalidValueError: If the prompt can't be compressed as asked.
+        """
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Reducer | Evictor, ...]:
+        """The reducers and evictors this compressor consists of, in order."""
+
+    def __or__(self, other: Compressor) -> Pipeline:
+        return Pipeline((*self.parts, *other.parts))
+
+
+@dataclass(frozen=True)
+class Reducer(Compressor):
+    """A method that shortens the sequence during prefill."""
+
+    @property
+    def parts(self) -> tuple[Reducer | Evictor, ...]:
+        return (self,)
+
+    def position_rule(self) -> Positions:
+        """Which rotary positions survivors, and the tokens after them, take."""
+        return "keep"
+
+    @abstractmethod
+    def stage_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """Layers after which the sequence is shortened (-1: before the first)."""
+
+    @abstractmethod
+    def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """Stage layers of which the attention is needed."""
+
+    def needs_vision(self) -> frozenset[str]:
+        """Fields of :class:`VisionFeatures` that ``reduce`` reads."""
+        return frozenset()
+
+    def needs_inputs(self) -> bool:
+        """True if ``reduce`` reads the uncompressed prompt."""
+        return False
+
+    @abstractmethod
+    def reduce(self, view: LayerView) -> Reduction:
+        """The reduction to apply after this layer."""
+
+
+@dataclass(frozen=True)
+class Evictor(Compressor):
+    """A method that drops cache entries after prefill (and perhaps while decoding)."""
+
+    @property
+    def parts(self) -> tuple[Reducer | Evictor, ...]:
+        return (self,)
+
+    def position_rule(self) -> Positions:
+        """Whether cached keys keep their rotary position or take that of their place."""
+        return "keep"
+
+    @abstractmethod
+    def decode_policy(self) -> DecodePolicy:
+        """What happens to the cache while decoding."""
+
+    @abstractmethod
+    def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """Layers of which the attention is needed."""
+
+    @abstractmethod
+    def observe(self, view: LayerView) -> Observation:
+        """Score one layer's entries."""
+
+    @abstractmethod
+    def retain(self, observations: Sequence[Observation]) -> list[Retention]:
+        """Decide, after prefill, what every layer keeps."""
+
+
+@dataclass(frozen=True)
+class Pipeline(Compressor):
+    """Compressors in a row: reducers first, at most one evictor, last."""
+
+    sequence: tuple[Reducer | Evictor, ...]
+
+    @property
+    def parts(self) -> tuple[Reducer | Evictor, ...]:
+        return self.sequence
+
+    def check(self, facts: ModelFacts) -> None:
+        for part in self.sequence:
+            part.check(facts)
+
+    def check_layout(self, layout: TokenLayout) -> None:
+        for part in self.sequence:
+            part.check_layout(layout)
+
+    def __str__(self) -> str:
+        return " | ".join(str(part) for part in self.sequence)

@@ -1,0 +1,147 @@
+"""What a compressor gets to see: facts about the model, and one view per layer it asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.attention import Attention
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
+from lightkv.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a method may know about a model, in order to validate itself before a run."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden_size: int
+
+
+@dataclass(frozen=True)
+class VisionFeatures:
+    """What the vision side of a model knows of each vision token, at its place in the sequence.
+
+    All are zero outside the vision tokens; a field is None where the model has no such thing or
+    no method asked for it.
+
+    Attributes:
+        cls_attention: (B, N) float32, attention of the class token to each patch in the tower
+            layer that the projector reads, sum over heads.
+        first_attention: (B, N) float32, the same in the tower's first layer.
+        keys: (B, N, d) keys of that reading layer, mean over heads.
+        features: (B, N, d) the tower's output before the projector.
+        text_relevance: (B, N) float32, cosine of patch and question in a joint embedding space.
+    """
+
+    cls_attention: Tensor | None = None
+    first_attention: Tensor | None = None
+    keys: Tensor | None = None
+    features: Tensor | None = None
+    text_relevance: Tensor | None = None
+
+    def repeated(self, times: int) -> VisionFeatures:
+        """Each row ``times`` times."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return VisionFeatures(
+            **{n: None if v is None else v.repeat_interleave(times, 0) for n, v in given.items()}
+        )
+
+    def take(self, reduction: Reduction) -> VisionFeatures:
+        """The features of each survivor's representative."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return VisionFeatures(
+            **{name: None if v is None else reduction.take(v) for name, v in given.items()}
+        )
+
+
+_WANTED = {
+    "cls_attention": "the attention of a class token (CLS) in the vision tower",
+    "first_attention": "the attention of a class token (CLS) in the vision tower's first layer",
+    "keys": "the keys of a vision tower with a class token (CLS)",
+    "features": "the output of a vision tower with a class token (CLS)",
+    "text_relevance": "a text tower that shares a space with the vision tower",
+}
+
+
+@dataclass(frozen=True)
+class PromptInputs:
+    """The uncompressed prompt at the input of the first layer.
+
+    Attributes:
+        hidden: (B, N0, D) input embeddings.
+        layout: Their layout.
+    """
+
+    hidden: Tensor
+    layout: TokenLayout
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One decoder layer of the prefill, as a compressor sees it.
+
+    Attributes:
+        layer: 0-based index; -1 is the input of the first layer.
+        layers: Number of layers of the decoder.
+        hidden: (B, N, D) output of the layer.
+        layout: Layout of the N positions at this layer.
+        sizes: (B, N) int64, original tokens that each position stands for.
+        attention: Attention of the layer, or None if it was not asked for.
+        keys, values: (B, H_kv, N, d) cache entries of the layer, or None at layer -1.
+        seed: Seed of the run, for methods that draw at random.
+        vision: What the vision tower knows, or None if nothing of it was asked for.
+        inputs: The uncompressed prompt, or None if it was not asked for.
+    """
+
+    layer: int
+    layers: int
+    hidden: Tensor
+    layout: TokenLayout
+    sizes: Tensor
+    attention: Attention | None = None
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    seed: int = 0
+    vision: VisionFeatures | None = None
+    inputs: PromptInputs | None = None
+
+    def read_attention(self) -> Attention:
+        """The layer's attention.
+
+        Raises:
+            RuntimeError: If the compressor did not list this layer in ``attention_layers``.
+        """
+        if self.attention is None:
+            raise RuntimeError(f"the attention of layer {self.layer} was not asked for")
+        return self.attention
+
+    def read_vision(self, name: str) -> Tensor:
+        """A field of :class:`VisionFeatures`.
+
+        Raises:
+            UnsupportedError: If the model has no such thing.
+        """
+        value: Tensor | None = getattr(self.vision, name, None)
+        if value is None:
+            raise UnsupportedError(f"the method needs {name}: {_WANTED[name]}; the model has none")
+        return value
+
+    def read_inputs(self) -> PromptInputs:
+        """The uncompressed prompt.
+
+        Raises:
+            RuntimeError: If the compressor did not ask for it in ``needs_inputs``.
+        """
+        if self.inputs is None:
+            raise RuntimeError("the uncompressed prompt was not asked for")
+        return self.inputs
+
+    def generator(self) -> torch.Generator:
+        """A generator that depends on the run's seed and the layer only."""
+        return torch.Generator("cpu").manual_seed(self.seed * 1_000_003 + self.layer + 1)

@@ -1,0 +1,214 @@
+"""The cache after prefill: what an evictor leaves of it, and what happens to it while decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.compressor import Observation, Retention
+from lightkv.contract.decoding import DecodeView
+from lightkv.contract.layout import TokenLayout
+from lightkv.engine.cache import LayerEntries, as_mask, decode_mask, hide
+from lightkv.engine.plan import Plan, Quirks
+from lightkv.engine.renumbering import Renumbering
+
+
+class HeldCache:
+    """A model's cache and the bookkeeping of its entries, layer by layer.
+
+    Args:
+        plan: Who takes part in the run.
+        layout: Layout of the prompts.
+        layouts: Per layer the layout of the tokens that it processed.
+        cache: The model's cache.
+        quirks: What sets the model apart from a plain decoder.
+        additive: Dtype of additive masks, None for boolean ones.
+        shortened: True if the prefill was shortened.
+        behind: Per layer how many positions its prompt was shortened by, (B,) int64 or None.
+        renumbering: Where later tokens take other positions than their index, else None.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        layout: TokenLayout,
+        layouts: Sequence[TokenLayout],
+        cache: Any,
+        quirks: Quirks,
+        additive: torch.dtype | None,
+        *,
+        shortened: bool,
+        behind: Sequence[Tensor | None],
+        renumbering: Renumbering | None = None,
+    ) -> None:
+        self.cache = cache
+        self.entries = [LayerEntries.of_layout(one) for one in layouts]
+        self.changed = shortened
+        self.continues = False
+        self._plan = plan
+        self._layout = layout
+        self._quirks = quirks
+        self._additive = additive
+        self._behind = behind
+        self._renumbering = renumbering
+        self._seen = layout.prompt_lengths
+        self._joining: Tensor | None = None
+        self._new = 1
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one key and its value in one head."""
+        first = self.cache.layers[0].keys
+        return 2 * int(first.shape[3]) * int(first.element_size())
+
+    def retain(self, observations: Sequence[Observation], retentions: Sequence[Retention]) -> None:
+        """Cut every layer's cache to what is retained.
+
+        Raises:
+            RetentionMismatchError: If a layer would keep another number of entries than requested;
+                the cache is untouched then.
+        """
+        for layer, retention in enumerate(retentions):
+            retention.verify(layer, self.entries[layer].valid[:, 0].sum(-1))
+        for layer, retention in enumerate(retentions):
+            entries = self.entries[layer]
+            entries.retention = retention
+            if not self._plan.decode_policy.static:
+                score = observations[layer].score
+                entries.score = score[:, None] if score.dim() == 2 else score
+            counts = entries.valid.sum(-1).expand_as(retention.counts)
+            same_slots = retention.index.shape[-1] == entries.slots
+            if not (same_slots and torch.equal(retention.counts, counts)):
+                self.changed = True
+                entries.retain(self.cache.layers[layer], retention)
+            if self._renumbering is not None:
+                self._renumbering.place(entries, self.cache.layers[layer], layer)
+
+    @property
+    def is_plain(self) -> bool:
+        """True if decode steps need no intervention: same masks as without compression."""
+        if self.continues or self._plan.interventions or not self._plan.decode_policy.static:
+            return False
+        if not self.changed:
+            return True
+        if self._quirks.has_windows or self._renumbering is not None:
+            return False
+        # The model's own mask of a padded batch has the length, and the padding, of the full cache.
+        if self._additive is not None or not bool(self._layout.real.all()):
+            return False
+        return not any(entries.ragged for entries in self.entries)
+
+    def continue_with(self, tokens: Tensor) -> Tensor:
+        """Announce new tokens that go on from this cache, instead of a new prompt.
+
+        Args:
+            tokens: (B, T) bool, False for padding, which comes first.
+
+        Returns:
+            (B, T) int64, their positions: those of the uncompressed conversation.
+        """
+        self.continues = True
+        self._joining = tokens
+        return (self._seen[:, None] + tokens.long().cumsum(1) - 1).clamp_min(0)
+
+    def forget_since(self, lengths: Tensor) -> None:
+        """Hide entries that are no part of the conversation: what a row generated past its end.
+
+        Args:
+            lengths: (B,) int64, tokens of each row that count.
+        """
+        for entries in self.entries:
+            entries.valid = entries.valid & (entries.position < lengths[:, None, None])
+        self._seen = lengths
+        self.changed = True
+
+    def next_tokens(self, count: int) -> None:
+        """Note that ``count`` new tokens are about to join the cache."""
+        tokens = self._joining
+        if tokens is None:
+            tokens = torch.ones(
+                self._layout.batch_size, count, dtype=torch.bool, device=self._seen.device
+            )
+        position = self._seen[:, None] + tokens.long().cumsum(1) - 1
+        for entries in self.entries:
+            entries.append(position.clamp_min(0), tokens)
+        self._seen = self._seen + tokens.sum(1)
+        self._joining = None
+        self._new = count
+
+    def inputs(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of a layer with the mask of the layer's own entries."""
+        hidden = self._hidden_entries(layer)
+        if not self.changed and not self.continues and hidden is None:
+            return kwargs
+        entries, heads = self.entries[layer], self._plan.facts.heads
+        window = self._quirks.windows[layer]
+        mask = decode_mask(entries, heads, self._additive, self._new, window)
+        if mask is None and self._additive is not None:
+            visible = torch.ones(1, 1, 1, entries.slots, dtype=torch.bool)
+            mask = as_mask(visible.to(self._layout.kind.device), self._additive)
+        if hidden is not None:
+            mask = hide(mask, hidden)
+        given = {**kwargs, "attention_mask": mask}
+        if self._renumbering is not None:
+            own = kwargs["position_embeddings"]
+            given["position_embeddings"] = self._renumbering.embeddings(
+                entries, self._new, self._behind[layer], layer, own
+            )
+        return given
+
+    def _hidden_entries(self, layer: int) -> Tensor | None:
+        """(B, 1 or H, T, K) bool: entries that interventions hide from the newest tokens T."""
+        entries = self.entries[layer]
+        hidden: Tensor | None = None
+        for one in self._plan.intervening(layer):
+            pairs = one.hides(self._layout)
+            if pairs is not None and pairs.generated:
+                own = pairs.entries(entries.position, self._layout)
+                hidden = own if hidden is None else hidden | own
+        if hidden is None:
+            return None
+        groups = hidden.shape[1]
+        if groups > 1:
+            hidden = hidden.repeat_interleave(self._plan.facts.heads // groups, 1)
+        return hidden[:, :, None].expand(-1, -1, self._new, -1)
+
+    def evict(self, layer: int, attention: Tensor | None) -> None:
+        """Let the decode policy drop entries, now that the newest token joined.
+
+        Args:
+            layer: 0-based.
+            attention: (B, H, T, K) of the newest tokens, None unless the policy asked for it.
+        """
+        entries = self.entries[layer]
+        grouped = None
+        if attention is not None:
+            batch, heads, count, slots = attention.shape
+            groups = entries.position.shape[1]
+            rows = attention.view(batch, groups, heads // groups, count, slots).mean(2)
+            if entries.score is not None:
+                real = entries.valid[:, :, slots - count :, None]
+                entries.score = entries.score + (rows * real).sum(2)
+            grouped = rows[:, :, -1]
+        retention = entries.retention
+        leaving = self._plan.decode_policy.evict(
+            DecodeView(
+                layer,
+                entries.position,
+                entries.valid,
+                self._seen,
+                retention.budget_ratio if retention is not None else None,
+                retention.tail if retention is not None else None,
+                grouped,
+                entries.score,
+                retention.counts if retention is not None else None,
+            )
+        )
+        if leaving is not None and bool(leaving.any()):
+            self.changed = True
+            entries.drop(self.cache.layers[layer], leaving)
+            if self._renumbering is not None:
+                self._renumbering.place(entries, self.cache.layers[layer], layer)

@@ -1,0 +1,165 @@
+"""Who takes part in a run: reducers by stage layer, at most one evictor, observers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lightkv.contract.compressor import Compressor, Evictor, LayerView, ModelFacts, Reducer
+from lightkv.contract.decoding import DecodePolicy, Grow
+from lightkv.contract.interventions import Intervention
+from lightkv.errors import InvalidValueError
+
+
+class Observer(Protocol):
+    """Looks at layers during prefill and changes nothing."""
+
+    def layers(self, facts: ModelFacts) -> Sequence[int]:
+        """Layers to look at."""
+
+    def attention_layers(self, facts: ModelFacts) -> Sequence[int]:
+        """Those of them whose attention is needed."""
+
+    def see(self, view: LayerView) -> None:
+        """Look at one layer."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does at which layer, known before it starts.
+
+    Attributes:
+        facts: Of the model.
+        method: The compressor, printed.
+        reducers: By the layer after which they shorten.
+        evictor: At most one.
+        observers: Who only looks.
+        views: Layers that somebody wants to see.
+        attention: Layers whose attention somebody wants to see.
+        decode_policy: What happens to the cache while decoding.
+        interventions: What is cut or swapped in order to see what depends on it.
+    """
+
+    facts: ModelFacts
+    method: str = "none"
+    reducers: dict[int, Reducer] = field(default_factory=dict)
+    evictor: Evictor | None = None
+    observers: tuple[Observer, ...] = ()
+    views: frozenset[int] = frozenset()
+    attention: frozenset[int] = frozenset()
+    decode_policy: DecodePolicy = field(default_factory=Grow)
+    interventions: tuple[Intervention, ...] = ()
+
+    def intervening(self, layer: int) -> tuple[Intervention, ...]:
+        """Interventions on a layer."""
+        return tuple(one for one in self.interventions if layer in one.layers)
+
+    @property
+    def first_stage(self) -> int | None:
+        """First layer after which the sequence may be shortened, None without reducers."""
+        return min(self.reducers, default=None)
+
+    @property
+    def needs_inputs(self) -> bool:
+        """True if some reducer reads the uncompressed prompt."""
+        return any(reducer.needs_inputs() for reducer in self.reducers.values())
+
+    @property
+    def needs_vision(self) -> frozenset[str]:
+        """What reducers read of the vision tower."""
+        return frozenset().union(*(part.needs_vision() for part in self.reducers.values()))
+
+    @property
+    def renumbers(self) -> bool:
+        """True if some reducer gives survivors new positions."""
+        return any(reducer.position_rule() != "keep" for reducer in self.reducers.values())
+
+    @property
+    def renumbers_later(self) -> bool:
+        """True if tokens after the prompt go on from new positions."""
+        reindexed = (part.position_rule() == "reindex" for part in self.reducers.values())
+        return self.renumbers_cache or any(reindexed)
+
+    @property
+    def renumbers_cache(self) -> bool:
+        """True if the evictor moves cached keys to the rotary position of their place."""
+        return self.evictor is not None and self.evictor.position_rule() == "reindex"
+
+    @classmethod
+    def of(
+        cls,
+        compressor: Compressor | None,
+        facts: ModelFacts,
+        observers: tuple[Observer, ...] = (),
+        interventions: tuple[Intervention, ...] = (),
+    ) -> Plan:
+        """Validate a compressor against a model and say what it needs to look at.
+
+        Raises:
+            InvalidValueError: If a hyperparameter is out of range, two reducers share a layer,
+                something follows an evictor, or both a reducer and the evictor renumber.
+        """
+        reducers: dict[int, Reducer] = {}
+        evictor: Evictor | None = None
+        views: set[int] = set()
+        attention: set[int] = set()
+        if compressor is not None:
+            compressor.check(facts)
+        for part in compressor.parts if compressor is not None else ():
+            if evictor is not None:
+                raise InvalidValueError(
+                    "compressor", str(compressor), "reducers first, then at most one evictor"
+                )
+            if isinstance(part, Evictor):
+                evictor = part
+                views |= set(range(facts.layers))
+            else:
+                stages = part.stage_layers(facts)
+                shared = sorted(set(stages) & set(reducers))
+                if shared:
+                    raise InvalidValueError(
+                        "compressor", str(compressor), f"one reducer per layer; {shared} have two"
+                    )
+                reducers.update(dict.fromkeys(stages, part))
+                views |= set(stages)
+            attention |= set(part.attention_layers(facts))
+        if evictor is not None and evictor.position_rule() == "reindex":
+            mixed = [part for part in reducers.values() if part.position_rule() != "keep"]
+            if mixed:
+                raise InvalidValueError(
+                    "compressor", str(compressor), "one part that renumbers; the others keep"
+                )
+        for observer in observers:
+            views |= set(observer.layers(facts))
+            attention |= set(observer.attention_layers(facts))
+        return cls(
+            facts,
+            "none" if compressor is None else str(compressor),
+            reducers,
+            evictor,
+            observers,
+            frozenset(views),
+            frozenset(attention),
+            evictor.decode_policy() if evictor is not None else Grow(),
+            interventions,
+        )
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """What sets one model apart from a plain decoder, as its family says.
+
+    Attributes:
+        windows: Per layer the tokens a query looks back on, itself included; None for all.
+        additive_masks: True if the attention kernel takes additive masks (eager attention).
+        adds_to_layers: True if the decoder adds vision features behind its first layers.
+    """
+
+    windows: tuple[int | None, ...]
+    additive_masks: bool = False
+    adds_to_layers: bool = False
+
+    @property
+    def has_windows(self) -> bool:
+        return any(window is not None for window in self.windows)

@@ -1,0 +1,154 @@
+"""What a run did: lengths, kept entries, provenance, bytes; one record per batch row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
+from lightkv.engine.cache import LayerEntries
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One decoder layer after prefill, for one row.
+
+    Attributes:
+        layer: 0-based index.
+        length: Tokens that the layer processed.
+        kept: (K,) int64, original prompt positions in the layer's cache, ascending. Where heads
+            keep different sets: (G, K), padded with -1 in front.
+        entries: Entries in the cache, mean over heads where they differ.
+        requested: Entries that the budget asked for, before protection and rounding; equals
+            ``entries`` where nothing was evicted.
+        padded: Slots that a head takes up, padding included: the entries of the fullest head.
+        provenance: Which original tokens each of the layer's ``length`` tokens stands for (one
+            row), None where the layer saw the prompt unchanged.
+    """
+
+    layer: int
+    length: int
+    kept: Tensor
+    entries: float
+    requested: float
+    padded: int
+    provenance: Reduction | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One row of a run.
+
+    Attributes:
+        method: The compressor, printed; "none" for the full cache.
+        layers: One record per decoder layer.
+        layout: Layout of the row's prompt (1 row, without padding).
+        kv_bytes: Bytes of the cache's valid entries after prefill, padding apart.
+        padding_bytes: Bytes of padding where heads of the row hold different numbers of entries.
+            Padding up to longer rows of the batch is not the row's.
+        full_kv_bytes: Bytes that the full cache of the same prompt takes.
+        requested_retention: Share of the entries in the cache that the evictor was asked to keep,
+            None without an evictor.
+    """
+
+    method: str
+    layers: tuple[LayerRecord, ...]
+    layout: TokenLayout
+    kv_bytes: int
+    padding_bytes: int
+    full_kv_bytes: int
+    requested_retention: float | None
+
+    @property
+    def achieved_retention(self) -> float:
+        """Share of the full cache's entries that are held after prefill, all layers together."""
+        return self.kv_bytes / self.full_kv_bytes
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the numbers above don't show, in words."""
+        if not self.padding_bytes:
+            return ()
+        return (
+            f"heads hold different numbers of entries: {self.padding_bytes} bytes of padding hide "
+            f"part of the saving ({self.kv_bytes} bytes are entries)",
+        )
+
+    @property
+    def prefill_lengths(self) -> tuple[int, ...]:
+        """Tokens that each layer processed."""
+        return tuple(layer.length for layer in self.layers)
+
+
+def single_row(layout: TokenLayout, row: int) -> TokenLayout:
+    """Row ``row`` of a layout, without padding."""
+    keep = layout.real[row].nonzero()[:, 0][None]
+    one = TokenLayout(
+        **{
+            name: getattr(layout, name)[row : row + 1]
+            for name in ("kind", "image", "segment", "frame", "row", "col", "position")
+        },
+        grids=(layout.grids[row],),
+    )
+    return one.select(keep, torch.ones_like(keep, dtype=torch.bool)).to("cpu")
+
+
+def single_provenance(reduction: Reduction, row: int, real: Tensor) -> Reduction:
+    """Row ``row`` of a reduction in the row's own coordinates, padding removed.
+
+    Args:
+        reduction: Of the padded batch.
+        row: Batch row.
+        real: (N,) bool, the row's real tokens before the reduction.
+    """
+    old = real.nonzero()[:, 0]
+    shift = int(old[0]) if len(old) else 0
+    valid = reduction.valid[row]
+    first = int((~valid).sum())
+    target = reduction.target[row, old]
+    return Reduction(
+        index=(reduction.index[row, first:] - shift)[None].cpu(),
+        valid=valid[None, first:].cpu(),
+        target=torch.where(target >= 0, target - first, -1)[None].cpu(),
+        weight=reduction.weight[row, old][None].cpu(),
+        rule=reduction.rule,
+    )
+
+
+def layer_record(
+    layer: int,
+    row: int,
+    layout: TokenLayout,
+    entries: LayerEntries,
+    provenance: Reduction | None,
+    real: Tensor,
+) -> LayerRecord:
+    """Record of one layer for batch row ``row``.
+
+    Args:
+        layer: 0-based index.
+        row: Batch row.
+        layout: Layout of the tokens that the layer processed.
+        entries: Of the layer's cache, after prefill.
+        provenance: Of those tokens, None where nothing was shortened.
+        real: (N,) bool, the row's real tokens before any shortening.
+    """
+    position, valid = entries.position[row].cpu(), entries.valid[row].cpu()
+    kept = torch.where(valid, position, -1)
+    counts = valid.sum(-1).float()
+    # Padding up to other rows is cut; where heads differ, padding up to the longest head stays.
+    kept = kept[:, kept.shape[1] - int(counts.max()) :]
+    kept = kept[0] if kept.shape[0] == 1 else kept
+    held, retention = float(counts.mean()), entries.retention
+    return LayerRecord(
+        layer,
+        int(layout.real[row].sum()),
+        kept,
+        held,
+        float(retention.requested[row]) if retention is not None else held,
+        int(counts.max()),
+        None if provenance is None else single_provenance(provenance, row, real),
+    )

@@ -1,0 +1,151 @@
+"""The shortened sequence of a prefill: what reducers made of the prompt so far.
+
+Hidden states are reduced once, right behind a stage; everything else that a layer receives per
+token (rotary embeddings, positions, masks, added vision features) arrives at full length at every
+layer and is cut to the survivors there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.compressor import Positions
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
+from lightkv.engine.cache import shortened_mask
+
+Rotary = tuple[Tensor, Tensor]
+
+
+class Shortening:
+    """State of one prefill, for B rows of N positions.
+
+    ``behind`` (B,) int64 is how many positions fewer than in the prompt have been given out, where
+    tokens after the prompt go on from the renumbered ones.
+
+    Args:
+        layout: Layout of the prompts.
+        additive: Dtype of additive masks, None for boolean ones.
+        text_rotary: Cosine and sine (1, N, d) of consecutive text positions, where renumbered
+            tokens can't take over those of their index.
+    """
+
+    def __init__(
+        self, layout: TokenLayout, additive: torch.dtype | None, text_rotary: Rotary | None
+    ) -> None:
+        self.layout = layout
+        self.total: Reduction | None = None
+        self.pending: Reduction | None = None
+        self.behind: Tensor | None = None
+        self._prompt = layout.prompt_lengths
+        self._padding = (~layout.real).sum(1, keepdim=True)
+        self._additive = additive
+        self._text_rotary = text_rotary
+        self._source: Tensor | None = None
+        self._renumbered = False
+
+    @property
+    def sizes(self) -> Tensor:
+        """(B, K) int64: original tokens that each token stands for."""
+        return self.layout.real.long() if self.total is None else self.total.sizes()
+
+    def reduce(self, reduction: Reduction, positions: Positions) -> None:
+        """Apply a reduction to whatever comes next."""
+        self.pending = reduction
+        self.total = reduction if self.total is None else self.total.then(reduction)
+        self.layout = self.layout.select(reduction.index, reduction.valid)
+        if positions != "keep":
+            left = self.layout.prompt_lengths
+            self.behind = self._prompt - left if positions == "reindex" else None
+            # Renumbered from each row's first real token.
+            order = self.layout.real.long().cumsum(1) - 1
+            self._source = self._padding + order.clamp_min(0)
+            self._renumbered = True
+        elif self._source is None:
+            self._source = reduction.index
+        else:
+            self._source = self._source.gather(1, reduction.index)
+
+    def inputs(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Inputs of a layer behind a stage."""
+        hidden = args[0]
+        if self.pending is not None:
+            hidden = self.pending.apply(hidden)
+            self.pending = None
+        total, source = self.total, self._source
+        if total is None or source is None:
+            return args, kwargs
+        cut = dict(kwargs)
+        rotary = kwargs.get("position_embeddings")
+        if rotary is not None:
+            cut["position_embeddings"] = self._rotary(rotary, source)
+        if kwargs.get("position_ids") is not None:
+            cut["position_ids"] = _pick(kwargs["position_ids"], source)
+        cut["attention_mask"] = shortened_mask(
+            kwargs.get("attention_mask"), total.index, total.valid, self._additive
+        )
+        return (hidden, *args[1:]), cut
+
+    def _rotary(self, full: Rotary, source: Tensor) -> Rotary:
+        if self._renumbered and self._text_rotary is not None:
+            cos, sin = (part.to(full[0]) for part in self._text_rotary)
+            source = (source - self._padding).clamp_min(0)
+            return _pick(cos, source), _pick(sin, source)
+        return _pick(full[0], source), _pick(full[1], source)
+
+    def shorten_features(self, features: Tensor) -> Tensor:
+        """Full-length features (B, N, D) merged as the tokens they belong to, (B, K, D)."""
+        if self.total is None:
+            return features
+        return replace(self.total, rule="mean").apply(features)
+
+
+class LayerAdditions:
+    """Vision features that the decoder adds behind its first layers (deepstack).
+
+    The decoder adds them at full length, so it may do so only up to the first stage; behind it
+    they are added here, merged like their tokens.
+
+    Args:
+        kwargs: The decoder's keyword arguments.
+        first_stage: First layer after which the sequence may be shortened, None for never.
+    """
+
+    def __init__(self, kwargs: dict[str, Any], first_stage: int | None) -> None:
+        self._features: list[Tensor] = list(kwargs.get("deepstack_visual_embeds") or ())
+        self._where: Tensor | None = kwargs.get("visual_pos_masks")
+        self._own = len(self._features) if first_stage is None else first_stage + 1
+
+    def decoder_inputs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments that leave the decoder the layers up to the first stage."""
+        if self._own >= len(self._features):
+            return kwargs
+        return {**kwargs, "deepstack_visual_embeds": self._features[: self._own]}
+
+    def added(self, layer: int, hidden: Tensor, shortening: Shortening) -> Tensor:
+        """A layer's output (B, K, D) with the features that belong behind it."""
+        if layer >= len(self._features) or self._where is None:
+            return hidden
+        full = torch.zeros(
+            *self._where.shape, hidden.shape[-1], dtype=hidden.dtype, device=hidden.device
+        )
+        full[self._where.to(hidden.device)] = self._features[layer].to(full)
+        return hidden + shortening.shorten_features(full)
+
+    def is_ours(self, layer: int) -> bool:
+        """True if the decoder does not add this layer's features itself."""
+        return self._own <= layer < len(self._features)
+
+
+def _pick(values: Tensor, index: Tensor) -> Tensor:
+    """Values (B or 1, N, ...) at ``index`` (B, K)."""
+    index = index.to(values.device)
+    values = values.expand(index.shape[0], *values.shape[1:])
+    tail = values.shape[2:]
+    return values.gather(1, index.view(*index.shape, *[1] * len(tail)).expand(*index.shape, *tail))

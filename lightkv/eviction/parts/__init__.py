@@ -1,0 +1,1 @@
+"""What evictors are composed of: budgets, rankings, selections, merges, decode policies."""

@@ -1,0 +1,250 @@
+"""Which entries of a layer matter: one score per entry, higher is kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.layout import TokenLayout
+from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.eviction.parts.protection import ends
+
+TextScope = Literal["question", "text", "all"]
+Pooling = Literal["avg", "max", "none"]
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Ranking(ABC):
+    """Scores the entries of one layer."""
+
+    needs_attention: ClassVar[bool] = True
+    needs_vision: ClassVar[bool] = False
+    needs_question: ClassVar[bool] = False
+
+    def check(self, facts: ModelFacts) -> None:  # noqa: B027
+        """Validate the hyperparameters; raises :class:`InvalidValueError`."""
+
+    @abstractmethod
+    def score(self, view: LayerView) -> Tensor:
+        """(B, N) float32, or (B, H_kv, N) if heads keep different entries; padding is ignored."""
+
+
+def text_queries(layout: TokenLayout, scope: TextScope) -> Tensor:
+    """(B, N) bool: queries whose attention ranks text entries.
+
+    "question" is the paper's text, "text" adds the system text and separators, "all" adds the
+    vision tokens as the released code does.  An entry of the question is seen by later question
+    tokens only, so with one image the scope matters for the system text alone.
+    """
+    return {"question": layout.question, "text": layout.text, "all": layout.real}[scope]
+
+
+def check_scope(scope: str) -> None:
+    """Raise :class:`InvalidValueError` unless ``scope`` is a :data:`TextScope`."""
+    if scope not in ("question", "text", "all"):
+        raise InvalidValueError("text_scope", scope, "'question', 'text' or 'all'")
+
+
+def group_heads(scores: Tensor, view: LayerView) -> Tensor:
+    """(B, H, N) of query heads to (B, H_kv, N): mean over the heads that share a KV head."""
+    if view.keys is None:
+        raise UnsupportedError(f"layer {view.layer} has no keys to tell its KV heads from")
+    batch, _, length = scores.shape
+    return scores.view(batch, view.keys.shape[1], -1, length).mean(2)
+
+
+@dataclass(frozen=True)
+class TextWeighted(Ranking):
+    """Text-Weighted Ranking (TGV-KV, Eq. 7, 8, 9).
+
+    Attributes:
+        text_scope: Queries that rank text entries, see :func:`text_queries`.
+        normalise: Let the text weights sum to 1. No effect where text and vision are not compared
+            with each other.
+    """
+
+    text_scope: TextScope = "question"
+    normalise: bool = True
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        check_scope(self.text_scope)
+
+    def score(self, view: LayerView) -> Tensor:
+        layout, attention = view.layout, view.read_attention()
+        rows = attention.rows(layout.question)
+        columns = rows.attention.sum(1)  # (B, N)
+        # Eq. 7: each question token's mean attention from itself and the later ones.
+        later = layout.question.flip(1).cumsum(1).flip(1).clamp_min(1)
+        weight = (columns / later).gather(1, rows.index) * rows.valid  # (B, T)
+        if self.normalise:
+            weight = weight / weight.sum(1, keepdim=True).clamp_min(TINY)
+        vision = (weight[:, None] @ rows.attention)[:, 0]  # Eq. 8
+        if self.text_scope != "question":
+            columns = attention.column_sums(text_queries(layout, self.text_scope))
+        return torch.where(layout.vision, vision, columns)  # Eq. 9
+
+
+@dataclass(frozen=True)
+class SelfAttention(Ranking):
+    """Attention collected from all queries (H2O's score; "attention sum" of TGV-KV, Table 5).
+
+    Attributes:
+        per_head: Score each KV head on its own instead of the mean over all heads.
+    """
+
+    per_head: bool = False
+
+    def score(self, view: LayerView) -> Tensor:
+        attention, real = view.read_attention(), view.layout.real
+        if not self.per_head:
+            return attention.column_sums(real)
+        return group_heads(attention.column_sums(real, per_head=True), view)
+
+
+@dataclass(frozen=True)
+class VisionPlusText(Ranking):
+    """Vision entries by attention from vision, text entries by attention from text ("VV+TT")."""
+
+    text_scope: TextScope = "question"
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        check_scope(self.text_scope)
+
+    def score(self, view: LayerView) -> Tensor:
+        layout, attention = view.layout, view.read_attention()
+        text = attention.column_sums(text_queries(layout, self.text_scope))
+        return torch.where(layout.vision, attention.column_sums(layout.vision), text)
+
+
+@dataclass(frozen=True)
+class CrossPlusText(Ranking):
+    """Vision entries and text entries by attention from the question ("TV+TT")."""
+
+    text_scope: TextScope = "question"
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        check_scope(self.text_scope)
+
+    def score(self, view: LayerView) -> Tensor:
+        layout, attention = view.layout, view.read_attention()
+        cross = attention.column_sums(layout.question)
+        if self.text_scope == "question":
+            return cross
+        text = attention.column_sums(text_queries(layout, self.text_scope))
+        return torch.where(layout.vision, cross, text)
+
+
+@dataclass(frozen=True)
+class ObservationWindow(Ranking):
+    """Attention from the last queries, pooled along the sequence (SnapKV, arXiv 2404.14469).
+
+    Attributes:
+        window: Number of last queries.
+        kernel: Odd width of the pooling.
+        pooling: "avg" (zeros beyond the ends count), "max" or "none".
+        per_head: Score each KV head on its own. Heads of a group are averaged before pooling.
+    """
+
+    window: int = 64
+    kernel: int = 5
+    pooling: Pooling = "avg"
+    per_head: bool = False
+
+    def check(self, facts: ModelFacts) -> None:
+        check_window(self.window)
+        check_pooling(self.kernel, self.pooling)
+
+    def score(self, view: LayerView) -> Tensor:
+        window = ends(view.layout, 0, self.window)
+        sums = view.read_attention().column_sums(window, per_head=self.per_head)
+        scores = group_heads(sums, view) if self.per_head else sums
+        return pool_outside(scores, view, window, self.kernel, self.pooling)
+
+
+def check_window(window: int, least: int = 1) -> None:
+    """Raise :class:`InvalidValueError` unless the window has enough queries."""
+    if window < least:
+        raise InvalidValueError("window", window, f"at least {least}")
+
+
+def check_pooling(kernel: int, pooling: str) -> None:
+    """Raise :class:`InvalidValueError` for an even kernel or an unknown pooling."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise InvalidValueError("kernel", kernel, "an odd number of at least 1")
+    if pooling not in ("avg", "max", "none"):
+        raise InvalidValueError("pooling", pooling, "'avg', 'max' or 'none'")
+
+
+def pool_outside(
+    scores: Tensor, view: LayerView, window: Tensor, kernel: int, pooling: Pooling
+) -> Tensor:
+    """Pool scores (B, N) or (B, H_kv, N) of the entries before the window; zero elsewhere.
+
+    The window is kept by the selection and must not leak into its neighbours.
+    """
+    outside = view.layout.real & ~window
+    grouped = scores if scores.dim() == 3 else scores[:, None]
+    grouped = grouped * outside[:, None]
+    return (pool(grouped, kernel, pooling) * outside[:, None]).view(scores.shape)
+
+
+def pool(scores: Tensor, kernel: int, pooling: Pooling) -> Tensor:
+    """Pool (B, H, N), not negative, along the last axis; beyond the ends there are zeros."""
+    if pooling == "avg":
+        return F.avg_pool1d(scores, kernel, 1, kernel // 2, count_include_pad=True)
+    if pooling == "max":
+        return F.max_pool1d(scores, kernel, 1, kernel // 2)
+    return scores
+
+
+@dataclass(frozen=True)
+class Random(Ranking):
+    """Uniform random scores, a fresh draw per layer.
+
+    The draw belongs to the token's place in its own prompt, so it does not depend on padding or
+    on the other rows of a batch.
+    """
+
+    needs_attention: ClassVar[bool] = False
+
+    def score(self, view: LayerView) -> Tensor:
+        position = view.layout.position
+        count = max(1, int(position.max()) + 1)
+        draw = torch.rand(count, generator=view.generator(), dtype=torch.float64)
+        return draw.float().to(position.device)[position.clamp_min(0)]
+
+
+@dataclass(frozen=True)
+class Recency(Ranking):
+    """Later entries before earlier ones (StreamingLLM, arXiv 2309.17453)."""
+
+    needs_attention: ClassVar[bool] = False
+
+    def score(self, view: LayerView) -> Tensor:
+        return view.layout.position.float()
+
+
+@dataclass(frozen=True)
+class KeyNorm(Ranking):
+    """Keys of small norm first (Devoto et al., arXiv 2406.11430), mean over the KV heads."""
+
+    needs_attention: ClassVar[bool] = False
+
+    def score(self, view: LayerView) -> Tensor:
+        if view.keys is None:
+            raise UnsupportedError(f"layer {view.layer} has no keys to rank by")
+        return -view.keys.float().square().sum(-1).sqrt().mean(1)
