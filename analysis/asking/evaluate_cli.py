@@ -78,11 +78,11 @@ def evaluate_command(
     from analysis.asking.store import Store
     from analysis.scoring.summaries import summarise
     from analysis.tasks import task
-    from analysis.tasks.embedded import EVERY_FAMILY
+    from analysis.tasks.embedded import EVERY_KIND
     from lightkv import load
     from lightkv.protocols import PROTOCOLS
 
-    named = EVERY_FAMILY if tasks == (ALL,) else tasks
+    named = EVERY_KIND if tasks == (ALL,) else tasks
     chosen = [task(name) for name in named]
     refused: dict[tuple[str, str, str], str] = {}
 

@@ -33,7 +33,7 @@ SHIPPED: Final = "every_method.csv.gz"
 
 
 def write_rows(frame: pd.DataFrame, path: Path) -> None:
-    """Write rows of :func:`~analysis.asking.evaluation.evaluate` as gzipped CSV, without answers."""
+    """Write rows of :func:`~analysis.asking.evaluation.evaluate`, less answers, as gzipped CSV."""
     # No time stamp, so that equal rows make equal files.
     packed = {"method": "gzip", "mtime": 0}
     frame[list(COLUMNS)].to_csv(path, index=False, float_format="%.6g", compression=packed)

@@ -12,7 +12,7 @@ from analysis.asking.question_rows import read_rows, shipped_rows
 from analysis.studies.base import Settings, Tasks, register
 from analysis.studies.retention import RETENTIONS
 from analysis.tasks import Task
-from analysis.tasks.embedded import EVERY_FAMILY
+from analysis.tasks.embedded import EVERY_KIND
 from lightkv.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def every_method(
     *,
     rows: str | Path | None = None,
     methods: Sequence[str] | None = None,
-    tasks: Tasks = EVERY_FAMILY,
+    tasks: Tasks = EVERY_KIND,
     retentions: tuple[float, ...] = RETENTIONS,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def every_method(
         return _named(read_rows(rows))
     names = [given.name if isinstance(given, Task) else given for given in tasks]
     asked = settings.get("samples", SAMPLES), settings.get("seed", 0)
-    usual = (tuple(names), tuple(retentions), *asked) == (EVERY_FAMILY, RETENTIONS, SAMPLES, 0)
+    usual = (tuple(names), tuple(retentions), *asked) == (EVERY_KIND, RETENTIONS, SAMPLES, 0)
     found = shipped_rows(vlm.fingerprint) if usual and methods is None else None
     if found is None:
         found = evaluate(

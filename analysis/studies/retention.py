@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Unpack
 
 from analysis.studies.base import Cell, Settings, Tasks, register, sweep
-from analysis.tasks.embedded import EVERY_FAMILY
+from analysis.tasks.embedded import EVERY_KIND
 from lightkv import TGVKV, LightKV
 from lightkv.eviction.methods import method
 from lightkv.merging.schedule import PAPER, scaled
@@ -26,7 +26,7 @@ Every layer up to the first stage caches in full, so merging can't go far below 
 def retention_sweep(
     vlm: VLM,
     *,
-    tasks: Tasks = EVERY_FAMILY,
+    tasks: Tasks = EVERY_KIND,
     retentions: tuple[float, ...] = RETENTIONS,
     schedules: tuple[tuple[int, ...], ...] = SCHEDULES,
     **settings: Unpack[Settings],

@@ -1,7 +1,7 @@
-"""Tasks by name: the embedded model's question families, and files of real benchmarks."""
+"""Tasks by name: the embedded model's question kinds, and files of real benchmarks."""
 
 from analysis.tasks.base import Task, TaskItem, register, task, task_names
-from analysis.tasks.embedded import EmbeddedFamily
+from analysis.tasks.embedded import EmbeddedKind
 from analysis.tasks.folder import FolderTask
 
-__all__ = ["EmbeddedFamily", "FolderTask", "Task", "TaskItem", "register", "task", "task_names"]
+__all__ = ["EmbeddedKind", "FolderTask", "Task", "TaskItem", "register", "task", "task_names"]

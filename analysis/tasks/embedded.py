@@ -1,4 +1,4 @@
-"""The embedded model's question families as tasks: generated pictures, nothing to download."""
+"""The embedded model's question kinds as tasks: generated pictures, nothing to download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightkv.embedded import questions
 from lightkv.errors import InvalidValueError
 
 PREFIX = "embedded/"
-EVERY_FAMILY = tuple(PREFIX + family for family in questions.FAMILIES)
+EVERY_KIND = tuple(PREFIX + kind for kind in questions.QUESTION_KINDS)
 
 # Words of the longest answer and its end: up to eight things of five words for a caption.
 _MAX_NEW_TOKENS = {"read": 6, "list": 8, "caption": 44}
@@ -18,32 +18,32 @@ _SHORT_ANSWER = 4
 
 
 @dataclass(frozen=True)
-class EmbeddedFamily(Task):
-    """One question family of :mod:`lightkv.embedded.questions`.
+class EmbeddedKind(Task):
+    """One question kind of :mod:`lightkv.embedded.questions`.
 
     Captions are scored by ROUGE-L, since one wrong word of forty is not a wrong caption; all other
-    families have one right answer and are scored by exact match.
+    kinds have one right answer and are scored by exact match.
 
     Attributes:
-        family: One of :data:`lightkv.embedded.questions.FAMILIES`.
+        kind: One of :data:`lightkv.embedded.questions.QUESTION_KINDS`.
     """
 
-    family: str
+    kind: str
 
     @property
     def name(self) -> str:
-        """``embedded/`` and the family."""
-        return PREFIX + self.family
+        """``embedded/`` and the kind."""
+        return PREFIX + self.kind
 
     @property
     def metric(self) -> str:
         """ROUGE-L for captions, else exact match."""
-        return "rouge_l" if self.family == "caption" else "exact"
+        return "rouge_l" if self.kind == "caption" else "exact"
 
     @property
     def max_new_tokens(self) -> int:
-        """The longest answer of the family fits."""
-        return _MAX_NEW_TOKENS.get(self.family, _SHORT_ANSWER)
+        """The longest answer of the kind fits."""
+        return _MAX_NEW_TOKENS.get(self.kind, _SHORT_ANSWER)
 
     @property
     def fingerprint(self) -> str:
@@ -51,7 +51,7 @@ class EmbeddedFamily(Task):
         return "generated"
 
     def items(self, samples: int | None, seed: int) -> list[TaskItem]:
-        """The first held-out questions of the family."""
+        """The first held-out questions of the kind."""
         if samples is None:
             raise InvalidValueError("samples", samples, "a number; these questions have no end")
         check_samples(samples)
@@ -65,15 +65,15 @@ class EmbeddedFamily(Task):
                 cells=item.cells,
                 earlier=item.earlier,
             )
-            for item in questions.items(self.family, samples, seed=seed)
+            for item in questions.items(self.kind, samples, seed=seed)
         ]
 
 
-def _family(name: str, argument: str) -> EmbeddedFamily:
+def _kind(name: str, argument: str) -> EmbeddedKind:
     if argument:
         raise InvalidValueError(f"argument of task {PREFIX}{name}", argument, "none")
-    return EmbeddedFamily(name)
+    return EmbeddedKind(name)
 
 
-for _name in questions.FAMILIES:
-    register(PREFIX + _name, partial(_family, _name))
+for _name in questions.QUESTION_KINDS:
+    register(PREFIX + _name, partial(_kind, _name))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from lightkv.embedded.questions import (
-    FAMILIES,
+    QUESTION_KINDS,
     Conversation,
     Item,
     conversations,
@@ -16,4 +16,4 @@ from lightkv.embedded.questions import (
 CHECKPOINT: Final = Path(__file__).parent / "checkpoint"
 """Folder of the shipped checkpoint."""
 
-__all__ = ["CHECKPOINT", "FAMILIES", "Conversation", "Item", "conversations", "items"]
+__all__ = ["CHECKPOINT", "QUESTION_KINDS", "Conversation", "Item", "conversations", "items"]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightkv.embedded import question_kinds as families
+from lightkv.embedded import question_kinds as kinds
 from lightkv.embedded import scenes
 from lightkv.embedded.scenes import SIDE
 from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, UNKNOWN_ID, WORDS, encode
@@ -21,7 +21,7 @@ _ASSISTANT: Final = encode("assistant :")
 _USER: Final = encode("user :")
 _LONG: Final = ("list", "caption")
 _DIGITS: Final = ("read", "number_at")
-NAMES: Final = families.FAMILIES + families.HELPERS
+NAMES: Final = kinds.QUESTION_KINDS + kinds.HELPERS
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TextSettings:
 
     Attributes:
         length: text tokens per picture ``T``.
-        weights: relative frequency of every family and helper but ``caption``.
+        weights: relative frequency of every kind and helper but ``caption``.
         caption: share of pictures that ask for a caption.
         conversation: share of batches whose turns see each other.
         other_system: share of pictures with a random system sentence.
@@ -87,7 +87,7 @@ def make_batch(
     pixels = scenes.render(rng, drawn)
     together = bool(rng.random() < settings.conversation)
     rows = [
-        _pack(rng, families.picture_of(drawn, index), settings, together) for index in range(count)
+        _pack(rng, kinds.picture_of(drawn, index), settings, together) for index in range(count)
     ]
     text, target, turn, position, kind, weight = (
         np.array(column) for column in zip(*rows, strict=True)
@@ -112,7 +112,7 @@ def make_batch(
 
 
 def _pack(
-    rng: np.random.Generator, picture: families.Picture, settings: TextSettings, together: bool
+    rng: np.random.Generator, picture: kinds.Picture, settings: TextSettings, together: bool
 ) -> tuple[list[int], list[int], list[int], list[int], list[int], list[float]]:
     """Questions about one picture until the row is full; columns as in :class:`Batch`."""
     names = list(settings.weights)
@@ -123,7 +123,7 @@ def _pack(
     chosen: dict[str, tuple[str, list[int], list[int]]] = {}
     used = 0
     for name in order:
-        question = families.ask(name, rng, picture)
+        question = kinds.ask(name, rng, picture)
         if question is None or question.text in chosen:
             continue
         start = (_USER if together else []) + encode(question.text)

@@ -20,7 +20,7 @@ tags: [llava, synthetic, kv-cache]
 A stock `LlavaForConditionalGeneration` with {millions:.2f} million parameters, trained from random
 weights on generated pictures and questions. It exists to study the compression of the KV
 cache offline, on a laptop, in seconds: it has the parts and the prompt layout of a large LLaVA,
-and its question families respond to compression in different ways. It is not a useful assistant.
+and its question kinds respond to compression in different ways. It is not a useful assistant.
 
 ```python
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -57,7 +57,7 @@ sentence if none is given and puts images before the text of their message.
 A picture holds 3 to 6 shapes (6 kinds, 6 colors) and one or two four-digit numbers of different
 colors on a 3 x 3 grid, over a textured background with noise.
 
-| family | question | answer | behaves like |
+| kind | question | answer | behaves like |
 |---|---|---|---|
 | `color` | what color is the circle ? | red | short VQA |
 | `shape_at` | what shape is at the top left ? | ring | short VQA |
@@ -74,16 +74,16 @@ colors on a 3 x 3 grid, over a textured background with noise.
 _RESULTS: Final = """\
 ## Exact match on held-out items
 
-Greedy `generate`, {count} items per family, 95 % Clopper-Pearson intervals. *Blank* replaces the
+Greedy `generate`, {count} items per kind, 95 % Clopper-Pearson intervals. *Blank* replaces the
 picture by an empty background, *swapped* by the picture of the next item; *majority* is the share
 of the most frequent right answer, what a model that ignores the picture can reach. Held-out items
 come from random streams that training cannot draw from: every stream is keyed by its purpose
 before its seed. The model may refuse, so a picture that does not show the asked object can score
 below the majority answer.
 
-| family | full | blank | swapped | majority |
+| kind | full | blank | swapped | majority |
 |---|---|---|---|---|
-{families}
+{kinds}
 
 `read` by how many numbers the picture shows (the color word must choose):
 
@@ -93,7 +93,7 @@ below the majority answer.
 
 Second question of a two-turn conversation, the first answered correctly:
 
-| family of the second question | exact match |
+| kind of the second question | exact match |
 |---|---|
 {turns}
 
@@ -159,7 +159,7 @@ _LIMITS: Final = """\
 - The first answer token is computed while the prompt is read. Evicting image tokens after that
   cannot change a one-token answer, so `color`, `shape_at`, `count` and `exist` cannot tell
   post-prefill methods apart; `where`, with two tokens, hardly can. Use `read`, `list` and
-  `caption` for them, and the one-token families where compression comes before the question, in
+  `caption` for them, and the one-token kinds where compression comes before the question, in
   conversations, or inside the prefill.
 - `read` rewards choosing few right tokens, `list` and `caption` reward covering the picture. A
   study with only one kind favors one kind of method.
@@ -205,18 +205,18 @@ def render_card(metrics: dict[str, Any], folder: Path) -> str:
 
 
 def _results(metrics: dict[str, Any]) -> str:
-    families = metrics["families"].items()
+    kinds = metrics["kinds"].items()
     refusal, free = metrics["refusal"], metrics["free_form"]
     turns = metrics["second_turn"]
     return _RESULTS.format(
         count=metrics["count"],
-        families="\n".join(
+        kinds="\n".join(
             f"| `{name}` | {_share(row['full'])} | {_share(row['blank'])} "
             f"| {_share(row['swapped'])} | {row['majority']:.3f} |"
-            for name, row in families
+            for name, row in kinds
         ),
         reading=_rows(metrics["read_by_numbers"]),
-        turns=_rows({**turns["by_family"], "all": turns["all"]}),
+        turns=_rows({**turns["by_kind"], "all": turns["all"]}),
         absent=_share(refusal["absent"]),
         unknown=_share(refusal["unknown"]),
         free=_share(free["refused"]),

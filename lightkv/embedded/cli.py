@@ -32,7 +32,7 @@ import click
     type=click.IntRange(0),
     default=500,
     show_default=True,
-    help="Held-out items per family; 0 skips the evaluation and the model card.",
+    help="Held-out items per kind; 0 skips the evaluation and the model card.",
 )
 @click.option("--fresh", is_flag=True, help="Discard a saved state instead of continuing it.")
 @click.option("--quick", is_flag=True, help="A few steps of a tiny model, to try the command.")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lightkv.embedded import questions, scenes
 from lightkv.embedded.question_kinds import ask, picture_of
-from lightkv.embedded.questions import FAMILIES, Conversation, Item, Stream
+from lightkv.embedded.questions import QUESTION_KINDS, Conversation, Item, Stream
 from lightkv.embedded.vocabulary import REFUSAL
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ FREE_FORM: Final = (
     "What time does the clock show?",
     "Read the headline of the newspaper.",
 )
-"""Inputs outside the question families, as users might type them."""
+"""Inputs outside the question kinds, as users might type them."""
 
 
 @dataclass(frozen=True)
@@ -124,25 +124,25 @@ def exact_match(
 def evaluate(answerer: Answerer, count: int = 500, seed: int = 0) -> dict[str, Any]:
     """All numbers of the model card.
 
-    Every family is asked ``count`` items with the right picture, with an empty background
+    Every kind is asked ``count`` items with the right picture, with an empty background
     (``blank``), and with the picture of the next item (``swapped``).
     """
     backgrounds = _backgrounds(count, seed)
-    families: dict[str, Any] = {}
-    for family in FAMILIES:
-        asked = questions.items(family, count, seed=seed)
+    kinds: dict[str, Any] = {}
+    for kind in QUESTION_KINDS:
+        asked = questions.items(kind, count, seed=seed)
         swapped = [asked[(index + 1) % count].image for index in range(count)]
-        families[family] = {
+        kinds[kind] = {
             "full": share(exact_match(answerer, asked)),
             "blank": share(exact_match(answerer, asked, backgrounds)),
             "swapped": share(exact_match(answerer, asked, swapped)),
             "majority": _majority(asked),
         }
-        logger.info("%s %s", family, families[family]["full"])
+        logger.info("%s %s", kind, kinds[kind]["full"])
     return {
         "count": count,
         "seed": seed,
-        "families": families,
+        "kinds": kinds,
         "read_by_numbers": {
             str(numbers): share(
                 exact_match(
@@ -159,7 +159,7 @@ def evaluate(answerer: Answerer, count: int = 500, seed: int = 0) -> dict[str, A
 
 
 def _backgrounds(count: int, seed: int) -> list[Image.Image]:
-    rng = np.random.default_rng((Stream.ITEMS, seed, len(FAMILIES)))
+    rng = np.random.default_rng((Stream.ITEMS, seed, len(QUESTION_KINDS)))
     texture = scenes.background(rng, count).clip(0, 1)
     return [Image.fromarray(picture) for picture in (texture * 255).astype(np.uint8)]
 
@@ -179,19 +179,19 @@ def _second_turn(answerer: Answerer, talks: Sequence[Conversation]) -> dict[str,
         chats.append([user(first.question, image=True), said, user(second.question, image=False)])
     answers = answerer(chats, [talk.image for talk in talks])
     right = [a == talk.turns[1].answer for a, talk in zip(answers, talks, strict=True)]
-    families = [talk.turns[1].family for talk in talks]
-    by_family = {
-        family: share(ok for ok, own in zip(right, families, strict=True) if own == family)
-        for family in FAMILIES
-        if family in families
+    kinds = [talk.turns[1].kind for talk in talks]
+    by_kind = {
+        kind: share(ok for ok, own in zip(right, kinds, strict=True) if own == kind)
+        for kind in QUESTION_KINDS
+        if kind in kinds
     }
-    return {"all": share(right), "by_family": by_family}
+    return {"all": share(right), "by_kind": by_kind}
 
 
 def _refusals(answerer: Answerer, count: int, seed: int) -> dict[str, Any]:
     """How often questions without an answer are refused: absent objects and unknown words."""
     result = {}
-    for code, name in enumerate(("absent", "unknown"), len(FAMILIES) + 1):
+    for code, name in enumerate(("absent", "unknown"), len(QUESTION_KINDS) + 1):
         rng = np.random.default_rng((Stream.ITEMS, seed, code))
         images: list[Image.Image] = []
         texts: list[str] = []
@@ -207,7 +207,7 @@ def _refusals(answerer: Answerer, count: int, seed: int) -> dict[str, Any]:
 
 
 def _free_form(answerer: Answerer, seed: int) -> dict[str, Any]:
-    """Answers to inputs outside the families."""
+    """Answers to inputs outside the kinds."""
     asked = questions.items("caption", len(FREE_FORM), seed=seed)
     chats = [[user(text, image=True)] for text in FREE_FORM]
     answers = answerer(chats, [item.image for item in asked])

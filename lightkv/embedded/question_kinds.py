@@ -1,8 +1,9 @@
-"""Question families about the generated pictures.
+"""Question kinds about the generated pictures.
 
-A family is one function from a random generator and a picture to a question, registered with one
-decorator line. ``@family`` adds it to :data:`FAMILIES`; ``@helper`` registers a question that only
-training asks. A function returns None where the picture does not allow the question.
+A kind is one function from a random generator and a picture to a question, registered with one
+decorator line. ``@question_kind`` adds it to :data:`QUESTION_KINDS`; ``@helper`` registers a
+question that only training asks. A function returns None where the picture does not allow the
+question.
 """
 
 from __future__ import annotations
@@ -78,12 +79,12 @@ class Question:
 
 Ask = Callable[[np.random.Generator, Picture], Question | None]
 _ASK: dict[str, Ask] = {}
-_FAMILIES: list[str] = []
+_QUESTION_KINDS: list[str] = []
 
 
-def family(name: str) -> Callable[[Ask], Ask]:
-    """Register a question family under ``name``."""
-    _FAMILIES.append(name)
+def question_kind(name: str) -> Callable[[Ask], Ask]:
+    """Register a question kind under ``name``."""
+    _QUESTION_KINDS.append(name)
     return helper(name)
 
 
@@ -98,7 +99,7 @@ def helper(name: str) -> Callable[[Ask], Ask]:
 
 
 def ask(name: str, rng: np.random.Generator, picture: Picture) -> Question | None:
-    """Ask one question of the family or helper ``name``; None if the picture has no such one."""
+    """Ask one question of the kind or helper ``name``; None if the picture has no such one."""
     return _ASK[name](rng, picture)
 
 
@@ -130,7 +131,7 @@ def _once(things: tuple[Thing, ...], key: Callable[[Thing], object]) -> list[Thi
     return [thing for thing, own in zip(things, keys, strict=True) if keys.count(own) == 1]
 
 
-@family("color")
+@question_kind("color")
 def _color(rng: np.random.Generator, picture: Picture) -> Question | None:
     thing = _pick(rng, _once(picture.shapes, lambda shape: shape.kind))
     if thing is None:
@@ -138,7 +139,7 @@ def _color(rng: np.random.Generator, picture: Picture) -> Question | None:
     return Question(f"what color is the {thing.name} ?", thing.color_name, (thing.cell,))
 
 
-@family("shape_at")
+@question_kind("shape_at")
 def _shape_at(rng: np.random.Generator, picture: Picture) -> Question | None:
     thing = _pick(rng, picture.shapes)
     if thing is None:
@@ -146,7 +147,7 @@ def _shape_at(rng: np.random.Generator, picture: Picture) -> Question | None:
     return Question(f"what shape is at the {thing.where} ?", thing.name, (thing.cell,))
 
 
-@family("count")
+@question_kind("count")
 def _count(rng: np.random.Generator, picture: Picture) -> Question | None:
     """Zero to five shapes of a color or of a kind, the number drawn first to flatten it."""
     options: dict[int, list[Question]] = {}
@@ -160,7 +161,7 @@ def _count(rng: np.random.Generator, picture: Picture) -> Question | None:
     return None if amount is None else _pick(rng, options[amount])
 
 
-@family("exist")
+@question_kind("exist")
 def _exist(rng: np.random.Generator, picture: Picture) -> Question | None:
     """Half yes, half no; most absent pairs combine a color and a kind that are both present."""
     wanted = _pick(rng, picture.shapes)
@@ -181,7 +182,7 @@ def _exist(rng: np.random.Generator, picture: Picture) -> Question | None:
     return Question(f"is there a {COLORS[chosen[1]]} {SHAPES[chosen[0]]} ?", "no")
 
 
-@family("where")
+@question_kind("where")
 def _where(rng: np.random.Generator, picture: Picture) -> Question | None:
     thing = _pick(rng, _once(picture.shapes, lambda shape: (shape.kind, shape.color)))
     if thing is None:
@@ -189,7 +190,7 @@ def _where(rng: np.random.Generator, picture: Picture) -> Question | None:
     return Question(f"where is the {thing.color_name} {thing.name} ?", thing.where, (thing.cell,))
 
 
-@family("read")
+@question_kind("read")
 def _read(rng: np.random.Generator, picture: Picture) -> Question | None:
     thing = _pick(rng, picture.numbers)
     if thing is None:
@@ -197,7 +198,7 @@ def _read(rng: np.random.Generator, picture: Picture) -> Question | None:
     return Question(f"what is the {thing.color_name} number ?", thing.reading, (thing.cell,))
 
 
-@family("list")
+@question_kind("list")
 def _list(rng: np.random.Generator, picture: Picture) -> Question | None:
     if not picture.shapes:
         return None
@@ -206,7 +207,7 @@ def _list(rng: np.random.Generator, picture: Picture) -> Question | None:
     return Question("list the colors of the shapes .", colors, cells)
 
 
-@family("caption")
+@question_kind("caption")
 def _caption(rng: np.random.Generator, picture: Picture) -> Question | None:
     if not picture.things:
         return None
@@ -290,5 +291,5 @@ def _unknown(rng: np.random.Generator, picture: Picture) -> Question:
     return Question(" ".join([*words, *(["?"] if rng.random() < 0.6 else [])]), REFUSAL)
 
 
-FAMILIES: Final[tuple[str, ...]] = tuple(_FAMILIES)
-HELPERS: Final[tuple[str, ...]] = tuple(name for name in _ASK if name not in _FAMILIES)
+QUESTION_KINDS: Final[tuple[str, ...]] = tuple(_QUESTION_KINDS)
+HELPERS: Final[tuple[str, ...]] = tuple(name for name in _ASK if name not in _QUESTION_KINDS)

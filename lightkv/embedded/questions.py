@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from lightkv.embedded import scenes as drawing
-from lightkv.embedded.question_kinds import FAMILIES, Question, ask, picture_of
+from lightkv.embedded.question_kinds import QUESTION_KINDS, Question, ask, picture_of
 from lightkv.embedded.scenes import Scenes
 
-__all__ = ["FAMILIES", "SHORT", "Conversation", "Item", "Stream", "conversations", "items"]
+__all__ = ["QUESTION_KINDS", "SHORT", "Conversation", "Item", "Stream", "conversations", "items"]
 
-SHORT = tuple(name for name in FAMILIES if name not in ("read", "list", "caption"))
-"""Families whose answers take at most two words."""
+SHORT = tuple(name for name in QUESTION_KINDS if name not in ("read", "list", "caption"))
+"""Kinds whose answers take at most two words."""
 
 Cells = frozenset[tuple[int, int]]
 
@@ -41,19 +41,19 @@ class Item:
         image: the picture, 128 x 128 RGB.
         question: the user's text.
         answer: the expected text, words separated by single spaces.
-        family: one of :data:`FAMILIES`.
+        kind: one of :data:`QUESTION_KINDS`.
         index: position in its stream.
         cells: (row, column) patches of the 16 x 16 grid covered by the objects asked about: the
             matching shapes for ``count``, all shapes for ``list``, everything for ``caption``;
             empty where the right answer is that there is none.
-        earlier: a short question of another family about the same picture, for conversations in
+        earlier: a short question of another kind about the same picture, for conversations in
             which this item is the second question; None in the turns of a conversation.
     """
 
     image: Image.Image
     question: str
     answer: str
-    family: str
+    kind: str
     index: int
     cells: Cells
     earlier: str | None = None
@@ -68,50 +68,48 @@ class Conversation:
     index: int
 
 
-def items(
-    family: str, count: int, *, seed: int = 0, numbers: tuple[int, int] = (1, 2)
-) -> list[Item]:
-    """The first ``count`` held-out items of a family; item ``i`` does not depend on ``count``.
+def items(kind: str, count: int, *, seed: int = 0, numbers: tuple[int, int] = (1, 2)) -> list[Item]:
+    """The first ``count`` held-out items of a kind; item ``i`` does not depend on ``count``.
 
     Args:
-        family: one of :data:`FAMILIES`.
+        kind: one of :data:`QUESTION_KINDS`.
         count: how many items.
         seed: another seed gives another, independent set.
         numbers: inclusive range of how many numbers a picture holds.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"unknown question family {family!r}; choose one of {FAMILIES}")
-    code = FAMILIES.index(family)
+    if kind not in QUESTION_KINDS:
+        raise ValueError(f"unknown question kind {kind!r}; choose one of {QUESTION_KINDS}")
+    code = QUESTION_KINDS.index(kind)
     return [
-        _item(family, (Stream.ITEMS, seed, code, index), index, numbers) for index in range(count)
+        _item(kind, (Stream.ITEMS, seed, code, index), index, numbers) for index in range(count)
     ]
 
 
 def conversations(count: int, *, seed: int = 0, turns: int = 2) -> list[Conversation]:
     """Held-out conversations: ``turns`` different questions about one picture.
 
-    Families are mixed, but ``caption`` is left out: its answer would give the later ones away.
+    Kinds are mixed, but ``caption`` is left out: its answer would give the later ones away.
     """
     return [
         _conversation((Stream.CONVERSATIONS, seed, index), index, turns) for index in range(count)
     ]
 
 
-def _item(family: str, key: tuple[int, ...], index: int, numbers: tuple[int, int]) -> Item:
+def _item(kind: str, key: tuple[int, ...], index: int, numbers: tuple[int, int]) -> Item:
     rng = np.random.default_rng(key)
     while True:
         scenes = drawing.sample(rng, 1, numbers=numbers)
-        question = ask(family, rng, picture_of(scenes))
+        question = ask(kind, rng, picture_of(scenes))
         if question is not None:
             image = Image.fromarray(drawing.render(rng, scenes)[0])
             # A stream of its own, so that pictures and questions are what they were without it.
-            earlier = _earlier(family, np.random.default_rng((Stream.EARLIER, *key)), scenes)
-            return replace(_finish(question, family, index, image, scenes), earlier=earlier)
+            earlier = _earlier(kind, np.random.default_rng((Stream.EARLIER, *key)), scenes)
+            return replace(_finish(question, kind, index, image, scenes), earlier=earlier)
 
 
-def _earlier(family: str, rng: np.random.Generator, scenes: Scenes) -> str:
+def _earlier(kind: str, rng: np.random.Generator, scenes: Scenes) -> str:
     picture = picture_of(scenes)
-    others = [name for name in SHORT if name != family]
+    others = [name for name in SHORT if name != kind]
     while True:
         question = ask(str(rng.choice(others)), rng, picture)
         if question is not None:
@@ -124,7 +122,7 @@ def _conversation(key: tuple[int, ...], index: int, turns: int) -> Conversation:
         scenes = drawing.sample(rng, 1)
         picture = picture_of(scenes)
         asked: dict[str, tuple[str, Question]] = {}
-        for name in rng.choice([f for f in FAMILIES if f != "caption"], 8 * turns):
+        for name in rng.choice([f for f in QUESTION_KINDS if f != "caption"], 8 * turns):
             question = ask(str(name), rng, picture)
             if question is not None and len(asked) < turns:
                 asked.setdefault(question.text, (str(name), question))
@@ -135,10 +133,8 @@ def _conversation(key: tuple[int, ...], index: int, turns: int) -> Conversation:
     return Conversation(image, tuple(made), index)
 
 
-def _finish(
-    question: Question, family: str, index: int, image: Image.Image, scenes: Scenes
-) -> Item:
+def _finish(question: Question, kind: str, index: int, image: Image.Image, scenes: Scenes) -> Item:
     owner, _ = drawing.coverage(scenes)
     covered = np.argwhere(np.isin(owner[0], question.about))
     cells = frozenset((int(row), int(column)) for row, column in covered)
-    return Item(image, question.text, question.answer, family, index, cells)
+    return Item(image, question.text, question.answer, kind, index, cells)

@@ -43,7 +43,7 @@ def train_embedded(
         threads: CPU threads, torch's default if None.
         compile: compile the forward passes (about a minute per shape, then faster).
         save_every: steps between saved states.
-        evaluate_count: held-out items per family, 0 for none.
+        evaluate_count: held-out items per kind, 0 for none.
         fresh: discard a saved state.
         quick: a tiny model and a few steps.
     """

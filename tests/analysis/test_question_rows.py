@@ -10,7 +10,7 @@ import pytest
 from analysis.asking.evaluation import evaluate
 from analysis.asking.question_rows import COLUMNS, read_rows, shipped_rows, write_rows
 from analysis.studies import every_method
-from analysis.tasks.embedded import EVERY_FAMILY
+from analysis.tasks.embedded import EVERY_KIND
 from lightkv import VLM
 from lightkv.errors import InputError
 from lightkv.eviction.methods import method
@@ -58,12 +58,12 @@ def test_files_that_hold_no_rows_are_refused(tmp_path: Path) -> None:
 def test_the_table_that_ships_is_of_this_checkpoint(embedded: VLM) -> None:
     found = every_method(embedded)
     assert set(found["fingerprint"]) == {embedded.fingerprint}
-    assert set(found["protocol"]) == set(PROTOCOLS) and set(found["task"]) == set(EVERY_FAMILY)
+    assert set(found["protocol"]) == set(PROTOCOLS) and set(found["task"]) == set(EVERY_KIND)
     for name in ("tgvkv", "snapkv", "random"):
         own = found[(found["method"] == name) & (found["protocol"] == "question-first")]
         assert set(own["retention"]) == set(RETENTIONS)
         cells = own.groupby(["task", "retention"])["item"].nunique()
-        assert len(cells) == len(EVERY_FAMILY) * len(RETENTIONS) and cells.eq(16).all()
+        assert len(cells) == len(EVERY_KIND) * len(RETENTIONS) and cells.eq(16).all()
     assert shipped_rows("another model") is None
 
 

@@ -64,7 +64,7 @@ def test_retention_sweep_compares_three_methods_at_their_settings() -> None:
 
 def test_retention_sweep_asks_every_family() -> None:
     frame, _ = asked(
-        studies.retention_sweep, tasks=studies.retention.EVERY_FAMILY, samples=1, retentions=()
+        studies.retention_sweep, tasks=studies.retention.EVERY_KIND, samples=1, retentions=()
     )
     assert frame["task"].nunique() == 8
 

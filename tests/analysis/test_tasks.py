@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from analysis.tasks import FolderTask, task, task_names
-from lightkv.embedded.questions import FAMILIES, items
+from lightkv.embedded.questions import QUESTION_KINDS, items
 from lightkv.errors import InputError, InvalidValueError, LightKVError, UnknownNameError
 
 HEADER = {"task": "toy", "metric": "exact", "max_new_tokens": 5, "prompt": "{question} Be brief."}
@@ -25,15 +25,15 @@ def question(**changes: object) -> dict[str, object]:
     return {"image": "a.png", "question": "Which color?", "answers": ["red"]} | changes
 
 
-def test_every_family_is_a_task() -> None:
-    assert {f"embedded/{family}" for family in FAMILIES} | {"folder"} == set(task_names())
+def test_every_kind_is_a_task() -> None:
+    assert {f"embedded/{kind}" for kind in QUESTION_KINDS} | {"folder"} == set(task_names())
 
 
 def test_embedded_items_are_the_held_out_ones_and_fit_the_token_limit() -> None:
-    for family in FAMILIES:
-        given = task(f"embedded/{family}")
+    for kind in QUESTION_KINDS:
+        given = task(f"embedded/{kind}")
         asked = given.items(20, seed=3)
-        wanted = items(family, 20, seed=3)
+        wanted = items(kind, 20, seed=3)
         assert [item.question for item in asked] == [item.question for item in wanted]
         assert [item.answers for item in asked] == [(item.answer,) for item in wanted]
         assert [item.index for item in asked] == list(range(20))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightkv.embedded import CHECKPOINT, FAMILIES, conversations, items
+from lightkv.embedded import CHECKPOINT, QUESTION_KINDS, conversations, items
 from lightkv.embedded.evaluate import FREE_FORM, Answerer, exact_match, interval, share, user
 from lightkv.embedded.processing import build_processor, build_tokenizer
 from lightkv.embedded.publish import read_metrics
@@ -24,8 +24,8 @@ def answerer() -> Answerer:
 def test_tokenizer_round_trip() -> None:
     tokenizer = build_tokenizer()
     assert len(tokenizer) == len(WORDS)
-    for family in FAMILIES:
-        for item in items(family, 5):
+    for kind in QUESTION_KINDS:
+        for item in items(kind, 5):
             text = f"{item.question} {item.answer}"
             ids = tokenizer(text)["input_ids"]
             assert ids == encode(text)
@@ -95,10 +95,10 @@ def test_processor_of_the_checkpoint_is_the_one_of_the_code(answerer: Answerer) 
     torch.testing.assert_close(a["pixel_values"], exact, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_checkpoint_answers(answerer: Answerer, family: str) -> None:
+@pytest.mark.parametrize("kind", QUESTION_KINDS)
+def test_checkpoint_answers(answerer: Answerer, kind: str) -> None:
     """Eight items each; the measured rates are in the model card."""
-    assert sum(exact_match(answerer, items(family, 8, seed=3))) >= 6
+    assert sum(exact_match(answerer, items(kind, 8, seed=3))) >= 6
 
 
 def test_checkpoint_uses_the_picture(answerer: Answerer) -> None:
@@ -150,8 +150,8 @@ def test_text_only_and_two_images_run(answerer: Answerer) -> None:
 def test_card_and_metrics_agree() -> None:
     metrics = read_metrics(CHECKPOINT)
     card = (CHECKPOINT / "README.md").read_text(encoding="utf-8")
-    for family in FAMILIES:
-        full = metrics["families"][family]["full"]
+    for kind in QUESTION_KINDS:
+        full = metrics["kinds"][kind]["full"]
         assert full["n"] >= 500
         assert f"{full['share']:.3f} ({full['low']:.3f}-{full['high']:.3f}" in card
 

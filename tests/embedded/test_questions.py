@@ -8,42 +8,51 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lightkv.embedded import FAMILIES, conversations, items, scenes
-from lightkv.embedded import question_kinds as families
+from lightkv.embedded import QUESTION_KINDS, conversations, items, scenes
+from lightkv.embedded import question_kinds as kinds
 from lightkv.embedded.question_kinds import HELPERS
 from lightkv.embedded.questions import SHORT, Stream
 from lightkv.embedded.vocabulary import COLORS, PLURALS, REFUSAL, TOKEN
 
-ALL = FAMILIES + HELPERS
+ALL = QUESTION_KINDS + HELPERS
 
 
 def _digest(image: object) -> str:
     return hashlib.sha256(np.asarray(image).tobytes()).hexdigest()
 
 
-def test_families_are_the_documented_ones() -> None:
-    assert FAMILIES == ("color", "shape_at", "count", "exist", "where", "read", "list", "caption")
+def test_kinds_are_the_documented_ones() -> None:
+    assert QUESTION_KINDS == (
+        "color",
+        "shape_at",
+        "count",
+        "exist",
+        "where",
+        "read",
+        "list",
+        "caption",
+    )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_items_do_not_depend_on_count(family: str) -> None:
-    few, many = items(family, 3), items(family, 6)
+@pytest.mark.parametrize("kind", QUESTION_KINDS)
+def test_items_do_not_depend_on_count(kind: str) -> None:
+    few, many = items(kind, 3), items(kind, 6)
     for a, b in zip(few, many[:3], strict=True):
         assert (a.question, a.answer, a.cells, a.index) == (b.question, b.answer, b.cells, b.index)
         assert _digest(a.image) == _digest(b.image)
-    other = items(family, 6, seed=1)
+    other = items(kind, 6, seed=1)
     assert {_digest(i.image) for i in many}.isdisjoint(_digest(i.image) for i in other)
 
 
-def test_unknown_family_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="unknown question family"):
+def test_unknown_kind_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="unknown question kind"):
         items("poetry", 1)
 
 
 def test_items_are_held_out_from_training() -> None:
     """Streams are disjoint by their first key, so no training picture is a held-out one."""
     assert len({int(stream) for stream in Stream}) == len(Stream)
-    held = {_digest(item.image) for family in FAMILIES for item in items(family, 5)}
+    held = {_digest(item.image) for kind in QUESTION_KINDS for item in items(kind, 5)}
     trained = set()
     for step in range(5):
         rng = np.random.default_rng((Stream.TRAINING, 0, 1, step))
@@ -51,22 +60,22 @@ def test_items_are_held_out_from_training() -> None:
     assert held.isdisjoint(trained)
 
 
-def _pictures(count: int) -> list[families.Picture]:
+def _pictures(count: int) -> list[kinds.Picture]:
     drawn = scenes.sample(np.random.default_rng(11), count, numbers=(0, 3))
-    return [families.picture_of(drawn, index) for index in range(count)]
+    return [kinds.picture_of(drawn, index) for index in range(count)]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_word_is_in_the_vocabulary(name: str) -> None:
     rng = np.random.default_rng(0)
     for picture in _pictures(60):
-        question = families.ask(name, rng, picture)
+        question = kinds.ask(name, rng, picture)
         if question is not None:
             for word in f"{question.text} {question.answer}".split():
                 assert word in TOKEN
 
 
-def _expected(name: str, text: str, picture: families.Picture) -> str | None:
+def _expected(name: str, text: str, picture: kinds.Picture) -> str | None:
     """The answer worked out again from the text of the question alone."""
     words = text.split()
     shapes = picture.shapes
@@ -94,15 +103,15 @@ def _expected(name: str, text: str, picture: families.Picture) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_answers_follow_from_the_picture(family: str) -> None:
+@pytest.mark.parametrize("kind", QUESTION_KINDS)
+def test_answers_follow_from_the_picture(kind: str) -> None:
     rng = np.random.default_rng(1)
     asked = 0
     for picture in _pictures(150):
-        question = families.ask(family, rng, picture)
+        question = kinds.ask(kind, rng, picture)
         if question is not None:
             asked += 1
-            assert question.answer == _expected(family, question.text, picture)
+            assert question.answer == _expected(kind, question.text, picture)
     assert asked > 75
 
 
@@ -130,8 +139,8 @@ def test_cells_follow_the_question() -> None:
     for item in items("read", 20):
         rows = {row for row, _ in item.cells}
         assert len(item.cells) == 4 and len(rows) == 1
-    for family in ("color", "shape_at", "where", "list", "caption"):
-        assert all(item.cells for item in items(family, 10))
+    for kind in ("color", "shape_at", "where", "list", "caption"):
+        assert all(item.cells for item in items(kind, 10))
 
 
 def test_color_of_the_pixels_is_the_answer() -> None:
@@ -155,7 +164,7 @@ def test_absent_and_unknown_are_refused() -> None:
     rng = np.random.default_rng(2)
     for name in ("absent", "unknown"):
         for picture in _pictures(50):
-            question = families.ask(name, rng, picture)
+            question = kinds.ask(name, rng, picture)
             assert question is None or question.answer == REFUSAL
 
 
@@ -166,17 +175,17 @@ def test_conversations_share_one_picture(turns: int) -> None:
         assert len(talk.turns) == turns
         assert all(turn.image is talk.image for turn in talk.turns)
         assert len({turn.question for turn in talk.turns}) == turns
-        assert "caption" not in {turn.family for turn in talk.turns}
+        assert "caption" not in {turn.kind for turn in talk.turns}
         assert [t.question for t in talk.turns] == [t.question for t in again.turns]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_earlier_questions_are_short_and_of_another_family(family: str) -> None:
+@pytest.mark.parametrize("kind", QUESTION_KINDS)
+def test_earlier_questions_are_short_and_of_another_kind(kind: str) -> None:
     starts = {items(name, 1)[0].question.split()[0]: name for name in ("exist", "count", "where")}
-    made = items(family, 30)
-    assert [item.earlier for item in items(family, 40)[:30]] == [item.earlier for item in made]
+    made = items(kind, 30)
+    assert [item.earlier for item in items(kind, 40)[:30]] == [item.earlier for item in made]
     for item in made:
         assert item.earlier is not None
         first, second, *_ = item.earlier.split()
         asked = {"color": "color", "shape": "shape_at"}.get(second) or starts[first]
-        assert asked in SHORT and asked != family
+        assert asked in SHORT and asked != kind

@@ -200,5 +200,5 @@ def test_command_writes_everything(tmp_path: Path) -> None:
         "README.md",
     }
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["families"]["read"]["full"]["n"] == 4
+    assert metrics["kinds"]["read"]["full"]["n"] == 4
     assert [stage["steps"] for stage in metrics["training"]["stages"]] == [4, 4]
