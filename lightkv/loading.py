@@ -95,7 +95,7 @@ def _family(source: str, config: Any) -> Family:
             f"{source!r} is of the architecture {config.model_type!r}, which is unknown here. "
             f"Known: {known}. To add it: a file in lightkv/families that says how its vision "
             "tokens lie on their grids, a line in lightkv/families/__init__.py, and a tiny config "
-            "in lightkv/check/configs.py; then lightkv check --all-tiny"
+            "in lightkv/check/tiny/; then lightkv check --all-tiny"
         ) from error
 
 

@@ -16,7 +16,7 @@ from lightkv.check.subject import Subject
 from lightkv.vlm import VLM
 
 if TYPE_CHECKING:
-    from lightkv.check.zoo import TinyModel
+    from lightkv.check.tiny.model import TinyModel
 
 KERNELS = ("sdpa", "eager")
 
@@ -33,7 +33,7 @@ def check_model(vlm: VLM) -> Report:
 
 def check_zoo() -> Iterator[Report]:
     """Check a tiny model of every family under both kernels."""
-    from lightkv.check.zoo import ZOO
+    from lightkv.check.tiny import ZOO
 
     for entry in ZOO.values():
         for kernel in KERNELS:
@@ -42,7 +42,7 @@ def check_zoo() -> Iterator[Report]:
 
 def check_tiny(vlm: VLM, entry: TinyModel) -> Report:
     """Check a model with the prompts of a tiny one, which it may be or outgrow."""
-    from lightkv.check.prompts import stack
+    from lightkv.check.tiny.model import stack
 
     rows = [_placed(vlm, row) for row in entry.rows(vlm.model.config)]
     outcomes = {
@@ -74,10 +74,9 @@ class Cost:
 def generation_costs(vlm: VLM, entry: TinyModel, pictures: int = 48) -> Iterator[Cost]:
     """Generate 16 tokens under no method, LightKV, TGV-KV and both."""
     from lightkv import TGVKV, LightKV
-    from lightkv.check.prompts import painted
     from lightkv.merging.schedule import scaled
 
-    row = _placed(vlm, painted(entry.name, vlm.model.config, pictures))
+    row = _placed(vlm, entry.row_about(vlm.model.config, pictures))
     schedule = scaled(vlm.facts.layers)
     merge = LightKV(schedule.layers, (1,) * len(schedule.layers), schedule.ratios)
     evict = TGVKV(retention=0.2)

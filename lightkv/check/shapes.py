@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from lightkv.check.zoo import ZOO, TinyModel, random_model
+from lightkv.check.tiny import ZOO
+from lightkv.check.tiny.model import TinyModel, random_model
 from lightkv.cost.presets import preset, presets
 from lightkv.cost.presets.shape import TextShape
 from lightkv.errors import InvalidValueError, UnknownNameError

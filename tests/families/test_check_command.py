@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lightkv.check import checks, zoo
+from lightkv.check import checks, tiny
 from lightkv.check.checks import Outcome
 from lightkv.check.cli import check_command
 from lightkv.check.subject import Subject
@@ -15,7 +15,7 @@ from lightkv.check.subject import Subject
 
 @pytest.fixture
 def only_fuyu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ZOO", {"fuyu": zoo.ZOO["fuyu"]})
+    monkeypatch.setattr(tiny, "ZOO", {"fuyu": tiny.ZOO["fuyu"]})
 
 
 @pytest.mark.usefixtures("only_fuyu")

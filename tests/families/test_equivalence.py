@@ -13,9 +13,9 @@ from torch import Tensor
 from lightkv import VLM
 from lightkv.check.checks import CHECKS, Outcome, run_checks
 from lightkv.check.drawn_methods import DrawnEviction, DrawnMerges
-from lightkv.check.prompts import stack
 from lightkv.check.subject import FLOAT32_LIMIT, Subject, difference, logits
-from lightkv.check.zoo import ZOO
+from lightkv.check.tiny import ZOO
+from lightkv.check.tiny.model import stack
 from lightkv.contract.compressor import Compressor, Positions
 from lightkv.engine.plan import Quirks
 from lightkv.engine.shortening import LayerAdditions

@@ -16,7 +16,7 @@ import lightkv
 from lightkv import VLM
 from lightkv.check.checks import run_checks
 from lightkv.check.subject import Subject
-from lightkv.check.zoo import randomize
+from lightkv.check.tiny.model import randomize
 from lightkv.contract.layout import Grid
 from lightkv.errors import InputError, ModelError
 from lightkv.families import family_of

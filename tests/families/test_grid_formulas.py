@@ -20,7 +20,8 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
-from lightkv.check.configs import BREAK, CONFIGS, IMAGE, VIDEO
+from lightkv.check.tiny import ZOO
+from lightkv.check.tiny.parts import BREAK, IMAGE, VIDEO
 from lightkv.families import family_of
 from lightkv.families.llava_next import stitched, tiled
 from lightkv.families.llava_onevision import tiled_to_limit
@@ -134,7 +135,7 @@ def test_llava_onevision_against_model_and_processor() -> None:
 )
 def test_qwen_cells_are_the_models_own_positions(name: str, model: Any) -> None:
     """Rows and columns of the layout are the height and width axes of the rotary positions."""
-    config = CONFIGS[name]()
+    config = ZOO[name].config()
     stub = SimpleNamespace(config=config)
     stub.get_vision_position_ids = lambda *a, **k: model.get_vision_position_ids(stub, *a, **k)
     for number, (height, width) in enumerate(SIZES[:100]):
@@ -168,7 +169,7 @@ def test_qwen_cells_are_the_models_own_positions(name: str, model: Any) -> None:
 
 
 def test_idefics_tiles_as_the_processor_writes_them() -> None:
-    config = CONFIGS["idefics3"]()
+    config = ZOO["idefics3"].config()
     ids_of = {"<fake>": 148, "<image>": IMAGE, "<global>": 140, "\n": BREAK}
     random = np.random.default_rng(1)
     for _ in range(200):
@@ -190,7 +191,7 @@ def test_idefics_tiles_as_the_processor_writes_them() -> None:
 
 def test_fuyu_rows_and_internvl_tiles() -> None:
     random = np.random.default_rng(2)
-    fuyu, internvl = CONFIGS["fuyu"](), CONFIGS["internvl"]()
+    fuyu, internvl = ZOO["fuyu"].config(), ZOO["internvl"].config()
     for _ in range(200):
         rows, cols = (int(n) for n in random.integers(1, 13, 2))
         lines = ([IMAGE] * cols + [BREAK]) * rows

@@ -6,16 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightkv.check.configs import CONFIGS
-from lightkv.check.prompts import Row, stack
-from lightkv.check.zoo import ZOO
+from lightkv.check.tiny import ZOO
+from lightkv.check.tiny.model import Row, stack
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout
 from lightkv.errors import InputError
 from lightkv.families import FAMILIES, family_of
 
 
 def layout_of(name: str, row: int | None = None) -> TokenLayout:
-    config = CONFIGS[name]()
+    config = ZOO[name].config()
     rows = ZOO[name].rows(config)
     inputs = stack(rows) if row is None else rows[row]
     return family_of(config.model_type).layout(config, inputs)
@@ -106,7 +105,7 @@ def test_separators_are_structure_inside_a_picture(
     ],
 )
 def test_lost_inputs_are_named(name: str, lost: str) -> None:
-    config = CONFIGS[name]()
+    config = ZOO[name].config()
     row = {k: v for k, v in ZOO[name].rows(config)[0].items() if k != lost}
     with pytest.raises(InputError, match=lost):
         family_of(config.model_type).layout(config, row)
@@ -114,7 +113,7 @@ def test_lost_inputs_are_named(name: str, lost: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in ZOO if n != "fuyu"])
 def test_a_cut_picture_is_an_error(name: str) -> None:
-    config = CONFIGS[name]()
+    config = ZOO[name].config()
     row = ZOO[name].rows(config)[0]
     family = family_of(config.model_type)
     slot = family.layout(config, row).vision[0].nonzero()[1, 0]
@@ -128,7 +127,7 @@ def test_a_prompt_without_pictures_needs_no_grids() -> None:
     ids = torch.arange(3, 9)[None]
     text = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     for name in ZOO:
-        config = CONFIGS[name]()
+        config = ZOO[name].config()
         layout = family_of(config.model_type).layout(config, text)
         assert bool(layout.question.all())
         assert layout.grids == ((),)
@@ -136,4 +135,4 @@ def test_a_prompt_without_pictures_needs_no_grids() -> None:
 
 def test_every_stock_family_is_in_the_zoo() -> None:
     known = {kind for f in FAMILIES for kind in f.model_types if not f.remote_code}
-    assert known == {CONFIGS[name]().model_type for name in ZOO}
+    assert known == {ZOO[name].config().model_type for name in ZOO}

@@ -11,7 +11,7 @@ import torch
 
 import lightkv
 from lightkv import loading
-from lightkv.check.configs import CONFIGS
+from lightkv.check.tiny import ZOO
 from lightkv.errors import ModelError
 
 
@@ -45,9 +45,7 @@ def test_too_little_memory_is_said_before_loading(
 
 
 def test_weights_are_counted_from_the_config() -> None:
-    config = CONFIGS["llava"]()
-    from lightkv.check.zoo import ZOO
-
+    config = ZOO["llava"].config()
     model = ZOO["llava"].build().model
     expected = sum(p.numel() for p in model.parameters())
     assert loading.weight_bytes(config, torch.bfloat16) == 2 * expected

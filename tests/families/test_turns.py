@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lightkv import VLM, Request
 from lightkv.check.drawn_methods import DrawnEviction
-from lightkv.check.prompts import Row
-from lightkv.check.zoo import ZOO
+from lightkv.check.tiny import ZOO
+from lightkv.check.tiny.model import Row
 from lightkv.session import Session
 
 COUNT = 4

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightkv.check.zoo import ZOO
+from lightkv.check.tiny import ZOO
 from lightkv.contract.layout import TokenLayout
 from lightkv.eviction.methods import method
 from lightkv.pruning.hired import HiRED

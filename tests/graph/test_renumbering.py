@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lightkv import VLM, Request
-from lightkv.check.zoo import ZOO
+from lightkv.check.tiny import ZOO
 from lightkv.contract.decoding import Grow
 from lightkv.embedded import items
 from lightkv.errors import UnsupportedError

@@ -14,9 +14,9 @@ from analysis.probing.capture import Capture, check_layers
 from analysis.probing.probe import probe_inputs
 from analysis.probing.quantities import QUANTITIES, quantities
 from lightkv import VLM
-from lightkv.check.prompts import stack
 from lightkv.check.subject import difference
-from lightkv.check.zoo import ZOO
+from lightkv.check.tiny import ZOO
+from lightkv.check.tiny.model import stack
 from tests.probing.models import eager
 
 GENERATE: dict[str, Any] = {
