@@ -144,7 +144,8 @@ def compare(
 
     Args:
         frame: Rows of :func:`analysis.asking.evaluation.evaluate`.
-        method, baseline: Labels in its ``method`` column.
+        method: Label in its ``method`` column.
+        baseline: Another label there.
         confidence: Of the interval of the difference.
         seed: Of bootstrap and permutations.
 

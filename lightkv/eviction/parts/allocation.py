@@ -65,7 +65,9 @@ def fill(wishes: Tensor, floors: Tensor, ceilings: Tensor, spread: Spread) -> Te
     or ceiling, so the number is found exactly, without iterating.
 
     Args:
-        wishes, floors, ceilings: (B, L) float64.
+        wishes: (B, L) float64, not clipped.
+        floors: (B, L) float64, at most the ceilings.
+        ceilings: (B, L) float64.
 
     Returns:
         (B, L) float64 within [floors, ceilings].
