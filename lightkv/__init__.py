@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightkv.eviction.methods import TGVKV
+    from lightkv.eviction.methods.tgvkv import TGVKV
     from lightkv.loading import load
     from lightkv.merging.lightkv import LightKV
     from lightkv.prompting import Request
@@ -25,7 +25,7 @@ _WHERE = {
     "CompressedVLM": "lightkv.vlm",
     "Request": "lightkv.prompting",
     "LightKV": "lightkv.merging.lightkv",
-    "TGVKV": "lightkv.eviction.methods",
+    "TGVKV": "lightkv.eviction.methods.tgvkv",
 }
 
 __all__ = ["TGVKV", "VLM", "Answer", "CompressedVLM", "LightKV", "Request", "load"]

@@ -4,47 +4,100 @@ A method is a registered name, optionally with ``:field=value`` pairs separated 
 written as Python literals: ``tgvkv:retention=0.2``, ``fastv:removed=0.75``. ``|`` composes: merge
 or prune in prefill, then evict. Merging methods without a schedule get LightKV's, carried over to
 the model's depth.
+
+Methods come from the rooms of the package, from other distributions (entry points of the group
+``lightkv.methods``, each a module that registers when it is imported), and from modules that the
+user names (:func:`load_module`).
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import lightkv.eviction
+import lightkv.pruning  # noqa: F401 - importing a room registers its methods
+from lightkv.contract import registry
 from lightkv.contract.compressor import Compressor, ModelFacts
-from lightkv.errors import InvalidValueError, UnknownNameError
-from lightkv.eviction.methods import METHODS as EVICTORS
-from lightkv.merging.methods import METHODS as MERGERS
+from lightkv.contract.registry import ENTRIES, RETENTION, Method
+from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging.schedule import scaled
-from lightkv.pruning.methods import METHODS as PRUNERS
 
-Build = Callable[..., Compressor]
+ENTRY_POINTS = "lightkv.methods"
 
-RETENTION = "retention"
 _SCHEDULE = ("layers", "windows", "ratios")
-_ROOMS: dict[str, Mapping[str, Build]] = {
-    "merges in prefill": MERGERS,
-    "prunes in prefill": PRUNERS,
-    "evicts": EVICTORS,
-}
 
 
-def methods() -> dict[str, str]:
-    """Registered names with what they do."""
-    return {
-        name: f"{does}: {(build.__doc__ or '').splitlines()[0]}"
-        for does, room in _ROOMS.items()
-        for name, build in room.items()
-    }
+def methods() -> dict[str, Method]:
+    """Every method there is, by name, in alphabetical order."""
+    _load()
+    return registry.registered()
 
 
-def builders() -> dict[str, Build]:
-    """Registered names with what builds them."""
-    return {name: build for room in _ROOMS.values() for name, build in room.items()}
+def method(name: str, retention: float | None = None, **options: Any) -> Compressor:
+    """Build a method by name; see :func:`lightkv.contract.registry.method`."""
+    _load()
+    return registry.method(name, retention, **options)
+
+
+@functools.cache
+def _load() -> None:
+    """Import what other distributions offer."""
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:
+            # One broken distribution must not take every other method away.
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"the methods of {point.value} can't be loaded: {reason}", stacklevel=3)
+
+
+def load_module(name: str) -> tuple[str, ...]:
+    """Import a module of the user's, so that the methods which it registers are known.
+
+    Args:
+        name: A module as Python imports it, or the path of a ``.py`` file.
+
+    Returns:
+        Names of the methods that it added.
+
+    Raises:
+        InputError: There is no such module or file, or importing it fails.
+    """
+    before = set(methods())
+    try:
+        if name.endswith(".py"):
+            _import_file(Path(name))
+        else:
+            importlib.import_module(name)
+    except Exception as error:
+        raise InputError(f"can't import {name}: {type(error).__name__}: {error}") from error
+    return tuple(sorted(set(methods()) - before))
+
+
+def _import_file(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file")
+    if path.stem in sys.modules:
+        raise ImportError(f"a module named {path.stem} is already loaded; rename the file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name while it runs.
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
 
 
 def compressor(text: str, facts: ModelFacts) -> Compressor:
@@ -66,26 +119,21 @@ class Part:
     """One method with its options, not built yet.
 
     Attributes:
-        name: Registered name.
-        build: What builds it.
+        method: The method.
         options: Fields that were given.
         wants_retention: True for an evictor that was given no retention.
     """
 
-    name: str
-    build: Build
+    method: Method
     options: Mapping[str, Any]
     wants_retention: bool
 
     def make(self, more: Mapping[str, Any]) -> Compressor:
         """Build it; ``more`` options go to a part that wants a retention."""
         options = {**self.options, **(more if self.wants_retention else {})}
-        try:
-            return self.build(**options)
-        except TypeError as error:
-            given = ", ".join(f"{key}={value!r}" for key, value in options.items())
-            allowed = f"fields of {self.name} ({error})"
-            raise InvalidValueError(f"options of {self.name}", given, allowed) from error
+        if self.wants_retention and RETENTION not in options:
+            raise InvalidValueError(f"{RETENTION} of {self.method.name}", "missing", "a value")
+        return self.method.make(**options)
 
 
 def read(text: str, facts: ModelFacts) -> list[Part]:
@@ -100,18 +148,23 @@ def composed(parts: Sequence[Part], more: Mapping[str, Any]) -> Compressor:
 
 def _part(text: str, facts: ModelFacts) -> Part:
     name, _, assignments = text.strip().partition(":")
-    known = builders()
+    known = methods()
     if name not in known:
         raise UnknownNameError("method", name, known)
-    options = dict(_assignment(name, one) for one in assignments.split(";") if one.strip())
-    if name in EVICTORS:
-        return Part(name, known[name], options, RETENTION not in options)
-    parameters = inspect.signature(known[name]).parameters.values()
-    needed = [one.name for one in parameters if one.default is one.empty]
-    if needed and set(needed) <= set(_SCHEDULE) and not set(needed) & set(options):
+    options: dict[str, Any] = {}
+    for one in filter(str.strip, assignments.split(";")):
+        field, value = _assignment(name, one)
+        if field in options:
+            raise InvalidValueError(f"option of {name}", one, f"{field} once")
+        options[field] = value
+    method = known[name]
+    if method.takes_retention:
+        return Part(method, options, not {RETENTION, ENTRIES} & set(options))
+    needed = set(method.required)
+    if needed and needed <= set(_SCHEDULE) and not needed & set(options):
         schedule = scaled(facts.layers)
-        options = {field: getattr(schedule, field) for field in needed} | options
-    return Part(name, known[name], options, False)
+        options = {field: getattr(schedule, field) for field in method.required} | options
+    return Part(method, options, False)
 
 
 def _assignment(method: str, text: str) -> tuple[str, Any]:

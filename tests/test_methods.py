@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM, LightKV
-from lightkv.catalogue import compressor
+from lightkv.catalogue import compressor, methods
 from lightkv.contract.compressor import Compressor, Evictor, ModelFacts
 from lightkv.errors import InvalidValueError, UnknownNameError, UnsupportedError
-from lightkv.eviction.methods import METHODS as EVICTORS
-from lightkv.merging.methods import METHODS as MERGERS
-from lightkv.pruning.methods import METHODS as PRUNERS
 from tests.graph.test_equivalence import SETTINGS, TOLERANCE, kept_masks, logits, oracle, worst
 from tests.tiny import prompt, stack
 
@@ -40,13 +37,15 @@ NEEDS_TEXT_TOWER = {"cdpruner"}
 #: Keeps a window that is longer than these prompts.
 KEEPS_SHORT_PROMPTS = {"snapkv-window-only"}
 
-METHODS = {
-    **{name: lambda build=build: build(0.5) for name, build in EVICTORS.items()},
-    **{
-        name: lambda name=name, build=build: build(**OPTIONS.get(name, {}))
-        for name, build in {**MERGERS, **PRUNERS}.items()
-    },
-}
+METHODS = methods()
+EVICTORS = [name for name, method in METHODS.items() if method.takes_retention]
+
+
+def built(name: str, retention: float = 0.5) -> Compressor:
+    """A method at settings that fit the small model."""
+    if name in EVICTORS:
+        return METHODS[name].make(retention=retention)
+    return METHODS[name].make(**OPTIONS.get(name, {}))
 
 
 def keeps_changing(method: Compressor) -> bool:
@@ -62,7 +61,7 @@ def keeps_changing(method: Compressor) -> bool:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_runs_alone_and_in_a_batch(tiny_vlm: VLM, name: str) -> None:
-    method = METHODS[name]()
+    method = built(name)
     if name in NEEDS_TEXT_TOWER:
         with pytest.raises(UnsupportedError, match="text tower"):
             tiny_vlm.generate(stack(ROWS), method, **SETTINGS)
@@ -78,9 +77,9 @@ def test_a_method_runs_alone_and_in_a_batch(tiny_vlm: VLM, name: str) -> None:
         assert float(difference.abs().max() / scale) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name in EVICTORS])
+@pytest.mark.parametrize("name", EVICTORS)
 def test_an_evictor_equals_masking(tiny_vlm: VLM, name: str) -> None:
-    method = METHODS[name]()
+    method = built(name)
     inputs: dict[str, Tensor] = stack(ROWS)
     ours = tiny_vlm.generate(inputs, method, **SETTINGS)
     if keeps_changing(method) or ours.records[0].layers[0].kept.dim() > 1:
@@ -100,7 +99,7 @@ def kept_masks_of_all(vlm: VLM, records: Any) -> list[tuple[float, int]]:
 def test_keeping_everything_changes_no_bit(tiny_vlm: VLM, name: str) -> None:
     inputs = prompt(1, 8)
     plain = tiny_vlm.model.generate(**inputs, **SETTINGS)
-    ours = tiny_vlm.generate(inputs, EVICTORS[name](1.0), **SETTINGS)
+    ours = tiny_vlm.generate(inputs, built(name, 1.0), **SETTINGS)
     assert torch.equal(logits(ours.output), logits(plain))
 
 
@@ -112,7 +111,7 @@ def test_compressors_are_read_from_text() -> None:
     method = compressor(text, FACTS)
     assert len(method.parts) == 2
     assert method.parts[0] == LightKV((1, 2), (2, 1), (0.5, 0.5))
-    assert compressor("tgvkv:retention=0.2", FACTS) == EVICTORS["tgvkv"](0.2)
+    assert compressor("tgvkv:retention=0.2", FACTS) == METHODS["tgvkv"].make(retention=0.2)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.asking.rows import ALL, VANILLA
-from lightkv.catalogue import RETENTION, builders, composed, read
+from lightkv.catalogue import composed, methods, read
 from lightkv.contract.compressor import Compressor, ModelFacts
+from lightkv.contract.registry import RETENTION
 from lightkv.errors import InvalidValueError
-from lightkv.pruning.methods import KEEPING
 
 
 def compressors(
@@ -52,9 +52,9 @@ def _every(retentions: Sequence[float], facts: ModelFacts) -> dict[str, Compress
     all others run at their defaults.
     """
     found: dict[str, Compressor | None] = {VANILLA: None}
-    for name in builders():
-        if name in KEEPING:
-            found |= {_label(name, share): KEEPING[name](share) for share in retentions}
+    for name, method in methods().items():
+        if method.by_share is not None:
+            found |= {_label(name, share): method.by_share(share) for share in retentions}
         else:
             found |= compressors([name], retentions, facts)
     return found

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from analysis.studies.base import Cell, Settings, Tasks, register, sweep
 from lightkv import TGVKV
+from lightkv.catalogue import method
 from lightkv.contract.compressor import Compressor
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.methods import method
 from lightkv.eviction.parts.rankings import ObservationWindow
 from lightkv.eviction.parts.selections import WindowFirst
 

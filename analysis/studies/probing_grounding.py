@@ -9,9 +9,9 @@ from analysis.probing.grounding import grounding, word_weight
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
 from lightkv import TGVKV, LightKV
+from lightkv.catalogue import method
 from lightkv.contract.compressor import Compressor
 from lightkv.embedded.vocabulary import COLORS, COLUMNS, PLURALS, ROWS, SHAPES
-from lightkv.eviction.methods import method
 from lightkv.merging.schedule import scaled
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from analysis.studies.base import Cell, Settings, Tasks, register, sweep
 from analysis.tasks.embedded import EVERY_KIND
 from lightkv import TGVKV, LightKV
-from lightkv.eviction.methods import method
+from lightkv.catalogue import method
 from lightkv.merging.schedule import PAPER, scaled
 
 if TYPE_CHECKING:

@@ -23,9 +23,11 @@ from analysis.provenance import versions
 from analysis.timing.bench_layer import BenchLayer, BenchSettings
 from analysis.timing.latency import machine_name, now
 from analysis.timing.memory import memory_kind, peak_rise
-from lightkv.catalogue import RETENTION, builders, composed, read
+from lightkv import catalogue
+from lightkv.catalogue import composed, read
 from lightkv.contract.compressor import Compressor, Evictor, Reducer
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.registry import RETENTION
 from lightkv.engine.shortening import Shortening
 from lightkv.errors import LightKVError
 
@@ -175,7 +177,7 @@ def _fitting(
     layout = settings.layout()
     split = [one.strip() for text in methods for one in text.split("|")]
     found: dict[str, Compressor] = {}
-    for label in dict.fromkeys(split or builders()):
+    for label in dict.fromkeys(split or catalogue.methods()):
         try:
             found[label] = _checked(label, settings, layout)
         except LightKVError as error:

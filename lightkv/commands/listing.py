@@ -17,7 +17,7 @@ def _entries(kind: str) -> dict[str, str]:
     if kind == "methods":
         from lightkv.catalogue import methods
 
-        return methods()
+        return {name: f"{m.stage}: {m.description}" for name, m in methods().items()}
     if kind == "models":
         from lightkv.cost.presets import preset, presets
 

@@ -21,8 +21,8 @@ from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation
-from lightkv.eviction.parts.anchors import AnchorMerge
 from lightkv.eviction.parts.budgets import Budget, Uniform
+from lightkv.eviction.parts.merges import AnchorMerge
 from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.rankings import Ranking, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, Selection

@@ -17,9 +17,9 @@ from lightkv.contract.decoding import DecodeView
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.errors import InputError
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.methods import TGVKV
+from lightkv.eviction.methods.tgvkv import TGVKV
+from lightkv.eviction.methods.tgvkv_released import ReleasedTextVision, drop_counts, forget_share
 from lightkv.eviction.parts.decoding import surplus
-from lightkv.eviction.released import ReleasedTextVision, drop_counts, forget_share
 
 Case = Mapping[str, Any]
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -25,6 +25,7 @@ from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reduce
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.cost.presets import MergeSchedule
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.merging.matching import Pairs, match, merge_counts, reduction, split_alternate
@@ -54,6 +55,7 @@ class StageSkippedWarning(UserWarning):
     """A merging stage left a prompt alone because an image had too few tokens."""
 
 
+@register("lightkv")
 @dataclass(frozen=True)
 class LightKV(Reducer):
     """Prompt-guided merging of vision tokens in three (or any number of) stages.

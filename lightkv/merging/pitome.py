@@ -15,12 +15,14 @@ from torch import Tensor
 from lightkv.contract.checks import check_choice
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
+from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.merging.energy import EnergyForm, energies, match_by_energy
 from lightkv.merging.matching import Pairs
 from lightkv.merging.staged import GlobalMerge
 
 
+@register("pitome")
 @dataclass(frozen=True)
 class PiToMe(GlobalMerge):
     """The tokens of highest graph energy merge among each other; all others are protected.

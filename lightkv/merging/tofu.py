@@ -16,11 +16,13 @@ import torch
 from lightkv.contract.checks import check_choice
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.merging.matching import Pairs
 from lightkv.merging.tome import ToMe
 
 
+@register("tofu")
 @dataclass(frozen=True)
 class ToFu(ToMe):
     """ToMe's matching; early stages drop the sources, late ones merge them by MLERP.

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from lightkv.contract.compressor import LayerView
 from lightkv.contract.groups import Groups
+from lightkv.contract.registry import register
 from lightkv.merging.matching import Pairs, match, split_alternate
 from lightkv.merging.staged import GlobalMerge
 
 
+@register("tome")
 @dataclass(frozen=True)
 class ToMe(GlobalMerge):
     """Every other vision token proposes to merge into the most similar one of the rest.

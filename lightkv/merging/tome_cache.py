@@ -16,11 +16,13 @@ from lightkv.contract.compressor import Evictor, LayerView, ModelFacts, Observat
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.registry import register
 from lightkv.errors import UnsupportedError
 from lightkv.merging.matching import match, merge_counts, reduction, split_alternate
 from lightkv.merging.partition import everywhere
 
 
+@register("tome-cache")
 @dataclass(frozen=True)
 class ToMeCache(Evictor):
     """Merge vision entries of the cache after prefill, by the likeness of their keys.

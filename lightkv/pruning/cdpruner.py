@@ -17,12 +17,14 @@ from lightkv.contract.checks import check_choice, check_count
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.selection import first_argmax, image_groups, keep_only, of_groups
 
 
+@register("cdpruner")
 @dataclass(frozen=True)
 class CDPruner(BeforeDecoder):
     """Greedy MAP of a determinantal point process with kernel r_i cos(i, j) r_j.

@@ -14,11 +14,13 @@ from torch import Tensor
 from lightkv.contract.checks import check_share
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.selection import first_argmax, keep_only, of_groups, row_groups
 
 
+@register("divprune", by_share=lambda share: DivPrune(kept=share))
 @dataclass(frozen=True)
 class DivPrune(BeforeDecoder):
     """Max-min diversity on the projected embeddings: greedily add the token farthest from all.

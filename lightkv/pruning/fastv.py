@@ -14,10 +14,12 @@ from lightkv.contract.checks import check_choice, require_vision
 from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.selection import top
 
 
+@register("fastv", by_share=lambda share: FastV(removed=1 - share))
 @dataclass(frozen=True)
 class FastV(Reducer):
     """Keep the vision tokens that the last prompt token attends most, and all text.

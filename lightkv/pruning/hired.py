@@ -17,12 +17,14 @@ from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups, extents
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.selection import image_groups, of_groups, top
 from lightkv.pruning.tiles import Tiles, rank_within
 
 
+@register("hired", by_share=lambda share: HiRED(kept=share))
 @dataclass(frozen=True)
 class HiRED(BeforeDecoder):
     """Top tokens of each tile by class-token attention; line breaks between them are dropped.

@@ -16,6 +16,7 @@ from lightkv.contract.checks import check_choice, check_stages, require_vision
 from lightkv.contract.compressor import LayerView, ModelFacts, Positions, PromptInputs, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
+from lightkv.contract.registry import register
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.pruning.density import cluster_centres
 from lightkv.pruning.selection import top
@@ -30,6 +31,7 @@ TABLE_PLUS = {
 }
 
 
+@register("sparsevlm")
 @dataclass(frozen=True)
 class SparseVLM(Reducer):
     """Keep the vision tokens that the rating question tokens attend most, stage by stage.

@@ -18,11 +18,13 @@ from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.selection import first_argmax, image_groups, of_groups, top
 
 
+@register("visionzip")
 @dataclass(frozen=True)
 class VisionZip(BeforeDecoder):
     """Dominant tokens by class-token attention; the rest joins evenly spaced contextual tokens.

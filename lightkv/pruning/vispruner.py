@@ -15,12 +15,14 @@ from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.selection import image_groups, keep_only, of_groups, top
 
 
+@register("vispruner")
 @dataclass(frozen=True)
 class VisPruner(BeforeDecoder):
     """Important tokens by class-token attention, diverse ones by removing duplicates.

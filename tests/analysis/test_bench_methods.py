@@ -14,11 +14,10 @@ from analysis.timing import bench_layer
 from analysis.timing.bench_cli import bench_group
 from analysis.timing.bench_layer import BenchLayer, BenchSettings
 from analysis.timing.bench_methods import measure_methods
-from lightkv.catalogue import builders
+from lightkv.catalogue import methods
+from lightkv.contract import registry
 from lightkv.cost.presets.shape import TextShape
 from lightkv.errors import InvalidValueError, StoreError, UnknownNameError
-from lightkv.eviction.methods import METHODS as EVICTORS
-from lightkv.merging.methods import METHODS as MERGERS
 
 TINY = TextShape(layers=32, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=16, vocab=160)
 
@@ -37,7 +36,7 @@ def test_every_registered_method_is_measured() -> None:
     bench = measure_methods(settings=settings())
     assert not bench.refused
     summary = bench.summary()
-    assert list(dict.fromkeys(summary["method"])) == list(builders())
+    assert list(dict.fromkeys(summary["method"])) == list(methods())
     assert (summary["of_layer"] > 0).all() and (summary["peak_mib"] > 0).all()
     assert (summary["low"] <= summary["of_layer"]).all()
     assert (summary["of_layer"] <= summary["high"]).all()
@@ -51,10 +50,9 @@ def test_every_registered_method_is_measured() -> None:
 
 
 def test_a_newly_registered_method_is_picked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry in (EVICTORS, MERGERS):
-        for name in list(registry)[1:]:
-            monkeypatch.delitem(registry, name)
-    monkeypatch.setitem(EVICTORS, "brand-new", builders()["random"])
+    kept = {name: methods()[name] for name in ("lightkv", "random")}
+    monkeypatch.setattr(registry, "_METHODS", kept)
+    registry.register("brand-new")(kept["random"].build)
     bench = measure_methods(settings=settings(repeats=1))
     assert {"brand-new", "lightkv", "random"} <= {cost.method for cost in bench.costs}
 
@@ -70,7 +68,7 @@ def test_methods_that_do_not_fit_are_listed_with_the_reason(
     assert "at most 49" in bench.refused["cdpruner"]
     assert "vision tower" in bench.refused["hired"]
     measured = {cost.method for cost in bench.costs}
-    assert measured | set(bench.refused) == set(builders()) and "lightkv" in measured
+    assert measured | set(bench.refused) == set(methods()) and "lightkv" in measured
     rows = bench.frame().set_index("method")
     assert rows.loc["hired", "reason"] == bench.refused["hired"]
 

@@ -15,12 +15,10 @@ from analysis.asking.store import Store
 from analysis.cli import COMMANDS
 from analysis.timing.latency_cli import latency_command
 from lightkv import TGVKV, VLM, LightKV
-from lightkv.catalogue import builders
+from lightkv.catalogue import methods
 from lightkv.contract.compressor import ModelFacts
 from lightkv.errors import InvalidValueError, LightKVError, StoreError, UnknownNameError
-from lightkv.eviction.methods import METHODS as EVICTORS
 from lightkv.pruning import FastV
-from lightkv.pruning.methods import KEEPING
 
 FACTS = ModelFacts(8, 4, 4, 128)
 
@@ -128,8 +126,8 @@ def test_commands_can_be_found() -> None:
 def test_all_methods_all_tasks_all_protocols_can_be_named() -> None:
     found = compressors(["all"], [0.5, 0.05], FACTS)
     assert found["vanilla"] is None
-    for name in builders():
+    for name, method in methods().items():
         labels = [label for label in found if label.split(" ")[0] == name]
-        swept = name in EVICTORS or name in KEEPING
+        swept = method.takes_retention or method.by_share is not None
         assert len(labels) == (2 if swept else 1), name
     assert found["fastv 5 %"] == FastV(removed=0.95)

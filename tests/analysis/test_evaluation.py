@@ -15,6 +15,7 @@ from analysis.asking.evaluation import evaluate
 from analysis.asking.store import Store
 from analysis.tasks import Task, TaskItem, task
 from lightkv import TGVKV, VLM, LightKV, Request
+from lightkv.catalogue import method
 from lightkv.contract.compressor import Compressor
 from lightkv.errors import (
     InputError,
@@ -23,7 +24,6 @@ from lightkv.errors import (
     UnknownNameError,
     UnsupportedError,
 )
-from lightkv.eviction.methods import method
 from lightkv.pruning.cdpruner import CDPruner
 from lightkv.pruning.fastv import FastV
 from tests.analysis.fake import FakeVLM, Picky

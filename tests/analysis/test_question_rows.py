@@ -12,8 +12,8 @@ from analysis.asking.question_rows import COLUMNS, read_rows, shipped_rows, writ
 from analysis.studies import every_method
 from analysis.tasks.embedded import EVERY_KIND
 from lightkv import VLM
+from lightkv.catalogue import method
 from lightkv.errors import InputError
-from lightkv.eviction.methods import method
 from lightkv.protocols import PROTOCOLS
 
 RETENTIONS = (0.5, 0.2, 0.1, 0.05)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from lightkv.contract.compressor import Retention
 from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.eviction.parts.anchors import NearestAnchor, PivotMerge, nearest_anchor
+from lightkv.eviction.methods.elasticcache import NearestAnchor, SortedIndexAsRank, nearest_anchor
+from lightkv.eviction.methods.look_m import PivotMerge
 from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.selections import ByScore
-from lightkv.eviction.released import SortedIndexAsRank
 from tests.eviction.prompts import FACTS, Rows, layout_of
 
 SCORES = torch.tensor([[3, 0.2, 0.9, 0.1, 0.3, 0.8, 0.05, 0.1]])
@@ -140,7 +140,7 @@ def test_likeness_does_not_depend_on_the_size_of_blocks(monkeypatch):
     guard = protected(view.layout, 1, 1)
     keep = guard[:, None].expand(-1, 2, -1)
     whole = PivotMerge().merge(keep, view.layout, guard, view.keys)
-    monkeypatch.setattr("lightkv.eviction.parts.anchors.BLOCK_NUMBERS", 20)
+    monkeypatch.setattr("lightkv.eviction.methods.look_m.BLOCK_NUMBERS", 20)
     assert torch.equal(PivotMerge().merge(keep, view.layout, guard, view.keys).target, whole.target)
 
 

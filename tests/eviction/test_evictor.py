@@ -7,18 +7,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightkv import TGVKV
+from lightkv.catalogue import method, methods
 from lightkv.contract.compressor import LayerView
 from lightkv.contract.decoding import Grow
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.methods import METHODS, TGVKV, method
-from lightkv.eviction.parts.budgets import TextVision, Uniform
+from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
+from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.decoding import EvictOne, HoldBudget
-from lightkv.eviction.parts.rankings import ObservationWindow, Random, SelfAttention, TextWeighted
+from lightkv.eviction.parts.rankings import ObservationWindow, Random, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, TextFirst, VisionOnly
 from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
 
-NAMES = sorted(METHODS)
+NAMES = [name for name, one in methods().items() if one.takes_retention]
 # Released behaviour that departs from its budget by more than rounding.
 LOSSY = {"tgvkv-released", "elasticcache-released", "snapkv-window-only"}
 SHORT = {"window": 4}

@@ -5,19 +5,18 @@ import torch
 
 from lightkv.contract.compressor import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.eviction.elites import EliteText
+from lightkv.eviction.methods.aircache import EliteText
+from lightkv.eviction.methods.cake import WindowIndicator
+from lightkv.eviction.methods.key_norm import KeyNorm
+from lightkv.eviction.methods.streamingllm import Recency
+from lightkv.eviction.methods.tgvkv import TextWeighted
+from lightkv.eviction.methods.tgvkv_ablations import CrossPlusText, VisionPlusText
 from lightkv.eviction.parts.rankings import (
-    CrossPlusText,
-    KeyNorm,
     ObservationWindow,
     Random,
-    Recency,
     SelfAttention,
-    TextWeighted,
-    VisionPlusText,
     pool,
 )
-from lightkv.eviction.parts.windows import WindowIndicator
 from tests.eviction.prompts import FACTS, Rows, causal, given
 
 H2O_ROWS = [

@@ -3,11 +3,16 @@
 import pytest
 import torch
 
+from lightkv import TGVKV
 from lightkv.contract.layout import TokenKind
 from lightkv.errors import InputError
-from lightkv.eviction.methods import TGVKV
+from lightkv.eviction.methods.tgvkv_released import (
+    ReleasedTextVision,
+    drop_counts,
+    forget_share,
+    one_block,
+)
 from lightkv.eviction.parts.decoding import EvictOne
-from lightkv.eviction.released import ReleasedTextVision, drop_counts, forget_share, one_block
 from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
 
 

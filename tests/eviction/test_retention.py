@@ -7,12 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.eviction.methods.tgvkv_ablations import VisionFirst
 from lightkv.eviction.parts.heads import AcrossHeads
 from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.selections import (
     ByScore,
     TextFirst,
-    VisionFirst,
     VisionOnly,
     WindowFirst,
     WithRecent,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM
+from lightkv.catalogue import method as named
 from lightkv.check.checks import CHECKS, Outcome, run_checks
 from lightkv.check.drawn_methods import DrawnEviction, DrawnMerges
 from lightkv.check.subject import FLOAT32_LIMIT, Subject, difference, logits
@@ -20,7 +21,6 @@ from lightkv.contract.compressor import Compressor, Positions
 from lightkv.engine.plan import Quirks
 from lightkv.engine.shortening import LayerAdditions
 from lightkv.errors import UnsupportedError
-from lightkv.eviction.methods import METHODS as EVICTORS
 
 
 @pytest.fixture(
@@ -106,7 +106,7 @@ def test_several_stages_and_renumbering_hold_in_batches(name: str, positions: Po
 @pytest.mark.parametrize("name", ["llava_next_mistral", "gemma3"])
 @pytest.mark.parametrize(
     "method",
-    [DrawnMerges(1, positions="reindex"), EVICTORS["streamingllm-reindexed"](0.5)],
+    [DrawnMerges(1, positions="reindex"), named("streamingllm-reindexed", 0.5)],
     ids=["merge", "cache"],
 )
 def test_new_positions_under_a_window_are_refused(name: str, method: Compressor) -> None:

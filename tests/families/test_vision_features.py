@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightkv.catalogue import method
 from lightkv.check.tiny import ZOO
 from lightkv.contract.layout import TokenLayout
-from lightkv.eviction.methods import method
 from lightkv.pruning.hired import HiRED
 from lightkv.pruning.visionzip import VisionZip
 from lightkv.vlm import VLM

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from lightkv import VLM, Request
+from lightkv.catalogue import method as evictor
 from lightkv.contract.compressor import Observation, Retention
 from lightkv.embedded import items
 from lightkv.errors import RetentionMismatchError
-from lightkv.eviction.methods import METHODS
-from lightkv.eviction.methods import method as evictor
 from tests.graph.methods import KeepSome
 
 
@@ -62,7 +61,7 @@ def test_the_record_names_the_request(embedded: VLM, name: str, retention: float
 
 def test_a_share_of_the_vision_entries_is_reported_as_a_share_of_all(embedded: VLM) -> None:
     given = requests()[0]
-    record = embedded.ask(given.images[0], given.question, METHODS["tgvkv-vision-only"](0.1)).record
+    record = embedded.ask(given.images[0], given.question, evictor("tgvkv-vision-only", 0.1)).record
     layout = record.layout
     text = int((layout.real & ~layout.vision).sum())
     wanted = (0.1 * int(layout.vision.sum()) + text) / int(layout.real.sum())

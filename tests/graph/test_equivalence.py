@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM, Request
+from lightkv.catalogue import method as evictor
 from lightkv.contract.compressor import Compressor
 from lightkv.embedded.questions import items
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.methods import method as evictor
 from tests.graph.methods import KeepNewest, KeepSome, MergeSome
 from tests.graph.oracle import MaskedRun
 from tests.tiny import prompt, stack

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lightkv import VLM, Request
+from lightkv.catalogue import method
 from lightkv.check.tiny import ZOO
 from lightkv.contract.decoding import Grow
 from lightkv.embedded import items
 from lightkv.errors import UnsupportedError
-from lightkv.eviction.methods import METHODS, method
 from tests.tiny import prompt, stack
 
 STEPS = 9
@@ -83,7 +83,7 @@ def by_hand(vlm: VLM, inputs: dict[str, Tensor], recent: int, hold: bool) -> Ten
 def test_streamingllm_equals_rotating_by_place(tiny_vlm: VLM, hold: bool) -> None:
     inputs = prompt(1, 13)
     length = inputs["input_ids"].shape[1]
-    ours = METHODS["streamingllm-reindexed"](0.5)
+    ours = method("streamingllm-reindexed", 0.5)
     if not hold:
         ours = replace(ours, decode=Grow())
     settings = {"do_sample": False, "max_new_tokens": STEPS, "min_new_tokens": STEPS}
@@ -140,6 +140,6 @@ def test_a_cache_with_positions_on_several_axes_is_refused() -> None:
 
 
 def test_heads_with_entries_of_their_own_are_refused(tiny_vlm: VLM) -> None:
-    ours = replace(METHODS["ada-kv"](0.5, window=4), positions="reindex")
+    ours = replace(method("ada-kv", 0.5, window=4), positions="reindex")
     with pytest.raises(UnsupportedError, match="heads"):
         tiny_vlm.generate(prompt(1, 12), ours, max_new_tokens=2)

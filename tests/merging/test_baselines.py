@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightkv.catalogue import method, methods
 from lightkv.contract.compressor import LayerView, ModelFacts, Reducer
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import Grid, TokenLayout
@@ -15,7 +16,6 @@ from lightkv.contract.reduction import Reduction
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging import LightKV, PiToMe, ToFu, ToMe
 from lightkv.merging.energy import energies
-from lightkv.merging.methods import METHODS, method, methods
 from lightkv.merging.partition import everywhere
 from tests.merging.views import random_view, row_layout, row_of
 
@@ -202,8 +202,7 @@ def test_what_they_ask_for(build: type[ToMe]) -> None:
 
 
 def test_methods_by_name() -> None:
-    assert set(methods()) == set(METHODS) == {"lightkv", "tome", "pitome", "tofu", "tome-cache"}
-    assert all(methods().values())
+    assert {"lightkv", "tome", "pitome", "tofu", "tome-cache"} <= set(methods())
     assert method("tome", layers=(1,), ratios=(0.5,)) == ToMe((1,), (0.5,))
     with pytest.raises(UnknownNameError, match="pitome"):
         method("pitom")

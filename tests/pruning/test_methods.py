@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from lightkv.catalogue import method, methods
 from lightkv.contract.compressor import LayerView, ModelFacts, PromptInputs, Reducer
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
@@ -19,7 +20,6 @@ from lightkv.pruning import (
     VisionZip,
     VisPruner,
 )
-from lightkv.pruning.methods import METHODS, method, methods
 from tests.merging.views import random_view, row_layout
 from tests.pruning.views import alone, random_before
 
@@ -204,11 +204,11 @@ def test_sparsevlm_needs_a_question() -> None:
 
 
 def test_methods_by_name() -> None:
-    assert set(methods()) == set(METHODS)
-    assert all(methods().values())
     assert method("fastv", removed=0.3) == FastV(removed=0.3)
     with pytest.raises(UnknownNameError, match="vispruner"):
         method("vispuner")
-    for name in METHODS:
+    names = [n for n, one in methods().items() if "pruning" in one.build.__module__]
+    assert len(names) >= 7
+    for name in names:
         built = method(name)
         assert eval(str(built), {type(built).__name__: type(built)}) == built

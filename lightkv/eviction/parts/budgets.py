@@ -98,37 +98,3 @@ class Proportional(Budget):
                 "sum is zero in every layer"
             )
         return strength / total * nominal.sum(1, keepdim=True)
-
-
-@dataclass(frozen=True)
-class TextVision(Proportional):
-    """Text-Vision Budgeting (TGV-KV, Eq. 5): attention from the question to the vision tokens."""
-
-    needs_attention: ClassVar[bool] = True
-    needs_vision: ClassVar[bool] = True
-    needs_question: ClassVar[bool] = True
-
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
-        return view.read_attention().block_sum(view.layout.question, view.layout.vision)
-
-
-@dataclass(frozen=True)
-class VisionVision(Proportional):
-    """Budgets by the attention among vision tokens (TGV-KV, Table 1 a, "VV")."""
-
-    needs_attention: ClassVar[bool] = True
-    needs_vision: ClassVar[bool] = True
-
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
-        return view.read_attention().block_sum(view.layout.vision, view.layout.vision)
-
-
-@dataclass(frozen=True)
-class TextText(Proportional):
-    """Budgets by the attention within the question (TGV-KV, Table 1 a, "TT")."""
-
-    needs_attention: ClassVar[bool] = True
-    needs_question: ClassVar[bool] = True
-
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
-        return view.read_attention().block_sum(view.layout.question, view.layout.question)

@@ -62,39 +62,6 @@ def group_heads(scores: Tensor, view: LayerView) -> Tensor:
 
 
 @dataclass(frozen=True)
-class TextWeighted(Ranking):
-    """Text-Weighted Ranking (TGV-KV, Eq. 7, 8, 9).
-
-    Attributes:
-        text_scope: Queries that rank text entries, see :func:`text_queries`.
-        normalise: Let the text weights sum to 1. No effect where text and vision are not compared
-            with each other.
-    """
-
-    text_scope: TextScope = "question"
-    normalise: bool = True
-    needs_vision: ClassVar[bool] = True
-    needs_question: ClassVar[bool] = True
-
-    def check(self, facts: ModelFacts) -> None:
-        check_scope(self.text_scope)
-
-    def score(self, view: LayerView) -> Tensor:
-        layout, attention = view.layout, view.read_attention()
-        rows = attention.rows(layout.question)
-        columns = rows.attention.sum(1)  # (B, N)
-        # Eq. 7: each question token's mean attention from itself and the later ones.
-        later = layout.question.flip(1).cumsum(1).flip(1).clamp_min(1)
-        weight = (columns / later).gather(1, rows.index) * rows.valid  # (B, T)
-        if self.normalise:
-            weight = weight / weight.sum(1, keepdim=True).clamp_min(TINY)
-        vision = (weight[:, None] @ rows.attention)[:, 0]  # Eq. 8
-        if self.text_scope != "question":
-            columns = attention.column_sums(text_queries(layout, self.text_scope))
-        return torch.where(layout.vision, vision, columns)  # Eq. 9
-
-
-@dataclass(frozen=True)
 class SelfAttention(Ranking):
     """Attention collected from all queries (H2O's score; "attention sum" of TGV-KV, Table 5).
 
@@ -109,43 +76,6 @@ class SelfAttention(Ranking):
         if not self.per_head:
             return attention.column_sums(real)
         return group_heads(attention.column_sums(real, per_head=True), view)
-
-
-@dataclass(frozen=True)
-class VisionPlusText(Ranking):
-    """Vision entries by attention from vision, text entries by attention from text ("VV+TT")."""
-
-    text_scope: TextScope = "question"
-    needs_vision: ClassVar[bool] = True
-    needs_question: ClassVar[bool] = True
-
-    def check(self, facts: ModelFacts) -> None:
-        check_scope(self.text_scope)
-
-    def score(self, view: LayerView) -> Tensor:
-        layout, attention = view.layout, view.read_attention()
-        text = attention.column_sums(text_queries(layout, self.text_scope))
-        return torch.where(layout.vision, attention.column_sums(layout.vision), text)
-
-
-@dataclass(frozen=True)
-class CrossPlusText(Ranking):
-    """Vision entries and text entries by attention from the question ("TV+TT")."""
-
-    text_scope: TextScope = "question"
-    needs_vision: ClassVar[bool] = True
-    needs_question: ClassVar[bool] = True
-
-    def check(self, facts: ModelFacts) -> None:
-        check_scope(self.text_scope)
-
-    def score(self, view: LayerView) -> Tensor:
-        layout, attention = view.layout, view.read_attention()
-        cross = attention.column_sums(layout.question)
-        if self.text_scope == "question":
-            return cross
-        text = attention.column_sums(text_queries(layout, self.text_scope))
-        return torch.where(layout.vision, cross, text)
 
 
 @dataclass(frozen=True)
@@ -226,25 +156,3 @@ class Random(Ranking):
         count = max(1, int(position.max()) + 1)
         draw = torch.rand(count, generator=view.generator(), dtype=torch.float64)
         return draw.float().to(position.device)[position.clamp_min(0)]
-
-
-@dataclass(frozen=True)
-class Recency(Ranking):
-    """Later entries before earlier ones (StreamingLLM, arXiv 2309.17453)."""
-
-    needs_attention: ClassVar[bool] = False
-
-    def score(self, view: LayerView) -> Tensor:
-        return view.layout.position.float()
-
-
-@dataclass(frozen=True)
-class KeyNorm(Ranking):
-    """Keys of small norm first (Devoto et al., arXiv 2406.11430), mean over the KV heads."""
-
-    needs_attention: ClassVar[bool] = False
-
-    def score(self, view: LayerView) -> Tensor:
-        if view.keys is None:
-            raise UnsupportedError(f"layer {view.layer} has no keys to rank by")
-        return -view.keys.float().square().sum(-1).sqrt().mean(1)

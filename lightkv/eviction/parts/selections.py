@@ -102,14 +102,6 @@ class TextFirst(Selection):
 
 
 @dataclass(frozen=True)
-class VisionFirst(Selection):
-    """No vision leaves before all text has left (TGV-KV, Table 1 c, "evict text first")."""
-
-    def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
-        return layout.vision.long()
-
-
-@dataclass(frozen=True)
 class VisionOnly(Selection):
     """All text stays; only vision entries are evicted.
 

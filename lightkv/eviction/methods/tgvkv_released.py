@@ -1,7 +1,7 @@
-"""What released code does differently from its paper, where no option of a part expresses it.
+"""TGV-KV as its released code runs it, where no option of a part expresses the difference.
 
-TGV-KV: the rounding of the budget, the prompts that are left alone, the reading of a prompt as one
-block of vision tokens.  ElasticCache: which entries it takes for the important ones.
+The rounding of the budget, the prompts that are left alone, and the reading of a prompt as one
+block of vision tokens.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from lightkv.contract.compressor import LayerView, Observation
 from lightkv.contract.layout import TokenKind, TokenLayout
-from lightkv.contract.reduction import compact
+from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting, require
+from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
 from lightkv.eviction.parts.allocation import Allocation
-from lightkv.eviction.parts.budgets import TextVision
-from lightkv.eviction.parts.selections import ByScore
+from lightkv.eviction.parts.decoding import EvictOne
+from lightkv.eviction.parts.selections import TextFirst
 
 
 @dataclass(frozen=True)
@@ -91,27 +92,6 @@ def one_block(layout: TokenLayout) -> TokenLayout:
 
 
 @dataclass(frozen=True)
-class SortedIndexAsRank(ByScore):
-    """ElasticCache's released selection: kept entries have little to do with the scores.
-
-    Of the M entries that are not protected, number i stays if the i-th entry in ascending order of
-    scores has a number above the count to remove: indices of a sort are taken for ranks, and one
-    entry more than asked is removed.
-    """
-
-    unused: ClassVar[int] = 1
-
-    def keep(self, score: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
-        index, valid = compact(layout.real & ~protected)
-        scores = score.gather(1, index).masked_fill(~valid, -torch.inf)
-        padding = (~valid).sum(1, keepdim=True)
-        order = torch.argsort(scores, dim=1, stable=True) - padding
-        removed = layout.prompt_lengths - budget
-        stays = valid & (order > removed[:, None])
-        return protected | torch.zeros_like(protected).scatter(1, index, stays)
-
-
-@dataclass(frozen=True)
 class ReleasedTGVKV(Evicting):
     """TGV-KV reading every prompt as one block of vision tokens between two blocks of text."""
 
@@ -121,3 +101,23 @@ class ReleasedTGVKV(Evicting):
 
     def observe(self, view: LayerView) -> Observation:
         return super().observe(replace(view, layout=one_block(view.layout)))
+
+
+def released(retention: float, *, protect_first: int = 4, protect_last: int = 1) -> Evicting:
+    """The published code, case by case: its ranking, arithmetic and decoding."""
+    return ReleasedTGVKV(
+        ReleasedTextVision(),
+        TextWeighted(text_scope="all", normalise=False),
+        TextFirst(),
+        retention,
+        decode=EvictOne(protect_first),
+        protect_first=protect_first,
+        protect_last=protect_last,
+        redistribute=False,
+    )
+
+
+@register("tgvkv-released", fixed=("redistribute",))
+def tgvkv_released(retention: float) -> Evicting:
+    """TGV-KV as in the released code, which also evicts one entry per decode step."""
+    return released(retention)

@@ -1,83 +1,97 @@
-"""Every evictor by name: a budget, a ranking and a retention rule, in one line each.
-
-Here are TGV-KV and the rows of its ablations; :mod:`~lightkv.eviction.baselines` has the others.
-"""
+"""Rows of TGV-KV's ablations (Tables 1 and 5): its parts switched off or exchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from lightkv.eviction import baselines
+import torch
+from torch import Tensor
+
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.parts.budgets import Budget, TextText, TextVision, Uniform, VisionVision
-from lightkv.eviction.parts.decoding import EvictOne
+from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
+from lightkv.eviction.parts.budgets import Budget, Proportional, Uniform
 from lightkv.eviction.parts.rankings import (
-    CrossPlusText,
     ObservationWindow,
     Random,
     Ranking,
     SelfAttention,
-    TextWeighted,
-    VisionPlusText,
+    TextScope,
+    check_scope,
+    text_queries,
 )
-from lightkv.eviction.parts.selections import (
-    ByScore,
-    Selection,
-    TextFirst,
-    VisionFirst,
-    VisionOnly,
-    WindowFirst,
-)
-from lightkv.eviction.registry import METHODS, method, methods, register
-from lightkv.eviction.released import ReleasedTextVision, ReleasedTGVKV
+from lightkv.eviction.parts.selections import ByScore, Selection, TextFirst, WindowFirst
 
 
 @dataclass(frozen=True)
-class TGVKV(Evicting):
-    """TGV-KV (Liu et al., ICML 2026, arXiv 2606.03075): budgets, ranking and retention by text.
+class VisionVision(Proportional):
+    """Budgets by the attention among vision tokens (TGV-KV, Table 1 a, "VV")."""
 
-    The default is the paper; :meth:`released` is the published code.
-    """
+    needs_attention: ClassVar[bool] = True
+    needs_vision: ClassVar[bool] = True
 
-    budget: Budget = TextVision()  # noqa: RUF009
-    ranking: Ranking = TextWeighted()  # noqa: RUF009
-    selection: Selection = TextFirst()  # noqa: RUF009
-    retention: float = 0.05
-
-    @staticmethod
-    def released(
-        retention: float = 0.05, *, protect_first: int = 4, protect_last: int = 1
-    ) -> Evicting:
-        """The published code, case by case: its ranking, arithmetic and decoding."""
-        return ReleasedTGVKV(
-            ReleasedTextVision(),
-            TextWeighted(text_scope="all", normalise=False),
-            TextFirst(),
-            retention,
-            decode=EvictOne(protect_first),
-            protect_first=protect_first,
-            protect_last=protect_last,
-            redistribute=False,
-        )
+    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+        return view.read_attention().block_sum(view.layout.vision, view.layout.vision)
 
 
-@register("tgvkv")
-def tgvkv(retention: float) -> Evicting:
-    """TGV-KV as in the paper: text-vision budgets, text-weighted ranking, text kept first."""
-    return TGVKV(retention=retention)
+@dataclass(frozen=True)
+class TextText(Proportional):
+    """Budgets by the attention within the question (TGV-KV, Table 1 a, "TT")."""
+
+    needs_attention: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+        return view.read_attention().block_sum(view.layout.question, view.layout.question)
 
 
-@register("tgvkv-released")
-def tgvkv_released(retention: float) -> Evicting:
-    """TGV-KV as in the released code, which also evicts one entry per decode step."""
-    return TGVKV.released(retention)
+@dataclass(frozen=True)
+class VisionPlusText(Ranking):
+    """Vision entries by attention from vision, text entries by attention from text ("VV+TT")."""
+
+    text_scope: TextScope = "question"
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        check_scope(self.text_scope)
+
+    def score(self, view: LayerView) -> Tensor:
+        layout, attention = view.layout, view.read_attention()
+        text = attention.column_sums(text_queries(layout, self.text_scope))
+        return torch.where(layout.vision, attention.column_sums(layout.vision), text)
 
 
-@register("tgvkv-vision-only")
-def tgvkv_vision_only(retention: float) -> Evicting:
-    """TGV-KV on vision entries alone: all text stays, the ratio counts vision entries."""
-    return Evicting(TextVision(), TextWeighted(), VisionOnly(), retention)
+@dataclass(frozen=True)
+class CrossPlusText(Ranking):
+    """Vision entries and text entries by attention from the question ("TV+TT")."""
+
+    text_scope: TextScope = "question"
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        check_scope(self.text_scope)
+
+    def score(self, view: LayerView) -> Tensor:
+        layout, attention = view.layout, view.read_attention()
+        cross = attention.column_sums(layout.question)
+        if self.text_scope == "question":
+            return cross
+        text = attention.column_sums(text_queries(layout, self.text_scope))
+        return torch.where(layout.vision, cross, text)
+
+
+@dataclass(frozen=True)
+class VisionFirst(Selection):
+    """No vision leaves before all text has left (TGV-KV, Table 1 c, "evict text first")."""
+
+    def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
+        return layout.vision.long()
 
 
 def _ablation(tvb: bool, twr: bool, tpr: bool) -> Callable[[float], Evicting]:
@@ -157,6 +171,3 @@ def evict_vision_first(retention: float) -> Evicting:
 def evict_text_first(retention: float) -> Evicting:
     """Text leaves before vision, at random within each (Table 1 c)."""
     return Evicting(Uniform(), Random(), VisionFirst(), retention)
-
-
-__all__ = ["METHODS", "TGVKV", "baselines", "method", "methods", "register"]

@@ -1,0 +1,20 @@
+"""Ada-KV: the heads of a layer compete for its budget.
+
+*Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference*,
+Feng et al., NeurIPS 2025, arXiv 2407.11550.
+"""
+
+from __future__ import annotations
+
+from lightkv.contract.registry import register
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.parts.budgets import Uniform
+from lightkv.eviction.parts.heads import AcrossHeads
+from lightkv.eviction.parts.rankings import ObservationWindow
+
+
+@register("ada-kv")
+def ada_kv(retention: float, window: int = 32, floor: float = 0.2) -> Evicting:
+    """Ada-KV: SnapKV's scores, with the heads of a layer competing for its budget."""
+    ranking = ObservationWindow(window, 7, "max", per_head=True)
+    return Evicting(Uniform(), ranking, AcrossHeads(window, floor), retention)

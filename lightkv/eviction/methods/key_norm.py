@@ -1,0 +1,38 @@
+"""Keys of small norm are kept.
+
+*A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression*, Devoto et al., EMNLP
+2024, arXiv 2406.11430.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lightkv.contract.compressor import LayerView
+from lightkv.contract.registry import register
+from lightkv.errors import UnsupportedError
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.parts.budgets import Uniform
+from lightkv.eviction.parts.rankings import Ranking
+from lightkv.eviction.parts.selections import ByScore
+
+
+@dataclass(frozen=True)
+class KeyNorm(Ranking):
+    """Keys of small norm first (Devoto et al., arXiv 2406.11430), mean over the KV heads."""
+
+    needs_attention: ClassVar[bool] = False
+
+    def score(self, view: LayerView) -> Tensor:
+        if view.keys is None:
+            raise UnsupportedError(f"layer {view.layer} has no keys to rank by")
+        return -view.keys.float().square().sum(-1).sqrt().mean(1)
+
+
+@register("key-norm")
+def key_norm(retention: float) -> Evicting:
+    """Keys of small norm are kept."""
+    return Evicting(Uniform(), KeyNorm(), ByScore(), retention)

@@ -1,0 +1,95 @@
+"""LOOK-M: text first, the rest merged into kept entries.
+
+*LOOK-M: Look-Once Optimization in KV Cache for Efficient Multimodal Long-Context Inference*, Wan
+et al., Findings of EMNLP 2024, arXiv 2406.18139.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightkv.contract.attention import BLOCK_NUMBERS
+from lightkv.contract.compressor import ModelFacts
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction, compact
+from lightkv.contract.registry import register
+from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.parts.budgets import Uniform
+from lightkv.eviction.parts.merges import AnchorMerge
+from lightkv.eviction.parts.rankings import SelfAttention
+from lightkv.eviction.parts.selections import TextFirst, VisionOnly, WithRecent
+
+PivotKind = Literal["pivot", "average"]
+
+
+@dataclass(frozen=True)
+class PivotMerge(AnchorMerge):
+    """Merge each evicted entry into the kept one with the most similar key (LOOK-M, 2406.18139).
+
+    Values follow their keys.
+
+    Attributes:
+        kind: "pivot": an evicted key is first averaged with its kept one. "average": plain mean.
+    """
+
+    kind: PivotKind = "pivot"
+    needs_keys: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        if self.kind not in ("pivot", "average"):
+            raise InvalidValueError("kind", self.kind, "'pivot' or 'average'")
+
+    def merge(
+        self, keep: Tensor, layout: TokenLayout, protected: Tensor, keys: Tensor | None
+    ) -> Reduction:
+        if keys is None:
+            raise UnsupportedError(f"{type(self).__name__} needs the keys of the layer")
+        batch, groups, length = keep.shape
+        # Heads that share their entries are compared by their keys side by side.
+        flat = keys.float().view(batch * groups, -1, length, keys.shape[3])
+        flat = flat.transpose(1, 2).flatten(2)
+        kept = keep.flatten(0, 1)
+        target = most_similar(F.normalize(flat, dim=-1), kept)
+        evicted = (layout.real[:, None] & ~keep).flatten(0, 1)
+        target = torch.where(kept | evicted, target, -1)
+        importance = torch.ones_like(target, dtype=torch.float32)
+        if self.kind == "pivot":
+            # (k_c + sum of (k_e + k_c) / 2) / (1 + count): half an evicted key, else its anchor.
+            joined = torch.zeros_like(importance)
+            joined.scatter_add_(1, target.clamp_min(0), evicted.float() / 2)
+            importance = torch.where(evicted, 0.5, 1 + joined)
+        return Reduction.from_groups(target, importance)
+
+
+def most_similar(unit: Tensor, kept: Tensor) -> Tensor:
+    """Index (R, N) of the kept entry of highest cosine; kept entries map to themselves.
+
+    Args:
+        unit: (R, N, D), normalised.
+        kept: (R, N) bool.
+    """
+    rows, length, _ = unit.shape
+    index, valid = compact(kept)
+    anchors = unit.gather(1, index[..., None].expand(-1, -1, unit.shape[2]))
+    size = max(1, BLOCK_NUMBERS // max(1, rows * index.shape[1]))
+    best = []
+    for start in range(0, length, size):
+        cosine = unit[:, start : start + size] @ anchors.transpose(1, 2)
+        cosine = cosine.masked_fill(~valid[:, None], -torch.inf)
+        best.append(index.gather(1, cosine.argmax(2)))
+    return torch.where(kept, torch.arange(length, device=kept.device), torch.cat(best, 1))
+
+
+@register("look-m")
+def look_m(retention: float, recent: float = 0.5, keep_all_text: bool = False) -> Evicting:
+    """LOOK-M: text first, a recent window, the rest merged into kept entries by likeness."""
+    rule = VisionOnly(ratio_of="all") if keep_all_text else TextFirst()
+    selection = WithRecent(rule, recent)
+    ranking = SelfAttention(per_head=True)
+    return Evicting(Uniform(), ranking, selection, retention, merge=PivotMerge())

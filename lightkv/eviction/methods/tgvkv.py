@@ -1,0 +1,99 @@
+"""TGV-KV: evict after prefill, grounded in the text.
+
+*TGV-KV: Text-Grounded KV Eviction for Vision-Language Models*, Liu, Han, Zhang, Shao, Liu, Guan,
+Wang, ICML 2026, arXiv 2606.03075.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.registry import register
+from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.parts.budgets import Budget, Proportional
+from lightkv.eviction.parts.rankings import TINY, Ranking, TextScope, check_scope, text_queries
+from lightkv.eviction.parts.selections import Selection, TextFirst, VisionOnly
+
+
+@dataclass(frozen=True)
+class TextVision(Proportional):
+    """Text-Vision Budgeting (TGV-KV, Eq. 5): attention from the question to the vision tokens."""
+
+    needs_attention: ClassVar[bool] = True
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+        return view.read_attention().block_sum(view.layout.question, view.layout.vision)
+
+
+@dataclass(frozen=True)
+class TextWeighted(Ranking):
+    """Text-Weighted Ranking (TGV-KV, Eq. 7, 8, 9).
+
+    Attributes:
+        text_scope: Queries that rank text entries, see :func:`text_queries`.
+        normalise: Let the text weights sum to 1. No effect where text and vision are not compared
+            with each other.
+    """
+
+    text_scope: TextScope = "question"
+    normalise: bool = True
+    needs_vision: ClassVar[bool] = True
+    needs_question: ClassVar[bool] = True
+
+    def check(self, facts: ModelFacts) -> None:
+        check_scope(self.text_scope)
+
+    def score(self, view: LayerView) -> Tensor:
+        layout, attention = view.layout, view.read_attention()
+        rows = attention.rows(layout.question)
+        columns = rows.attention.sum(1)  # (B, N)
+        # Eq. 7: each question token's mean attention from itself and the later ones.
+        later = layout.question.flip(1).cumsum(1).flip(1).clamp_min(1)
+        weight = (columns / later).gather(1, rows.index) * rows.valid  # (B, T)
+        if self.normalise:
+            weight = weight / weight.sum(1, keepdim=True).clamp_min(TINY)
+        vision = (weight[:, None] @ rows.attention)[:, 0]  # Eq. 8
+        if self.text_scope != "question":
+            columns = attention.column_sums(text_queries(layout, self.text_scope))
+        return torch.where(layout.vision, vision, columns)  # Eq. 9
+
+
+@dataclass(frozen=True)
+class TGVKV(Evicting):
+    """TGV-KV (Liu et al., ICML 2026, arXiv 2606.03075): budgets, ranking and retention by text.
+
+    The default is the paper; :meth:`released` is the published code.
+    """
+
+    budget: Budget = TextVision()
+    ranking: Ranking = TextWeighted()
+    selection: Selection = TextFirst()  # noqa: RUF009
+    retention: float = 0.05
+
+    @staticmethod
+    def released(
+        retention: float = 0.05, *, protect_first: int = 4, protect_last: int = 1
+    ) -> Evicting:
+        """The published code, case by case: its ranking, arithmetic and decoding."""
+        from lightkv.eviction.methods.tgvkv_released import released
+
+        return released(retention, protect_first=protect_first, protect_last=protect_last)
+
+
+@register("tgvkv")
+def tgvkv(retention: float) -> Evicting:
+    """TGV-KV as in the paper: text-vision budgets, text-weighted ranking, text kept first."""
+    return TGVKV(retention=retention)
+
+
+@register("tgvkv-vision-only")
+def tgvkv_vision_only(retention: float) -> Evicting:
+    """TGV-KV on vision entries alone: all text stays, the ratio counts vision entries."""
+    return Evicting(TextVision(), TextWeighted(), VisionOnly(), retention)
