@@ -27,11 +27,6 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 TEXT_OFFSET = 100.0  # the released code adds this to the score of every text entry
 
 
-def skip_reason(case: Case) -> str | None:
-    """Why a case can't be replayed, or None: every released behaviour is reproduced."""
-    return None
-
-
 def replay(case: Case, arrays: Arrays) -> list[str]:
     """Run one case through the library.
 

@@ -1,22 +1,27 @@
-"""Replay a folder of reference cases and count what passed."""
+"""Replay a folder of reference cases and count what passed.
+
+Cases of a method are replayed by the module of this package that has its name: its function
+``replay(case, arrays)`` returns one line per difference. If it has a function ``skip_reason(case)``
+too, that says why a case is refused on purpose, or None.
+"""
 
 from __future__ import annotations
 
 import json
+import pkgutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightkv.errors import InputError
-
-# Modules with ``replay(case, arrays)`` and ``skip_reason(case)``, by the index's field "method".
-REPLAYS = {"lightkv": "lightkv.golden.lightkv", "tgv": "lightkv.golden.tgv"}
+import lightkv.golden as room
+from lightkv.errors import InputError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,8 @@ def _outcome(directory: Path, case: Mapping[str, Any]) -> Outcome:
     name = str(case.get("name", case["file"]))
     arrays = _read_arrays(directory / case["file"])
     try:
-        replay = import_module(REPLAYS[case["method"]])
-        reason = replay.skip_reason(case)
+        replay = replay_of(str(case["method"]))
+        reason = replay.skip_reason(case) if hasattr(replay, "skip_reason") else None
         if reason is None:
             return Outcome(name, tuple(replay.replay(case, arrays)))
         if "quirk" not in case.get("tags", ()):
@@ -106,6 +111,21 @@ def _outcome(directory: Path, case: Mapping[str, Any]) -> Outcome:
     except Exception as error:
         # The run goes on: one broken case must not hide what the others say.
         return Outcome(name, (f"{type(error).__name__}: {error}",))
+
+
+def replay_of(method: str) -> ModuleType:
+    """The module that replays a method's cases.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    names = {one.name for one in pkgutil.iter_modules(room.__path__)} - _OTHERS
+    if method not in names:
+        raise UnknownNameError("method of reference cases", method, names)
+    return import_module(f"{room.__name__}.{method}")
+
+
+_OTHERS = {"cli", "verify"}  # modules of this package that replay nothing
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
