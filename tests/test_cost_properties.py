@@ -20,6 +20,7 @@ from transformers import (
 
 from lightkv.cost.cli import cost_command
 from lightkv.cost.presets import preset, presets
+from lightkv.cost.token_counts import merges, window_sizes
 from lightkv.cost.workload import (
     EXECUTED,
     PAPER,
@@ -30,11 +31,9 @@ from lightkv.cost.workload import (
     Workload,
     entries_per_layer,
     matching_macs,
-    merged_tokens,
     prefill_memory,
     token_layer_fraction,
     tokens_per_layer,
-    window_sizes,
     workload_cost,
 )
 from lightkv.errors import InvalidValueError
@@ -72,9 +71,9 @@ def test_a_larger_ratio_never_keeps_more_and_none_keeps_below_half(
     tokens: int, windows: int, one: float, other: float
 ) -> None:
     low, high = sorted((one, other))
-    assert merged_tokens(tokens, windows, low) >= merged_tokens(tokens, windows, high)
-    assert 2 * merged_tokens(tokens, windows, 1.0) >= tokens
-    assert merged_tokens(tokens, windows, 0.0) == tokens
+    for size in window_sizes(tokens, windows):
+        assert merges(size, low) <= merges(size, high) <= size // 2 == merges(size, 1.0)
+        assert merges(size, 0.0) == 0
 
 
 @settings(max_examples=50)
@@ -82,7 +81,7 @@ def test_a_larger_ratio_never_keeps_more_and_none_keeps_below_half(
 def test_tokens_fall_with_depth_and_text_stays(
     schedule: MergeSchedule, vision: int, text: int
 ) -> None:
-    tokens = tokens_per_layer(32, vision, text, schedule)
+    tokens = tokens_per_layer(32, vision, text, schedule, partition="square")
     assert len(tokens) == 32
     assert tokens[0] == vision + text
     assert all(a >= b >= text for a, b in itertools.pairwise(tokens))
@@ -95,14 +94,19 @@ def test_merging_never_costs_more_and_totals_are_sums(
 ) -> None:
     request = Workload(vision)
     full = workload_cost(SMALL, request, convention=convention)
-    less = workload_cost(SMALL, request, schedule=schedule, convention=convention)
+    merged = {"schedule": schedule, "partition": "square"}
+    less = workload_cost(SMALL, request, convention=convention, **merged)
     assert less.kv.total <= full.kv.total
     assert less.flops.total - less.flops.matching <= full.flops.total
-    for record in (less.flops, less.kv, prefill_memory(SMALL, request, schedule=schedule)):
+    for record in (less.flops, less.kv, prefill_memory(SMALL, request, **merged)):
         assert record.total == sum(getattr(record, field.name) for field in fields(record))
     nothing = replace(schedule, ratios=(0.0,) * len(schedule.layers))
     same = workload_cost(
-        SMALL, request, schedule=nothing, convention=replace(convention, matching=False)
+        SMALL,
+        request,
+        schedule=nothing,
+        partition="square",
+        convention=replace(convention, matching=False),
     )
     assert same == workload_cost(SMALL, request, convention=replace(convention, matching=False))
 
@@ -129,7 +133,7 @@ def test_matching_is_small_and_windows_make_it_smaller() -> None:
     entry = preset("llava-1.5-13b")
     windowed = entry.schedules[0]
     pairs = {
-        w: matching_macs(entry.shape, 576, 48, replace(windowed, windows=(w, 1, 1)))
+        w: matching_macs(entry.shape, Workload.of(entry), replace(windowed, windows=(w, 1, 1)))
         for w in (1, 2, 4)
     }
     assert pairs[4] < pairs[2] < pairs[1]
@@ -188,6 +192,24 @@ def test_command_prints_full_and_compressed() -> None:
     assert found["compressed"]["entries"] == [31] * 40
 
 
+def test_command_takes_grids_and_names_the_rule_for_windows() -> None:
+    merging = ("--layers", "15,23,31", "--windows", "6,4,2", "--json")
+
+    def kept(*arguments: str) -> tuple[int, ...]:
+        code, text = run("llava-next-13b", *merging, *arguments)
+        assert code == 0
+        return tuple(json.loads(text)["compressed"]["tokens"])
+
+    entry = preset("llava-next-13b")
+    assert kept() == cost_of("llava-next-13b", entry.schedules[0]).tokens
+    square = cost_of("llava-next-13b", entry.schedules[0], partition="square").tokens
+    assert kept("--partition", "square") == square != kept()
+    assert kept("--vision-tokens", "2144", "--partition", "square") == square
+    assert kept("--vision-tokens", "2144", "--grids", "24x24,32x48") == kept()
+    # Without a count there is no line break.
+    assert kept("--grids", "24x24,32x48")[0] == 576 + 32 * 48 + 48
+
+
 def test_command_reads_a_config_from_disk(tmp_path: Path) -> None:
     config = LlavaConfig(
         text_config=LlamaConfig(num_hidden_layers=3),
@@ -209,6 +231,9 @@ def test_command_reads_a_config_from_disk(tmp_path: Path) -> None:
         (["llava-1.5-7b", "--layers", "40"], "layer numbers below 32"),
         (["llava-1.5-7b", "--retention", "0"], "retention"),
         (["llava-1.5-7b", "--prompt", "-5"], "prompt_tokens"),
+        (["llava-1.5-7b", "--grids", "24"], "24x24,32x48"),
+        (["llava-1.5-7b", "--layers", "3", "--vision-tokens", "100"], "partition='square'"),
+        (["llava-1.5-7b", "--layers", "3", "--windows", "25"], "at most 24 per side"),
     ],
 )
 def test_command_explains_what_is_wrong(arguments: list[str], message: str) -> None:

@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from lightkv.cost.presets import MergeSchedule, ModelShape
+    from lightkv.cost.token_counts import Partition
     from lightkv.cost.workload import Convention, Cost, Workload
 
 
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 @click.option("--prompt", default=48, show_default=True, help="Prompt tokens.")
 @click.option("--generate", default=100, show_default=True, help="Generated tokens.")
 @click.option("--vision-tokens", type=int, help="Vision tokens; default: the model's usual image.")
+@click.option(
+    "--grids",
+    help="Rows x columns of the grids that they lie on, as 24x24,32x48; default: as the usual "
+    "image. Vision tokens beyond them are line breaks.",
+)
+@click.option(
+    "--partition",
+    type=click.Choice(["true-grid", "square"]),
+    default="true-grid",
+    show_default=True,
+    help="Windows on these grids, as the method cuts them, or on a square re-reading of the "
+    "tokens, as the released code does.",
+)
 @click.option("--tiles", type=int, help="Tiles of the vision tower; default: as the usual image.")
 @click.option(
     "--convention",
@@ -38,6 +52,8 @@ def cost_command(
     prompt: int,
     generate: int,
     vision_tokens: int | None,
+    grids: str | None,
+    partition: Partition,
     tiles: int | None,
     convention: str,
     as_json: bool,
@@ -50,14 +66,19 @@ def cost_command(
     from lightkv.errors import LightKVError
 
     try:
-        shape, request = _model(model, vision_tokens, tiles, prompt, generate)
+        shape, request = _model(model, vision_tokens, grids, tiles, prompt, generate)
         schedule = _schedule(layers, windows, ratios)
         rules = _convention(convention)
         full = workload_cost(shape, request, convention=rules)
         compressed = None
         if schedule is not None or retention is not None:
             compressed = workload_cost(
-                shape, request, schedule=schedule, retention=retention, convention=rules
+                shape,
+                request,
+                schedule=schedule,
+                partition=partition,
+                retention=retention,
+                convention=rules,
             )
     except LightKVError as error:
         raise click.ClickException(str(error)) from error
@@ -65,7 +86,12 @@ def cost_command(
 
 
 def _model(
-    model: str, vision_tokens: int | None, tiles: int | None, prompt: int, generate: int
+    model: str,
+    vision_tokens: int | None,
+    grids: str | None,
+    tiles: int | None,
+    prompt: int,
+    generate: int,
 ) -> tuple[ModelShape, Workload]:
     """The model's shape and the request, from a preset's name or a path."""
     from pathlib import Path
@@ -75,20 +101,38 @@ def _model(
     from lightkv.errors import UnknownNameError
 
     if model in presets():
-        found = preset(model)
-        shape, usual_tokens, usual_tiles = found.shape, found.vision_tokens, found.tiles
+        named = preset(model)
+        shape, usual = named.shape, Workload.of(named)
     elif Path(model).exists():
         shape = _shape_on_disk(model)
-        usual_tokens, usual_tiles = (shape.projector.rows if shape.projector else 0), 1
+        side = shape.vision.image_size // shape.vision.patch_size if shape.vision else 0
+        usual = Workload(side**2, grids=((side, side),) if side else ())
     else:
         raise UnknownNameError("model preset or path", model, presets())
+    sides = usual.grids if vision_tokens is None else ()
+    if grids is not None:
+        sides = _sides(grids)
+    counted = usual.vision_tokens if grids is None else sum(rows * cols for rows, cols in sides)
     request = Workload(
-        vision_tokens=usual_tokens if vision_tokens is None else vision_tokens,
-        tiles=usual_tiles if tiles is None else tiles,
+        vision_tokens=counted if vision_tokens is None else vision_tokens,
+        tiles=usual.tiles if tiles is None else tiles,
         prompt_tokens=prompt,
         generated_tokens=generate,
+        grids=sides,
     )
     return shape, request
+
+
+def _sides(text: str) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of grids, as "24x24,32x48"."""
+    import re
+
+    from lightkv.errors import InvalidValueError
+
+    if not re.fullmatch(r"\d+x\d+(,\d+x\d+)*", text):
+        raise InvalidValueError("--grids", text, "rows x columns separated by commas: 24x24,32x48")
+    sides = [part.split("x") for part in text.split(",")]
+    return tuple((int(rows), int(cols)) for rows, cols in sides)
 
 
 def _shape_on_disk(path: str) -> ModelShape:

@@ -23,11 +23,12 @@ from typing import Literal
 from lightkv.cost.presets import MergeSchedule, ModelPreset, ModelShape, VisionShape
 from lightkv.cost.records import Cost, Flops, KVBytes, PrefillMemory
 from lightkv.cost.token_counts import (
+    Partition,
     entries_per_layer,
-    merged_tokens,
+    merges,
+    stage_windows,
     token_layer_fraction,
     tokens_per_layer,
-    window_sizes,
 )
 from lightkv.errors import InvalidValueError
 
@@ -45,11 +46,9 @@ __all__ = [
     "Workload",
     "entries_per_layer",
     "matching_macs",
-    "merged_tokens",
     "prefill_memory",
     "token_layer_fraction",
     "tokens_per_layer",
-    "window_sizes",
     "workload_cost",
 ]
 
@@ -111,17 +110,27 @@ PAPER_USED_LAYERS = replace(PAPER, vision_layers="used")
 
 @dataclass(frozen=True)
 class Workload:
-    """One image with a prompt, and the answer's length. All fields count tokens but ``tiles``."""
+    """One image with a prompt, and the answer's length.
+
+    Attributes:
+        vision_tokens: Of the image.
+        tiles: Passes of the vision tower.
+        prompt_tokens: Text of the prompt.
+        generated_tokens: Of the answer.
+        grids: Rows and columns of the grids that the vision tokens lie on; merging on the true
+            grid needs them. Tokens left over have no cell (line breaks).
+    """
 
     vision_tokens: int
     tiles: int = 1
     prompt_tokens: int = 48
     generated_tokens: int = 100
+    grids: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, int) or value < 0:
+            if field.name != "grids" and (not isinstance(value, int) or value < 0):
                 raise InvalidValueError(field.name, value, "an integer of at least 0")
         if self.vision_tokens + self.prompt_tokens == 0:
             raise InvalidValueError("prompt_tokens", 0, "at least 1 without vision tokens")
@@ -131,11 +140,16 @@ class Workload:
         cls, preset: ModelPreset, prompt_tokens: int = 48, generated_tokens: int = 100
     ) -> Workload:
         """A request with the preset's usual image."""
-        return cls(preset.vision_tokens, preset.tiles, prompt_tokens, generated_tokens)
+        return cls(
+            preset.vision_tokens, preset.tiles, prompt_tokens, generated_tokens, preset.grids
+        )
 
 
 def matching_macs(
-    shape: ModelShape, vision_tokens: int, text_tokens: int, schedule: MergeSchedule
+    shape: ModelShape,
+    request: Workload,
+    schedule: MergeSchedule,
+    partition: Partition = "true-grid",
 ) -> int:
     """Multiply-accumulates of the merge stages themselves.
 
@@ -143,13 +157,15 @@ def matching_macs(
     LightKV, Eq. 5), and the unmasked attention logits of each vision query against every key
     (Eq. 7, whose normaliser needs them all).
     """
-    text = shape.text
-    total, vision = 0, vision_tokens
-    for windows, ratio in zip(schedule.windows, schedule.ratios, strict=True):
-        sizes = window_sizes(vision, windows)
+    text, vision = shape.text, request.vision_tokens
+    if not vision:
+        return 0
+    total = 0
+    stages = stage_windows(vision, schedule, request.grids, partition)
+    for sizes, ratio in zip(stages, schedule.ratios, strict=True):
         total += sum((m // 2) * (m - m // 2) for m in sizes) * text.hidden
-        total += vision * (vision + text_tokens) * text.heads * text.head_dim
-        vision = merged_tokens(vision, windows, ratio)
+        total += vision * (vision + request.prompt_tokens) * text.heads * text.head_dim
+        vision -= sum(merges(m, ratio) for m in sizes)
     return total
 
 
@@ -158,6 +174,7 @@ def workload_cost(
     request: Workload,
     *,
     schedule: MergeSchedule | None = None,
+    partition: Partition = "true-grid",
     retention: float | Sequence[float] | None = None,
     convention: Convention = PAPER,
     bytes_per_number: int = 2,
@@ -168,13 +185,18 @@ def workload_cost(
         shape: The model's dimensions.
         request: Its tokens.
         schedule: Merging in prefill, if any.
+        partition: What the windows of its stages are cut on: "true-grid", which needs the
+            request's grids, or "square", the released code's re-reading, which gives the digits
+            that the paper prints.
         retention: Share of each layer's entries kept when prefill is done, if any are evicted;
             generated entries are appended to it.
         convention: What counts.
         bytes_per_number: Of the cache: 2 for half precision.
     """
     text, prompt = shape.text, request.prompt_tokens
-    tokens = tokens_per_layer(text.layers, request.vision_tokens, prompt, schedule)
+    tokens = tokens_per_layer(
+        text.layers, request.vision_tokens, prompt, schedule, request.grids, partition
+    )
     entries = entries_per_layer(tokens, retention)
     steps = convention.steps(request.generated_tokens)
     pair = 2 * text.heads * text.head_dim
@@ -185,7 +207,7 @@ def workload_cost(
     vision, projector = _vision_macs(shape, request, convention)
     matching = 0
     if schedule is not None and convention.matching:
-        matching = matching_macs(shape, request.vision_tokens, prompt, schedule)
+        matching = matching_macs(shape, request, schedule, partition)
     flops = Flops(
         vision=convention.per_mac * vision,
         projector=convention.per_mac * projector,
@@ -210,12 +232,18 @@ def prefill_memory(
     request: Workload,
     *,
     schedule: MergeSchedule | None = None,
+    partition: Partition = "true-grid",
     convention: Convention = PAPER,
     bytes_per_number: int = 2,
 ) -> PrefillMemory:
     """Memory at the end of prefill, split as LightKV's Figure 1 splits it."""
     cost = workload_cost(
-        shape, request, schedule=schedule, convention=convention, bytes_per_number=bytes_per_number
+        shape,
+        request,
+        schedule=schedule,
+        partition=partition,
+        convention=convention,
+        bytes_per_number=bytes_per_number,
     )
     text, widest = shape.text, max(cost.tokens)
     attention = 2 * text.head_dim * (text.heads + text.kv_heads)

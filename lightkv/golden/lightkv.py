@@ -78,11 +78,12 @@ def replay(case: Mapping[str, Any], arrays: Arrays) -> list[str]:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", StageSkippedWarning)
-            found = _compare(method, view, stage, given, bool(case.get("tie_sensitive")))
+            differences = _compare(method, view, stage, given, bool(case.get("tie_sensitive")))
             reduction = method.reduce(view)
-        lines += [f"stage {number}: {line}" for line in found]
-        hidden = reduction.apply(hidden)
-        layout = layout.select(reduction.index, reduction.valid)
+            spans = _spans_out(method, view, reduction)
+        lines += [f"stage {number}: {line}" for line in differences]
+        hidden = _dealt(reduction.apply(hidden), layout.vision.gather(1, reduction.index), spans)
+        layout = span_layout(spans.numpy(), hidden.shape[1])
     return lines
 
 
@@ -113,10 +114,12 @@ def _compare(
         lines.append(f"skipped is {not stage['skipped']}, recorded {stage['skipped']}")
     if reduction.new_length != stage["S_out"]:
         return [*lines, f"{reduction.new_length} tokens left, recorded {stage['S_out']}"]
-    lines += _differ("spans", _spans_out(view.layout, reduction), given["spans_out"])
+    lines += _differ("spans", _spans_out(method, view, reduction), given["spans_out"])
     if stage["skipped"]:
         lines += _differ("kept", reduction.index[0], given["kept"])
-        return lines + _differ("hidden", reduction.apply(view.hidden)[0], given["hidden_out"])
+        left = reduction.apply(view.hidden)
+        lines += _differ("hidden", left, view.hidden)
+        return lines + _far("hidden", left[0], given["hidden_out"])
     if not ties:
         lines += _compare_merge(method, view, reduction, given)
         lines += _compare_hidden(view, reduction, given)
@@ -149,8 +152,9 @@ def _compare_merge(
         off = float(((weight - recorded).abs() / recorded.clamp_min(smallest)).max())
         lines.append(f"token weights differ by {off:.2g} relative")
     if "source_sorted" in given:
-        rows = _of(block, reduction, 0)
-        sources = (reduction.matrix()[0][rows][:, block == 0] != 0).to(torch.uint8)
+        # From the assignment: a token whose weight vanishes still went where it went.
+        slots = _of(block, reduction, 0).nonzero()[:, 0]
+        sources = (reduction.target[0, block == 0] == slots[:, None]).to(torch.uint8)
         lines += _differ("source matrix", sources, given["source_sorted"])
     return lines
 
@@ -178,29 +182,44 @@ def _compare_hidden(
     lines += _differ("copies of unmerged tokens", vision[alone], copied[alone])
     if torch.equal(view.hidden[0], given["hidden_in"]):
         lines += _differ("unmerged tokens", vision[alone], expected[alone])
-    off = float((vision - expected).abs().max()) if len(vision) else 0.0
-    if not off <= HIDDEN_TOLERANCE[ours.dtype]:
-        lines.append(f"merged tokens differ by {off:.2g}")
-    return lines
+    return lines + _far("merged tokens", vision, expected)
 
 
-def _spans_out(layout: TokenLayout, reduction: Reduction) -> Tensor:
-    """(I, 2) inclusive spans, with each image's place taken by as many tokens as its block has.
+def _spans_out(method: LightKV, view: LayerView, reduction: Reduction) -> Tensor:
+    """(I, 2) inclusive spans: each image's place, taken by as many tokens as its block has left.
 
-    Text between images keeps its count, so spans follow from the tokens left per block.
+    A stage that acts deals the vision tokens into one block per image; one that is skipped leaves
+    them as they lie. Text between images keeps its count, so spans follow from the tokens left.
     """
-    images = int(layout.image.max()) + 1
-    left = int(layout.vision[0][reduction.index[0]].sum()) // images
-    mixed = len({int((layout.image == i).sum()) for i in range(images)}) > 1
+    images = view.layout.image[0]
+    acts = not bool(method.skipped(view).any())
+    block = method.windows_of(view).block[0] if acts else images
+    left = block[reduction.index[0]]
     spans, removed = [], 0
-    for image in range(images):
-        place = (layout.image[0] == image).nonzero()[:, 0]
+    for image in range(int(images.max()) + 1):
+        place = (images == image).nonzero()[:, 0]
         first = int(place[0]) - removed
-        count = int((layout.image[0][reduction.index[0]] == image).sum())
-        count = left if mixed and reduction.new_length < reduction.old_length else count
+        count = int((left == image).sum())
         spans.append((first, first + count - 1))
         removed += len(place) - count
     return torch.tensor(spans)
+
+
+def _dealt(hidden: Tensor, vision: Tensor, spans: Tensor) -> Tensor:
+    """The sequence (1, K, D) as the released code leaves it: vision tokens fill the spans in order.
+
+    Only where images of unequal size were dealt into equal blocks does a token move: past the text
+    between two images.
+
+    Args:
+        hidden: (1, K, D), every token at its own place.
+        vision: (1, K) bool.
+        spans: (I, 2) inclusive.
+    """
+    places = span_layout(spans.numpy(), hidden.shape[1]).vision
+    laid = torch.empty_like(hidden)
+    laid[places], laid[~places] = hidden[vision], hidden[~vision]
+    return laid
 
 
 def _of(block: Tensor, reduction: Reduction, image: int) -> Tensor:
@@ -226,3 +245,9 @@ def _differ(what: str, ours: Tensor, theirs: Tensor) -> list[str]:
     if torch.equal(ours, theirs.to(ours.dtype)):
         return []
     return [f"{what}: {int((ours != theirs).sum())} of {ours.numel()} values differ"]
+
+
+def _far(what: str, ours: Tensor, theirs: Tensor) -> list[str]:
+    """A line if hidden states of one shape differ by more than the tolerance of their precision."""
+    off = float((ours - theirs).abs().max()) if ours.numel() else 0.0
+    return [] if off <= HIDDEN_TOLERANCE[ours.dtype] else [f"{what} differ by {off:.2g}"]

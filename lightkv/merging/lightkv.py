@@ -50,6 +50,9 @@ CHOICES = {
     "counting": ("exact", "float32"),
 }
 
+#: Models whose released scripts set the schedule, by the family that the released code tells apart.
+RELEASED_PRESETS = {"llava": "llava-1.5-7b", "qwen": "qwen2.5-vl-7b"}
+
 
 class StageSkippedWarning(UserWarning):
     """A merging stage left a prompt alone because an image had too few tokens."""
@@ -82,7 +85,8 @@ class LightKV(Reducer):
         min_tokens: Tokens per window that every image of a prompt must have, else the stage is
             skipped for that prompt, with a :class:`StageSkippedWarning`. None never skips and
             refuses grids that are too small for their windows.
-        counting: "exact", or "float32" as in the released code, where larger ratios act as 0.5.
+        counting: "exact" on the ratio as it was written, or "float32" as in the released code,
+            where ratios above 0.5 act as 0.5.
         floor: Smallest denominator of Eq. 8; a group with less weight than that shrinks.
     """
 
@@ -124,11 +128,11 @@ class LightKV(Reducer):
     def released(
         cls,
         family: Literal["llava", "qwen"],
-        layers: tuple[int, ...] = (12, 18, 24),
-        windows: tuple[int, ...] = (4, 2, 1),
-        ratios: tuple[float, ...] = (0.5, 0.5, 0.5),
+        layers: tuple[int, ...] | None = None,
+        windows: tuple[int, ...] | None = None,
+        ratios: tuple[float, ...] | None = None,
     ) -> LightKV:
-        """What the released code computes.
+        """What the released code computes, by default on the schedule of the family's script.
 
         Its LLaVA path weighs by random numbers, its Qwen path by prompt attention normalised over
         the queries. Both re-read the tokens as squares, renumber positions, and skip a stage
@@ -137,12 +141,13 @@ class LightKV(Reducer):
         Raises:
             InvalidValueError: If ``family`` is neither "llava" nor "qwen".
         """
-        if family not in ("llava", "qwen"):
-            raise InvalidValueError("family", family, "llava, qwen")
+        if family not in RELEASED_PRESETS:
+            raise InvalidValueError("family", family, ", ".join(RELEASED_PRESETS))
+        script = schedule_for(RELEASED_PRESETS[family], "released")
         return cls(
-            layers,
-            windows,
-            ratios,
+            script.layers if layers is None else layers,
+            script.windows if windows is None else windows,
+            script.ratios if ratios is None else ratios,
             guidance="random" if family == "llava" else "prompt",
             normalise="queries",
             partition="square-blocks",

@@ -15,6 +15,7 @@ from lightkv.contract.groups import Groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, Rule
 from lightkv.contract.similarity import cosine
+from lightkv.cost.token_counts import merges
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ def merge_counts(counts: Tensor, ratio: float, *, single: bool = False) -> Tenso
 
     Args:
         counts: (G,) int64, tokens m of each group.
-        ratio: Compression ratio rho; above one half it acts as one half.
-        single: Multiply in float32, as the released code does (0.29 x 100 gives 29, not 28).
+        ratio: Compression ratio rho, exactly as it was written; above one half it acts as one
+            half.
+        single: Multiply in float32, as the released code does (0.42 x 150 gives 62, not 63).
     """
-    dtype = torch.float32 if single else torch.float64
-    share = torch.tensor(ratio, dtype=dtype, device=counts.device)
-    return torch.minimum((counts.to(dtype) * share).floor().long(), counts // 2)
+    if single:
+        share = torch.tensor(ratio, dtype=torch.float32, device=counts.device)
+        return torch.minimum((counts.float() * share).floor().long(), counts // 2)
+    exact = {count: merges(count, ratio) for count in set(counts.tolist())}
+    return torch.tensor([exact[count] for count in counts.tolist()], device=counts.device)
 
 
 def split_alternate(groups: Groups) -> tuple[Groups, Groups]:

@@ -61,23 +61,27 @@ def merge_image(
 def record(
     hidden: Tensor, logits: Tensor, spans: Spans, windows: int, ratio: float
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A one-stage case: its index entry and its arrays."""
+    """A one-stage case: its index entry and its arrays.
+
+    Vision tokens are strung together and dealt into one block per image, all of one size; what is
+    left of a block takes the place of its image.
+    """
     inside = torch.zeros(len(hidden), dtype=torch.bool)
     for first, last in spans:
         inside[first : last + 1] = True
     weights = torch.softmax(logits, 1)[:, :, ~inside].sum((0, 2))
+    size = int(inside.sum()) // len(spans)
+    states, weights = hidden[inside].split(size), weights[inside].split(size)
     pieces, kept, pairs, spans_out, done = [], [], [], [], 0
     for number, (first, last) in enumerate(spans):
-        image = slice(first, last + 1)
-        states, left, merges = merge_image(hidden[image], weights[image], windows, ratio)
-        pieces += [hidden[done:first], states]
-        start = sum(len(piece) for piece in pieces) - len(states)
-        spans_out.append((start, start + len(states) - 1))
+        merged, left, merges = merge_image(states[number], weights[number], windows, ratio)
+        pieces += [hidden[done:first], merged]
+        start = sum(len(piece) for piece in pieces) - len(merged)
+        spans_out.append((start, start + len(merged) - 1))
         kept.append(left)
         pairs += [(number, *merge) for merge in merges]
         done = last + 1
     out = torch.cat([*pieces, hidden[done:]])
-    count = spans[0][1] - spans[0][0] + 1
     arrays = {
         "s0_hidden_in": hidden.numpy(),
         "s0_attn": logits.numpy(),
@@ -86,9 +90,13 @@ def record(
         "s0_kept": np.array(kept),
         "s0_spans_out": np.array(spans_out),
         "s0_pairs": np.array(pairs, dtype=np.int64).reshape(-1, 4),
-        "s0_token_weight": torch.stack([weights[a : b + 1] for a, b in spans]).numpy(),
-        "s0_window": np.array(window_labels(count, windows)),
+        "s0_token_weight": torch.stack(weights).numpy(),
+        "s0_window": np.array(window_labels(size, windows)),
     }
+    if len(spans) == 1:
+        goes_to = {source: target for _, _, source, target in pairs}
+        rows = [[goes_to.get(token, token) == k for token in range(size)] for k in kept[0]]
+        arrays["s0_source_sorted"] = np.array(rows, dtype=np.uint8)
     stage = {
         "w": windows,
         "ratio": ratio,
@@ -99,3 +107,29 @@ def record(
         "spans_out": spans_out,
     }
     return {"name": "made up", "tags": ["quirk"], "stages": [stage]}, arrays
+
+
+def then_skipped(
+    case: dict[str, Any], arrays: dict[str, np.ndarray], windows: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The case with a second stage that finds too few tokens for its windows."""
+    spans, hidden = arrays["s0_spans_out"], arrays["s0_hidden_out"]
+    heads = len(arrays["s0_attn"])
+    second = {
+        "s1_hidden_in": hidden,
+        "s1_attn": np.zeros((heads, len(hidden), len(hidden)), hidden.dtype),
+        "s1_spans_in": spans,
+        "s1_hidden_out": hidden,
+        "s1_kept": np.arange(len(hidden)),
+        "s1_spans_out": spans,
+    }
+    stage = {
+        **case["stages"][0],
+        "w": windows,
+        "skipped": True,
+        "S_in": len(hidden),
+        "S_out": len(hidden),
+        "spans_in": spans.tolist(),
+        "spans_out": spans.tolist(),
+    }
+    return {**case, "stages": [*case["stages"], stage]}, {**arrays, **second}

@@ -25,8 +25,14 @@ def test_counts_are_floored_per_window_and_capped_at_one_half() -> None:
     sizes = torch.tensor([0, 1, 2, 9, 36, 100])
     assert merge_counts(sizes, 0.5).tolist() == [0, 0, 1, 4, 18, 50]
     assert merge_counts(sizes, 0.9).tolist() == [0, 0, 1, 4, 18, 50]
-    assert merge_counts(sizes, 0.29).tolist() == [0, 0, 0, 2, 10, 28]
-    assert merge_counts(sizes, 0.29, single=True).tolist() == [0, 0, 0, 2, 10, 29]
+    assert merge_counts(sizes, 0.29).tolist() == [0, 0, 0, 2, 10, 29]
+
+
+def test_counts_are_exact_and_in_float32_as_the_released_code_rounds_them() -> None:
+    assert merge_counts(torch.tensor([100, 180]), 0.29).tolist() == [29, 52]
+    assert merge_counts(torch.tensor([180, 340]), 0.35).tolist() == [63, 119]
+    assert merge_counts(torch.tensor([150]), 0.42).tolist() == [63]
+    assert merge_counts(torch.tensor([150]), 0.42, single=True).tolist() == [62]
 
 
 def test_parts_of_a_side_differ_by_one_and_the_longer_come_first() -> None:
@@ -128,6 +134,18 @@ def test_only_prompt_guidance_asks_for_attention() -> None:
     assert HALF.attention_layers(FACTS) == (2, 4, 5)
     for guidance in ("uniform", "size", "random"):
         assert dataclasses.replace(HALF, guidance=guidance).attention_layers(FACTS) == ()
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "windows"),
+    [("llava", (12, 18, 24), (4, 2, 1)), ("qwen", (12, 17, 22), (6, 4, 2))],
+)
+def test_released_schedules_are_those_of_the_scripts(
+    family: str, layers: tuple[int, ...], windows: tuple[int, ...]
+) -> None:
+    method = LightKV.released(family)  # type: ignore[arg-type]
+    assert (method.layers, method.windows, method.ratios) == (layers, windows, (0.5, 0.5, 0.5))
+    assert LightKV.released("qwen", ratios=(0.5, 0.4, 0.25)).windows == (6, 4, 2)
 
 
 def test_positions_are_an_option() -> None:

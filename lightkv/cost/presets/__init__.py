@@ -73,6 +73,8 @@ class ModelPreset:
         family: Model family, as transformers' ``model_type``.
         shape: Dimensions of decoder, vision tower and projector.
         vision_tokens: Vision tokens of one image in the decoder.
+        grids: Rows and columns of the grids that they lie on; what is left over are line breaks
+            and class tokens, which have no cell.
         tiles: Tiles the vision tower encodes for that image.
         image: Which image ``vision_tokens`` and ``tiles`` hold for.
         prompt: Prompt template with ``<image>`` and ``{question}``.
@@ -86,6 +88,7 @@ class ModelPreset:
     family: str
     shape: ModelShape
     vision_tokens: int
+    grids: tuple[tuple[int, int], ...]
     tiles: int
     image: str
     prompt: str
@@ -145,4 +148,5 @@ def _parse(raw: dict[str, Any]) -> ModelPreset:
         )
         for entry in raw.pop("schedules", [])
     )
-    return ModelPreset(shape=shape, schedules=schedules, **raw)
+    grids = tuple((rows, cols) for rows, cols in raw.pop("grids"))
+    return ModelPreset(shape=shape, grids=grids, schedules=schedules, **raw)
