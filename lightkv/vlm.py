@@ -19,6 +19,7 @@ from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.run import Observer, Plan, Quirks, Run
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
+from lightkv.inputs import completed, has_holes
 from lightkv.prompting import Request, read_image
 
 AttentionKernel = Literal["sdpa", "eager"]
@@ -162,8 +163,12 @@ class VLM:
         return {k: v for k, v in inputs.items() if k not in self.family.layout_inputs}
 
     def layout(self, inputs: Mapping[str, Tensor]) -> TokenLayout:
-        """Layout of a processed batch."""
-        return self.family.layout(self.model.config, inputs)
+        """Layout of a processed batch.
+
+        Raises:
+            InputError: If the batch can't be used, or its vision tokens don't match its pictures.
+        """
+        return self.family.layout(self.model.config, completed(inputs))
 
     # ------------------------------------------------------------------ runs
 
@@ -192,19 +197,21 @@ class VLM:
             **settings: Passed on to ``model.generate``.
 
         Raises:
+            InputError: If the batch can't be used, or its vision tokens don't match its pictures.
             InvalidValueError: If a hyperparameter does not fit the model or the prompt.
             UnsupportedError: If a setting would make the result silently wrong.
         """
-        batch = dict(inputs)
-        batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
+        batch = completed(inputs)
         plan = Plan.of(compressor, self.facts, tuple(observers), tuple(interventions))
-        layout = self.layout(batch)
+        self.family.check_pixels(self.model.config, batch)
+        layout = self.family.layout(self.model.config, batch)
         check_interventions(interventions, self.facts, layout)
         if compressor is not None:
             compressor.check_layout(layout)
         if compressor is not None or interventions:
             self._refuse(settings, layout.batch_size, plan)
             self._refuse_windows(settings, layout.length, plan)
+            self._refuse_holes(batch["attention_mask"], plan)
         run = self._run(plan, layout, seed)
         if plan.needs_vision:
             run.vision = self.family.vision_features(self.model, batch, layout, plan.needs_vision)
@@ -373,6 +380,13 @@ class VLM:
                 f"renumbered positions in a model with layers that look back on {min(narrow)} "
                 f"tokens, for {longest} tokens of prompt and answer: the windows would be those of "
                 "the old positions; use positions='keep'"
+            )
+
+    def _refuse_holes(self, mask: Tensor, plan: Plan) -> None:
+        if has_holes(mask) and (self.quirks.has_windows or plan.renumbers or plan.renumbers_later):
+            raise UnsupportedError(
+                "attention_mask hides tokens in the middle of a prompt, where windows and "
+                "renumbered positions would be counted wrong; leave these tokens out of the prompt"
             )
 
 

@@ -64,24 +64,22 @@ class Capture:
                 for number, row in enumerate(measured)
             ]
 
-    def samples(self, records: Sequence[RunRecord], ids: Tensor) -> list[Sample]:
+    def samples(self, records: Sequence[RunRecord], ids: Sequence[Tensor]) -> list[Sample]:
         """What was captured, one sample per row.
 
         Args:
             records: Of the run.
-            ids: (B, N) token ids, left-padded.
+            ids: Per row the (n,) token ids of its prompt, without padding.
         """
         samples = []
         for row, record in enumerate(records):
-            length = record.layout.length
             values: dict[tuple[str, int], Values] = {}
             for key, rows in self._found.items():
                 values[key] = rows[row]
             for one in self._read:
                 for layer in self._layers:
                     values[one.name, layer] = one.read(record, layer).numpy()
-            tokens = ids[row, ids.shape[1] - length :].tolist()
-            samples.append(Sample(values, tokens, record.layout))
+            samples.append(Sample(values, ids[row].tolist(), record.layout))
         return samples
 
 

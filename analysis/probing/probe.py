@@ -139,7 +139,9 @@ def probe_inputs(
             max_new_tokens=1,
             do_sample=False,
         ).records
-        samples += capture.samples(records, inputs["input_ids"])
+        real = layout.real.to(inputs["input_ids"].device)
+        ids = [row[keep] for row, keep in zip(inputs["input_ids"], real, strict=True)]
+        samples += capture.samples(records, ids)
     if not samples:
         raise InputError("no prompt to probe; give at least one question")
     names = [""] * len(samples) if questions is None else list(questions)

@@ -47,16 +47,18 @@ class HiddenPairs:
 
         Args:
             position: (B, G, K) int64, place of each entry's token in its row.
-            layout: Of the prompts, (B, N), left-padded.
+            layout: Of the prompts, (B, N).
 
         Returns:
             (B, G, K) bool.
         """
-        slot = position + (~layout.real).sum(1)[:, None, None]
-        inside = (position >= 0) & (slot < layout.length)
-        where = slot.clamp(0, layout.length - 1)
-        marked = self.keys[:, None].expand(-1, position.shape[1], -1).gather(2, where)
-        return marked & inside
+        # Marks by a token's place among the real ones of its row, whatever is masked before it.
+        count = torch.zeros_like(layout.position)
+        count.scatter_add_(1, layout.position.clamp_min(0), (self.keys & layout.real).long())
+        inside = (position >= 0) & (position < layout.length)
+        where = position.clamp(0, layout.length - 1)
+        marked = (count > 0)[:, None].expand(-1, position.shape[1], -1)
+        return marked.gather(2, where) & inside
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.reduction import Reduction
+from lightkv.contract.reduction import Reduction, compact
 from lightkv.engine.cache import LayerEntries
 
 
@@ -105,12 +105,12 @@ def single_provenance(reduction: Reduction, row: int, real: Tensor) -> Reduction
         real: (N,) bool, the row's real tokens before the reduction.
     """
     old = real.nonzero()[:, 0]
-    shift = int(old[0]) if len(old) else 0
+    place = real.long().cumsum(0) - 1
     valid = reduction.valid[row]
     first = int((~valid).sum())
     target = reduction.target[row, old]
     return Reduction(
-        index=(reduction.index[row, first:] - shift)[None].cpu(),
+        index=place[reduction.index[row, first:]][None].cpu(),
         valid=valid[None, first:].cpu(),
         target=torch.where(target >= 0, target - first, -1)[None].cpu(),
         weight=reduction.weight[row, old][None].cpu(),
@@ -137,10 +137,10 @@ def layer_record(
         real: (N,) bool, the row's real tokens before any shortening.
     """
     position, valid = entries.position[row].cpu(), entries.valid[row].cpu()
-    kept = torch.where(valid, position, -1)
     counts = valid.sum(-1).float()
     # Padding up to other rows is cut; where heads differ, padding up to the longest head stays.
-    kept = kept[:, kept.shape[1] - int(counts.max()) :]
+    index, held_slot = compact(valid)
+    kept = torch.where(held_slot, position.gather(1, index), -1)
     kept = kept[0] if kept.shape[0] == 1 else kept
     held, retention = float(counts.mean()), entries.retention
     return LayerRecord(

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
@@ -16,6 +15,8 @@ from lightkv.families.slots import Picture, Placed, row_layout
 
 #: Pictures of one row: (placeholder id, ids (N,) of the row, its slots (n,)) -> pictures in order.
 Supply = Callable[[int, Tensor, Tensor], Sequence[Picture]]
+
+_VIDEOS = ("pixel_values_videos", "video_grid_thw")
 
 
 class Family(ABC):
@@ -60,9 +61,40 @@ class Family(ABC):
 
     def vision_ids(self, config: Any) -> tuple[int, ...]:
         """Ids of the placeholders that vision tokens take."""
-        names = ("image_token_id", "video_token_id")
-        found = [getattr(config, name, None) for name in names]
-        return tuple(int(token) for token in found if token is not None)
+        named = (getattr(config, name, None) for name in ("image_token_id", "video_token_id"))
+        return tuple(int(token) for token in named if token is not None)
+
+    def placeholders(self, config: Any, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """Ids that stand for vision tokens in these inputs, of those that occur.
+
+        The id of a video without any video among the inputs is a word like others, for the model
+        too.
+        """
+        video = getattr(config, "video_token_id", None)
+        no_video = all(inputs.get(name) is None for name in _VIDEOS)
+        return tuple(
+            token
+            for token in self.vision_ids(config)
+            if bool((inputs["input_ids"] == token).any()) and not (token == video and no_video)
+        )
+
+    def check_pixels(self, config: Any, inputs: Mapping[str, Tensor]) -> None:
+        """Refuse placeholders without the pictures that they stand for.
+
+        Raises:
+            InputError: If the model would read them as words.
+        """
+        needs = {
+            getattr(config, "image_token_id", None): "pixel_values",
+            getattr(config, "video_token_id", None): "pixel_values_videos",
+        }
+        for token in self.placeholders(config, inputs):
+            name = needs.get(token)
+            if name is not None and inputs.get(name) is None:
+                raise InputError(
+                    f"the prompt has placeholders for pictures, but {name} is missing: the model "
+                    "would read them as words; pass on everything the processor returns"
+                )
 
     @abstractmethod
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
@@ -84,8 +116,8 @@ class Family(ABC):
             InputError: If vision tokens and grids don't match, or a required input is missing.
         """
         ids = inputs["input_ids"]
-        tokens = self.vision_ids(config)
-        if bool(torch.isin(ids, torch.tensor(tokens, device=ids.device)).any()):
+        tokens = self.placeholders(config, inputs)
+        if tokens:
             missing = [name for name in self.required_inputs if inputs.get(name) is None]
             if missing:
                 raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,10 @@ from lightkv.families.slots import Picture, Segment, runs
 
 
 class Idefics3(Family):
-    """Idefics3 and SmolVLM: each tile is a grid of its own, markers between them are separators."""
+    """Idefics3 and SmolVLM: each tile is a grid of its own, markers between them are separators.
+
+    Tiles side by side, without markers, are tiles of one image.
+    """
 
     model_types = ("idefics3", "smolvlm")
 
@@ -26,18 +28,21 @@ class Idefics3(Family):
 
         def supply(_: int, ids: Tensor, slots: Tensor) -> list[Picture]:
             blocks = runs(slots)
-            wrong = [end - start for start, end in blocks if end - start != tile.tokens]
+            wrong = [end - start for start, end in blocks if (end - start) % tile.tokens]
             if wrong:
                 raise InputError(
-                    f"a tile of {wrong[0]} vision tokens instead of {tile.tokens}; build the "
-                    "prompt with the model's own processor"
+                    f"{wrong[0]} vision tokens in a row are no whole number of tiles of "
+                    f"{tile.tokens}; build the prompt with the model's own processor"
                 )
-            tiles = [1]
-            for (_, end), (start, _) in itertools.pairwise(blocks):
+            side_by_side = [(end - start) // tile.tokens for start, end in blocks]
+            tiles = side_by_side[:1]
+            for (_, end), (start, _), more in zip(
+                blocks, blocks[1:], side_by_side[1:], strict=False
+            ):
                 if _another_image(ids[end:start].tolist()):
-                    tiles.append(1)
+                    tiles.append(more)
                 else:
-                    tiles[-1] += 1
+                    tiles[-1] += more
             return [Picture((tile,) * count) for count in tiles]
 
         return supply

@@ -21,9 +21,9 @@ class LlavaOnevision(Family):
     model_types = ("llava_onevision",)
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
-        ids = inputs["input_ids"]
+        standing = self.placeholders(config, inputs)
         queues = {}
-        if bool((ids == config.image_token_id).any()):
+        if config.image_token_id in standing:
             sizes = read_input(inputs, "image_sizes").tolist()
             counts = inputs.get("batch_num_images")
             per_row = [1] * len(sizes) if counts is None else counts.tolist()
@@ -32,7 +32,7 @@ class LlavaOnevision(Family):
                 tiled_to_limit(config, (height, width)) if single else _plain(config)
                 for (height, width), single in zip(sizes, alone, strict=True)
             ]
-        if bool((ids == config.video_token_id).any()):
+        if config.video_token_id in standing:
             videos, frames = read_input(inputs, "pixel_values_videos").shape[:2]
             queues[config.video_token_id] = [_video(config, frames)] * videos
         return from_queues(queues)

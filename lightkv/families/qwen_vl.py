@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.layout import Grid
+from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.slots import Picture, Segment
 
@@ -21,14 +22,33 @@ class QwenVL(Family):
     # Without it positions are one-dimensional, without any error.
     required_inputs = ("mm_token_type_ids",)
 
+    def placeholders(self, config: Any, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """As in other families.
+
+        Raises:
+            InputError: If ``mm_token_type_ids`` says that a word is part of a video.
+        """
+        standing = super().placeholders(config, inputs)
+        types = inputs.get("mm_token_type_ids")
+        video = config.video_token_id
+        if types is not None and video not in standing:
+            word = inputs["input_ids"] == video
+            if bool(word.any()) and bool(types[word].any()):
+                raise InputError(
+                    f"token {video} stands for a video, but video_grid_thw is missing; pass on "
+                    "everything the processor returns, or leave the mark out of the question"
+                )
+        return standing
+
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         merge = int(config.vision_config.spatial_merge_size)
+        standing = self.placeholders(config, inputs)
         queues = {}
         for token, name in (
             (config.image_token_id, "image_grid_thw"),
             (config.video_token_id, "video_grid_thw"),
         ):
-            if bool((inputs["input_ids"] == token).any()):
+            if token in standing:
                 extents = read_input(inputs, name).tolist()
                 queues[token] = [
                     Picture((Segment(Grid(frames, rows // merge, cols // merge)),))

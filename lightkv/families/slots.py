@@ -90,7 +90,8 @@ def text_kinds(vision: Tensor, real: Tensor) -> Tensor:
 def row_layout(real: Tensor, placed: Sequence[Placed]) -> TokenLayout:
     """Layout of one row.
 
-    Pictures are numbered in prompt order; text between the slots of one picture is a separator.
+    Pictures are numbered in prompt order; text between the slots of one picture is a separator,
+    what is masked there stays padding.
 
     Args:
         real: (N,) bool, False for padding.
@@ -123,7 +124,8 @@ def row_layout(real: Tensor, placed: Sequence[Placed]) -> TokenLayout:
     grids: list[Grid] = []
     for number, (slots, picture) in enumerate(found):
         inside = slice(int(slots[0]), int(slots[-1]) + 1 + picture.closing)
-        kind[inside] = torch.where(vision[inside], kind[inside], int(TokenKind.SEPARATOR))
+        structural = real[inside] & ~vision[inside]
+        kind[inside] = torch.where(structural, int(TokenKind.SEPARATOR), kind[inside])
         _fill(columns, grids, number, slots, picture)
     position = torch.where(real, real.long().cumsum(0) - 1, -1)
     return TokenLayout(

@@ -18,6 +18,7 @@ from lightkv.check.checks import run_checks
 from lightkv.check.subject import Subject
 from lightkv.check.tiny.model import randomize
 from lightkv.contract.layout import Grid
+from lightkv.embedded import CHECKPOINT
 from lightkv.errors import InputError, ModelError
 from lightkv.families import family_of
 from lightkv.families.eve import IMAGE_SENTINEL, eve_inputs
@@ -124,7 +125,7 @@ def test_remote_code_runs_only_when_trusted(tmp_path: Path, vlm: VLM) -> None:
 
     AutoConfig.register("eve", StandInConfig, exist_ok=True)
     folder = tmp_path / "eve"
-    shutil.copytree(lightkv.embedded.CHECKPOINT, folder)
+    shutil.copytree(CHECKPOINT, folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "eve"}))
     with pytest.raises(ModelError, match="trust_remote_code=True"):
         lightkv.load(folder)

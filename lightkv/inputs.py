@@ -1,0 +1,76 @@
+"""Processed batches: what is refused of them before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkv.errors import InputError
+
+
+def completed(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A processed batch with an attention mask, checked.
+
+    Args:
+        inputs: What the processor returned: ``input_ids`` (B, N), perhaps ``attention_mask``
+            (B, N) and whatever belongs to the pictures.
+
+    Raises:
+        InputError: If there are no token ids, they or the mask are of another shape or type, a row
+            is empty, or a row is padded on the right.
+    """
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"the inputs are of type {type(inputs).__name__}; pass what the processor returned, or "
+            "ask with vlm.ask"
+        )
+    batch = dict(inputs)
+    ids = batch.get("input_ids")
+    if ids is None:
+        extra = (
+            "; inputs_embeds alone don't say which tokens belong to an image, pass both"
+            if batch.get("inputs_embeds") is not None
+            else ""
+        )
+        raise InputError(f"input_ids are missing{extra}")
+    _check_ids(ids)
+    if batch.get("attention_mask") is None:
+        batch["attention_mask"] = torch.ones_like(ids)
+    _check_mask(batch["attention_mask"], ids)
+    return batch
+
+
+def has_holes(mask: Tensor) -> bool:
+    """True if some token after the first real one of its row is masked."""
+    real = mask.bool()
+    return bool((real.int().cummax(1).values.bool() & ~real).any())
+
+
+def _check_ids(ids: Any) -> None:
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or not ids.numel():
+        what = f"of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise InputError(
+            f"input_ids are {what}; give a tensor of prompts x tokens, at least one of each"
+        )
+    if ids.dtype.is_floating_point or ids.dtype == torch.bool:
+        raise InputError(f"input_ids are {ids.dtype}; give whole numbers (int64)")
+
+
+def _check_mask(mask: Any, ids: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.shape != ids.shape:
+        what = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise InputError(f"attention_mask is {what}; give one number per token, {tuple(ids.shape)}")
+    if bool(((mask != 0) & (mask != 1)).any()):
+        raise InputError("attention_mask holds other numbers than 0 (masked) and 1 (real)")
+    late = (mask[:, -1] == 0).nonzero()[:, 0].tolist()
+    if late:
+        row = late[0]
+        if not bool(mask[row].any()):
+            raise InputError(f"row {row} of the batch is all padding; give every row a prompt")
+        raise InputError(
+            f"row {row} of the batch is padded on the right, where its answer has to start; pad on "
+            "the left (tokenizer.padding_side = 'left')"
+        )
