@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lightkv.contract.attention import ProjectedAttention
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
-from lightkv.contract.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
+from lightkv.contract.serving import drawn_features
+from lightkv.contract.view import LayerView, ModelFacts, PromptInputs
 from lightkv.cost.presets import preset
 from lightkv.cost.presets.shape import TextShape
 from lightkv.errors import InvalidValueError
@@ -122,7 +123,7 @@ class BenchLayer:
         heads = projected.view(*shape[:2], -1, settings.dimensions.head_dim).transpose(1, 2)
         self._queries, _ = apply_rotary_pos_emb(heads, heads, *self.rotary)
         self._scaling = float(attention.scaling)
-        self._vision = _vision_features(self.layout, settings.seed)
+        self._vision = drawn_features(self.layout, _VISION_WIDTH, settings.seed)
 
     def _cache(self) -> Any:
         from transformers import DynamicCache
@@ -174,21 +175,3 @@ def _config(settings: BenchSettings) -> Any:
     )
     config._attn_implementation = "sdpa"
     return config
-
-
-def _vision_features(layout: TokenLayout, seed: int) -> VisionFeatures:
-    """Random features of every vision token."""
-    draw = torch.Generator().manual_seed(seed)
-    seen = layout.vision
-
-    def numbers(*width: int) -> Tensor:
-        drawn = torch.rand(*seen.shape, *width, generator=draw).to(seen.device)
-        return drawn * seen.view(*seen.shape, *[1] * len(width))
-
-    return VisionFeatures(
-        cls_attention=numbers(),
-        first_attention=numbers(),
-        keys=numbers(_VISION_WIDTH),
-        features=numbers(_VISION_WIDTH),
-        text_relevance=numbers(),
-    )
