@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -17,12 +18,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+_SNIPPET = re.compile(r'^--8<-- "(.*)"$', re.MULTILINE)
 _TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """Code blocks of a page in that language."""
     text = page.read_text(encoding="utf-8")
+    text = _SNIPPET.sub(lambda snippet: (ROOT / snippet[1]).read_text(encoding="utf-8"), text)
     return [body for kind, body in _BLOCK.findall(text) if kind == language]
 
 
@@ -46,7 +49,9 @@ def _name(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=_name)
 def test_code_runs_as_printed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "page"}
+    module = types.ModuleType("page")  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, "page", module)
+    names = vars(module)
     for number, block in enumerate(blocks(page, "python")):
         exec(compile(block, f"{page.name}, block {number + 1}", "exec"), names)
 
