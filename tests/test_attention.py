@@ -9,6 +9,7 @@ import torch
 
 from lightkv.contract import attention as module
 from lightkv.contract.attention import Attention, GivenAttention, ProjectedAttention
+from tests.closeness import assert_close
 
 BATCH, HEADS, KV_HEADS, LENGTH, WIDTH = 2, 6, 2, 13, 4
 
@@ -41,11 +42,11 @@ def test_results_do_not_depend_on_blocks(
     queries = marked(1, 9)
     every = torch.arange(LENGTH).expand(BATCH, -1)
     dense = projected().probabilities(every) * queries[:, None, :, None]
-    torch.testing.assert_close(attention.column_sums(queries, per_head=True), dense.sum(2))
-    torch.testing.assert_close(attention.column_sums(queries), dense.mean(1).sum(1))
+    assert_close(attention.column_sums(queries, per_head=True), dense.sum(2))
+    assert_close(attention.column_sums(queries), dense.mean(1).sum(1))
     rows = attention.rows(queries)
     expected = dense.mean(1).gather(1, rows.index[..., None].expand(-1, -1, LENGTH))
-    torch.testing.assert_close(rows.attention, expected * rows.valid[..., None])
+    assert_close(rows.attention, expected * rows.valid[..., None])
 
 
 @pytest.mark.parametrize("numbers", [1, 400, 10_000])
@@ -66,4 +67,4 @@ def test_prompt_mass_is_the_dense_sum(
     shares = torch.softmax(logits, -1 if normalise == "keys" else 2)
     expected = (shares * keys[:, None, None]).sum((1, 3)) * queries
     found = projected().prompt_mass(queries, keys, normalise=normalise, masked=masked)
-    torch.testing.assert_close(found, expected)
+    assert_close(found, expected)

@@ -18,6 +18,7 @@ from lightkv.catalogue import methods
 from lightkv.contract import registry
 from lightkv.cost.presets.shape import TextShape
 from lightkv.errors import InvalidValueError, StoreError, UnknownNameError
+from tests.closeness import assert_close
 
 TINY = TextShape(layers=32, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=16, vocab=160)
 
@@ -101,7 +102,7 @@ def test_views_show_what_the_layer_computes() -> None:
     assert view.keys is not None and view.keys.shape == (1, 2, 87, 16)
     assert view.hidden.shape == (1, 87, 64)
     rows = view.read_attention().rows(view.layout.question).attention
-    assert rows.sum(-1).allclose(rows.new_ones(1, 6))
+    assert_close(rows.sum(-1), rows.new_ones(1, 6))
     assert layer.view(-1).attention is None and layer.view(-1).keys is None
 
 

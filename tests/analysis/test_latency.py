@@ -14,6 +14,7 @@ from analysis.timing.latency import LatencySettings, lengthened, measure_latency
 from lightkv import TGVKV, VLM, LightKV
 from lightkv.errors import InvalidValueError
 from tests.analysis.fake import FakeVLM, record
+from tests.closeness import assert_close
 
 
 class Timed(FakeVLM):
@@ -53,9 +54,9 @@ def measured(vlm: Any, **changes: Any) -> pd.DataFrame:
 
 def test_prefill_and_steps_are_told_apart(timed: Timed) -> None:
     frame = measured(timed)
-    assert frame["ttft_ms"].tolist() == pytest.approx([50.0] * 9)
-    assert frame["step_ms"].tolist() == pytest.approx([10.0] * 9)
-    assert frame["throughput"].tolist() == pytest.approx([6 / 0.11] * 9)
+    assert_close(frame["ttft_ms"], [50.0] * 9)
+    assert_close(frame["step_ms"], [10.0] * 9)
+    assert_close(frame["throughput"], [6 / 0.11] * 9)
     assert frame["method"].tolist() == ["vanilla"] * 3 + ["a"] * 3 + ["b"] * 3
     assert frame["repeat"].tolist() == [0, 1, 2] * 3
     assert frame["kv_share"].tolist() == [1.0] * 3 + [0.5] * 6
@@ -118,7 +119,7 @@ def test_the_embedded_model_is_measured(embedded: VLM) -> None:
     assert (frame["peak_bytes"] >= 0).all()
     # Batch x layers x (key and value) x hidden x 4 bytes x tokens.
     assert frame["kv_bytes"][0] == 2 * 8 * 2 * 128 * 4 * frame["context"][0]
-    assert frame["kv_share"].tolist() == pytest.approx([1, 0.05], abs=0.001)
+    assert_close(frame["kv_share"], [1, 0.05], 0.001)
 
 
 def test_a_prompt_is_lengthened_to_at_least_what_is_wanted(embedded: VLM) -> None:

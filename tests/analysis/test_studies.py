@@ -15,6 +15,7 @@ from lightkv import TGVKV, VLM, LightKV, Request
 from lightkv.contract.compressor import Compressor
 from lightkv.errors import InvalidValueError, UnknownNameError
 from tests.analysis.fake import PROMPT, FakeVLM
+from tests.closeness import SINGLE, assert_close
 
 ONE = ("embedded/color",)
 QUIET: dict[str, Any] = {"samples": 2, "progress": False}
@@ -205,7 +206,7 @@ def test_merge_maps_of_the_embedded_model(embedded: VLM) -> None:
     assert list(left.loc[[0]]) == [128, 64, 32]
     assert (frame.groupby(["item", "stage"]).size() == 256).all()
     weights = frame.groupby(["item", "stage", "target_row", "target_col"])["weight"].sum()
-    assert weights.to_numpy() == pytest.approx(1.0, abs=1e-5)
+    assert_close(weights, 1, SINGLE)
     # In the first stage nothing leaves its window of 4 x 4 windows on a grid of 16 x 16.
     first = frame[frame["stage"] == 1]
     assert (first["row"] // 4 == first["target_row"] // 4).all()
@@ -224,8 +225,8 @@ def test_decode_latency_of_the_embedded_model(embedded: VLM) -> None:
     pd.testing.assert_frame_equal(frame, again)
     assert frame["retention"].tolist() == [1.0, 0.05]
     assert frame["model"].tolist() == ["embedded"] * 2
-    assert frame["kv_share"].tolist() == pytest.approx([1.0, 0.05], abs=0.001)
+    assert_close(frame["kv_share"], [1, 0.05], 0.001)
     # Exact for LLaVA-1.5-7B: 2 x 32 layers x 4096 numbers of 2 bytes per token.
     exact = 2 * 32 * 4096 * 2 * 8000 / 2**30
-    assert frame["gib_8k"].tolist() == pytest.approx([exact, 0.05 * exact])
+    assert_close(frame["gib_8k"], [exact, 0.05 * exact])
     assert frame["gib_16k"][0] == pytest.approx(7.8125)

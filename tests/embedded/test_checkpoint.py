@@ -14,6 +14,7 @@ from lightkv.embedded.evaluate import FREE_FORM, Answerer, exact_match, interval
 from lightkv.embedded.processing import build_processor, build_tokenizer
 from lightkv.embedded.publish import read_metrics
 from lightkv.embedded.vocabulary import DEFAULT_SYSTEM, PREFIX_IDS, TOKEN, WORDS, decode, encode
+from tests.closeness import assert_close
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_processor_of_the_checkpoint_is_the_one_of_the_code(answerer: Answerer) 
     assert torch.equal(a["input_ids"], b["input_ids"])
     assert torch.equal(a["pixel_values"], b["pixel_values"])
     exact = torch.from_numpy(np.array(item.image)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    torch.testing.assert_close(a["pixel_values"], exact, atol=1e-5, rtol=0)
+    assert_close(a["pixel_values"], exact)
 
 
 @pytest.mark.parametrize("kind", QUESTION_KINDS)

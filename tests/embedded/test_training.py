@@ -23,6 +23,7 @@ from lightkv.embedded.optimizer import Muon, orthogonalise
 from lightkv.embedded.recipe import MIX, QUICK, SHIPPED, LanguageStage, Rates
 from lightkv.embedded.trainer import Trainer, choose_patches
 from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, decode
+from tests.closeness import assert_close
 
 TEXT = TextSettings(length=80, weights=MIX, caption=0.3, other_system=0.0)
 TINY = QUICK.architecture
@@ -51,7 +52,7 @@ def test_lean_forward_equals_stock_forward_in_a_conversation() -> None:
         got = lean(batch.prefix, image, batch.text, mask, position)
         stock = model(**_stock_inputs(batch)).logits[:, len(PREFIX_IDS) + 255 : -1]
     real = batch.turn < NO_TURN
-    torch.testing.assert_close(got[real], stock[real], atol=2e-4, rtol=1e-3)
+    assert_close(got[real], stock[real], 1e-3)
 
 
 def test_lean_forward_equals_stock_forward_for_each_independent_turn() -> None:
@@ -68,7 +69,7 @@ def test_lean_forward_equals_stock_forward_for_each_independent_turn() -> None:
             own = batch.turn[0] == turn
             ids = torch.cat([batch.prefix, torch.full((1, 256), 3), batch.text[:, own]], 1)
             stock = model(input_ids=ids, pixel_values=pixels).logits[0, len(PREFIX_IDS) + 256 : -1]
-            torch.testing.assert_close(got[0, own][1:], stock, atol=2e-4, rtol=1e-3)
+            assert_close(got[0, own][1:], stock, 1e-3)
 
 
 def test_batch_supervises_exactly_the_answers() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightkv.eviction.parts.allocation import allot, fill, round_to_sum
+from tests.closeness import assert_close
 
 
 def doubles(*rows):
@@ -59,14 +60,14 @@ def test_what_one_layer_cannot_hold_goes_to_the_others_in_proportion():
     filled = fill(
         doubles([80.0, 20.0, 10.0]), doubles([0, 0, 0]), doubles([50, 50, 50]), "proportional"
     )
-    torch.testing.assert_close(filled, doubles([50.0, 40.0, 20.0]))
+    assert_close(filled, doubles([50.0, 40.0, 20.0]))
 
 
 def test_what_protection_takes_is_paid_by_the_others():
     filled = fill(
         doubles([1.0, 20.0, 20.0]), doubles([5, 5, 5]), doubles([50, 50, 50]), "proportional"
     )
-    torch.testing.assert_close(filled, doubles([5.0, 18.0, 18.0]))
+    assert_close(filled, doubles([5.0, 18.0, 18.0]))
 
 
 def test_even_spread_gives_every_layer_the_same_more():

@@ -11,6 +11,7 @@ from lightkv.eviction.methods.elasticcache import NearestAnchor, SortedIndexAsRa
 from lightkv.eviction.methods.look_m import PivotMerge
 from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.selections import ByScore
+from tests.closeness import assert_close
 from tests.eviction.prompts import FACTS, Rows, layout_of
 
 SCORES = torch.tensor([[3, 0.2, 0.9, 0.1, 0.3, 0.8, 0.05, 0.1]])
@@ -52,7 +53,7 @@ def test_elastic_cache_released_example():
     keep = SortedIndexAsRank().keep(SCORES, layout, torch.tensor([4]), guard)
     merge = NearestAnchor(spare_protected=True, lost_offset=1)
     values = merged_values(keep, merge, layout, guard)
-    torch.testing.assert_close(values.flatten(), torch.tensor([0.0, 8 / 3, 7.0]))
+    assert_close(values.flatten(), torch.tensor([0.0, 8 / 3, 7.0]))
 
 
 def test_nearest_anchor_takes_the_lower_on_ties():
@@ -70,7 +71,7 @@ def test_look_m_pivot_example():
     guard = protected(layout, 0, 0)
     keys = merged_values(keep, PivotMerge(), layout, guard, LOOK_M_KEYS, LOOK_M_KEYS)
     expected = torch.tensor([[[[0.95, 0.35 / 3], [0.0, 1.0]]]])
-    torch.testing.assert_close(keys, expected)
+    assert_close(keys, expected)
     values = torch.tensor([[[[6.0], [1.0], [0.0], [12.0]]]])
     # Values go where their keys go: (6 + (6 + 0) / 2 + (6 + 12) / 2) / 3.
     merged = merged_values(keep, PivotMerge(), layout, guard, LOOK_M_KEYS, values)
@@ -82,7 +83,7 @@ def test_look_m_average():
     keep = torch.tensor([[[True, True, False, False]]])
     guard = protected(layout, 0, 0)
     keys = merged_values(keep, PivotMerge("average"), layout, guard, LOOK_M_KEYS, LOOK_M_KEYS)
-    torch.testing.assert_close(keys, torch.tensor([[[[0.9, 0.7 / 3], [0.0, 1.0]]]]))
+    assert_close(keys, torch.tensor([[[[0.9, 0.7 / 3], [0.0, 1.0]]]]))
 
 
 MERGES = [
@@ -112,7 +113,7 @@ def test_a_merge_keeps_what_stays_and_weighs_by_shares(merge, seed, share):
     assert torch.equal(reduction.valid.view(retention.valid.shape), retention.valid)
     weights = reduction.matrix()
     assert (weights >= 0).all()
-    torch.testing.assert_close(weights.sum(-1)[reduction.valid], torch.ones(int(keep.sum())))
+    assert_close(weights.sum(-1)[reduction.valid], torch.ones(int(keep.sum())))
     # Padding goes nowhere, and an entry to which nothing was added stays bit for bit.
     padding = ~view.layout.real[:, None].expand_as(keep).flatten(0, 1)
     assert (reduction.target[padding] == -1).all()
@@ -132,7 +133,7 @@ def test_heads_that_share_their_entries_share_the_merge(merge):
     together = retention.apply(view.values)
     for head in range(2):
         expected = reduction.apply(view.values[:, head])
-        torch.testing.assert_close(together[:, head], expected)
+        assert_close(together[:, head], expected)
 
 
 def test_likeness_does_not_depend_on_the_size_of_blocks(monkeypatch):

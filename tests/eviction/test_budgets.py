@@ -12,6 +12,7 @@ from lightkv.eviction.methods.tgvkv import TextVision
 from lightkv.eviction.methods.tgvkv_ablations import TextText, VisionVision
 from lightkv.eviction.parts.allocation import round_to_sum
 from lightkv.eviction.parts.budgets import Uniform
+from tests.closeness import assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, given, layout_of
 
 
@@ -38,7 +39,7 @@ def test_strength_is_the_sum_of_a_block(budget, queries, keys):
     view = causal("ssvvvvttt")
     attention = view.read_attention().probabilities(torch.arange(9)[None])[0].mean(0)
     block = attention[getattr(view.layout, queries)[0]][:, getattr(view.layout, keys)[0]]
-    torch.testing.assert_close(budget.strength(view, torch.zeros(1, 9)), block.sum()[None])
+    assert_close(budget.strength(view, torch.zeros(1, 9)), block.sum()[None])
 
 
 def test_text_vision_budgets_are_shares_of_the_total():
@@ -121,15 +122,15 @@ def test_mass_ignores_padding_and_heads():
     view = Rows(["svvtt", "sssvvvvvtttt"]).views()[0]
     score = torch.rand(2, 2, view.layout.length) + 0.1
     mass = CumulativeMass().strength(view, score)
-    torch.testing.assert_close(mass.sum(1), torch.ones(2))
+    assert_close(mass.sum(1), torch.ones(2))
     assert (mass[0, :-5] == 0).all()
     expected = score[0, :, -5:].mean(0)
-    torch.testing.assert_close(mass[0, -5:], expected / expected.sum())
+    assert_close(mass[0, -5:], expected / expected.sum())
 
 
 def test_profile_gives_the_measured_shares_at_any_retention():
     profile = Profile.measured(torch.tensor([[10, 30], [30, 50]]), torch.tensor([100, 100]))
-    assert profile.shares == pytest.approx((0.2, 0.4))
+    assert_close(profile.shares, (0.2, 0.4))
     assert decide(profile, [1.0, 1.0], 30.0, 100) == [20, 40]
     assert decide(profile, [1.0, 1.0], 15.0, 100) == [10, 20]
 
@@ -144,8 +145,8 @@ def test_aircache_example():
     view, scores = aircache_views()
     budget = StrengthSkewness()
     claims = [budget.strength(view, score)[0] for score in scores]
-    torch.testing.assert_close(claims[0], torch.tensor([0.70, 0.0]), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(claims[1], torch.tensor([0.30, 1.967]), rtol=1e-3, atol=1e-3)
+    assert_close(claims[0], torch.tensor([0.70, 0.0]), 1e-3)
+    assert_close(claims[1], torch.tensor([0.30, 1.967]), 1e-3)
     assert decide(budget, claims, 2.0, 4) == [1, 3]
 
 
@@ -167,9 +168,9 @@ def test_cake_example():
     rows[5, :4] = torch.tensor([0.7, 0.1, 0.1, 0.1])
     view = given("vvvvtt", rows)
     strength = EntropyVariance(window=2).strength(view, torch.zeros(1, 6))
-    torch.testing.assert_close(strength, torch.tensor([2.327 * 0.135]), rtol=1e-3, atol=0)
+    assert_close(strength, torch.tensor([2.327 * 0.135]), 1e-3)
     warm = EntropyVariance(window=2, tau1=2.0, tau2=0.5).strength(view, torch.zeros(1, 6))
-    torch.testing.assert_close(warm, torch.tensor([2.327**0.5 * 0.135**2]), rtol=1e-3, atol=0)
+    assert_close(warm, torch.tensor([2.327**0.5 * 0.135**2]), 1e-3)
 
 
 def test_cake_window_rows_that_agree_have_no_strength():
@@ -218,7 +219,7 @@ def test_strengths_do_not_depend_on_padding_or_company(budget):
         for row in range(3):
             alone = rows.views([row])[layer]
             single = budget.strength(alone, table[alone.layout.position])
-            torch.testing.assert_close(batch[row], single[0], rtol=1e-4, atol=1e-5)
+            assert_close(batch[row], single[0])
 
 
 def test_round_to_sum_of_aircache_counts():

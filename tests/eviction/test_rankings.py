@@ -17,6 +17,7 @@ from lightkv.eviction.parts.rankings import (
     SelfAttention,
     pool,
 )
+from tests.closeness import SINGLE, assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, given
 
 H2O_ROWS = [
@@ -55,7 +56,7 @@ def test_text_weighted_is_equations_7_to_9(text, normalise):
         else:
             expected.append(sum(float(attention[i, j]) for i in question))
     score = TextWeighted(normalise=normalise).score(view)[0]
-    torch.testing.assert_close(score.double(), torch.tensor(expected, dtype=torch.float64))
+    assert_close(score, expected)
 
 
 @pytest.mark.parametrize("scope", ["text", "all"])
@@ -65,10 +66,10 @@ def test_text_scope_decides_who_ranks_the_system_text(scope):
     voters = layout.text[0] if scope == "text" else layout.real[0]
     score = TextWeighted(text_scope=scope).score(view)[0].double()
     system = attention[voters].sum(0)[:3]
-    torch.testing.assert_close(score[:3], system, rtol=1e-5, atol=1e-6)
+    assert_close(score[:3], system, SINGLE)
     # A question token is seen by later question tokens alone.
     narrow = TextWeighted().score(view)[0].double()
-    torch.testing.assert_close(score[3:], narrow[3:], rtol=1e-5, atol=1e-6)
+    assert_close(score[3:], narrow[3:], SINGLE)
 
 
 def test_normalising_the_text_weights_keeps_the_order_of_vision():
@@ -79,24 +80,24 @@ def test_normalising_the_text_weights_keeps_the_order_of_vision():
 
 def test_self_attention_is_the_column_sum():
     score = SelfAttention().score(given("ssvvtt", H2O_ROWS))
-    torch.testing.assert_close(score, torch.tensor([[2.8, 1.2, 0.9, 0.8, 0.25, 0.05]]))
+    assert_close(score, torch.tensor([[2.8, 1.2, 0.9, 0.8, 0.25, 0.05]]))
 
 
 def test_vision_plus_text_stays_within_each_modality():
     view = causal("ssvvvttt")
     attention = mean_map(view).float()
     score = VisionPlusText().score(view)[0]
-    torch.testing.assert_close(score[2:5], attention[2:5].sum(0)[2:5])
-    torch.testing.assert_close(score[5:], attention[5:].sum(0)[5:])
+    assert_close(score[2:5], attention[2:5].sum(0)[2:5])
+    assert_close(score[5:], attention[5:].sum(0)[5:])
 
 
 def test_cross_plus_text_is_what_the_question_reads():
     view = causal("ssvvvttt")
     attention = mean_map(view).float()
-    torch.testing.assert_close(CrossPlusText().score(view)[0], attention[5:].sum(0))
+    assert_close(CrossPlusText().score(view)[0], attention[5:].sum(0))
     wide = CrossPlusText(text_scope="all").score(view)[0]
-    torch.testing.assert_close(wide[:2], attention.sum(0)[:2])
-    torch.testing.assert_close(wide[2:5], attention[5:].sum(0)[2:5])
+    assert_close(wide[:2], attention.sum(0)[:2])
+    assert_close(wide[2:5], attention[5:].sum(0)[2:5])
 
 
 @pytest.mark.parametrize(
@@ -110,8 +111,7 @@ def test_snapkv_example(pooling, best):
     score = ObservationWindow(2, 3, pooling).score(given("svvvvttt", rows))[0]
     assert set(score[:6].topk(3).indices.tolist()) == best
     if pooling == "avg":
-        expected = torch.tensor([0.05, 0.25, 0.2333, 0.2167, 0.1167, 0.10])
-        torch.testing.assert_close(score[:6], expected, rtol=0, atol=1e-4)
+        assert_close(score[:6], [0.05, 0.25, 0.7 / 3, 0.65 / 3, 0.35 / 3, 0.10])
     assert (score[6:] == 0).all()
 
 
@@ -129,7 +129,7 @@ def test_heads_of_a_group_are_averaged_before_pooling():
 
 def test_average_pooling_counts_zeros_beyond_the_ends():
     pooled = pool(torch.ones(1, 1, 4), 3, "avg")
-    torch.testing.assert_close(pooled, torch.tensor([[[2 / 3, 1.0, 1.0, 2 / 3]]]))
+    assert_close(pooled, torch.tensor([[[2 / 3, 1.0, 1.0, 2 / 3]]]))
 
 
 def test_window_longer_than_the_prompt_ranks_nothing():
@@ -149,7 +149,7 @@ def test_elite_text_example():
     ranking = EliteText(0.9)
     assert ranking.elite(view)[0].nonzero()[:, 0].tolist() == [5, 6]
     score = ranking.score(view)[0]
-    torch.testing.assert_close(score[:4], torch.tensor([0.25, 0.10, 0.30, 0.05]))
+    assert_close(score[:4], torch.tensor([0.25, 0.10, 0.30, 0.05]))
     assert (score[4:] == 0).all()
 
 
@@ -159,7 +159,7 @@ def test_window_indicator_example():
     rows[5, :4] = torch.tensor([0.7, 0.1, 0.1, 0.1])
     score = WindowIndicator(window=2, gamma=200, kernel=1).score(given("vvvvtt", rows))
     expected = torch.tensor([20.725, 2.425, 2.425, 2.425, 0, 0])
-    torch.testing.assert_close(score[0, 0], expected, rtol=1e-3, atol=0)
+    assert_close(score[0, 0], expected, 1e-3)
 
 
 def test_recency_and_key_norm():
@@ -206,7 +206,7 @@ def test_scores_do_not_depend_on_padding_or_company(ranking):
     for row, layout in enumerate(rows.layouts):
         for together, single in zip(batch, rows.views([row]), strict=True):
             part = ranking.score(together)[row : row + 1, ..., -layout.length :]
-            torch.testing.assert_close(part, ranking.score(single), rtol=1e-5, atol=1e-6)
+            assert_close(part, ranking.score(single))
 
 
 @pytest.mark.parametrize("ranking", RANKINGS, ids=repr)
@@ -215,7 +215,7 @@ def test_scores_do_not_depend_on_the_size_of_blocks(ranking, monkeypatch):
     whole = [ranking.score(view) for view in rows.views()]
     monkeypatch.setattr("lightkv.contract.attention.BLOCK_NUMBERS_CPU", 500)
     for view, expected in zip(rows.views(), whole, strict=True):
-        torch.testing.assert_close(ranking.score(view), expected, rtol=1e-5, atol=1e-6)
+        assert_close(ranking.score(view), expected)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lightkv.eviction.methods.tgvkv_released import (
     one_block,
 )
 from lightkv.eviction.parts.decoding import EvictOne
+from tests.closeness import assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
 
 
@@ -27,7 +28,7 @@ def decide(strengths, retention, length, floor=5, seen=None):
 def test_forget_share_may_be_negative_and_counts_are_clipped():
     lengths = torch.full((1, 2), 54)
     forget = forget_share(torch.tensor([[1.0, 9.0]]), 0.75 * lengths.double(), lengths)
-    torch.testing.assert_close(forget, torch.tensor([[0.85, -0.35]]))
+    assert_close(forget, torch.tensor([[0.85, -0.35]]))
     assert drop_counts(forget, lengths).tolist() == [[46, 0]]
 
 
@@ -39,7 +40,7 @@ def test_drop_counts_round_half_to_even():
 def test_what_a_layer_cannot_use_is_lost():
     allocation = decide([1.0, 19.0], 0.75, 54)
     assert allocation.entries.tolist() == [[5, 54]]
-    torch.testing.assert_close(allocation.ratio, torch.tensor([[0.075, 1.425]]))
+    assert_close(allocation.ratio, torch.tensor([[0.075, 1.425]]))
 
 
 def test_less_than_one_entry_to_drop_leaves_the_prompt_alone():

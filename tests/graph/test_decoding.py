@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightkv import VLM
 from lightkv.contract.decoding import DecodePolicy, DecodeView
+from tests.closeness import assert_close
 from tests.graph.methods import KeepSome
 from tests.graph.oracle import MaskedRun
 from tests.graph.test_equivalence import BATCHES, SETTINGS, TOLERANCE, kept_masks, worst
@@ -94,7 +95,7 @@ def test_policies_see_the_newest_tokens_attention(tiny_vlm: VLM) -> None:
             assert view.layer == layer
             assert view.attention is not None
             expected = attention[:, :, 0].mean(1)
-            assert torch.allclose(view.attention[:, 0], expected, atol=1e-5)
+            assert_close(view.attention[:, 0], expected)
             assert view.seen.tolist() == (inputs["attention_mask"].sum(1) + step + 1).tolist()
 
 

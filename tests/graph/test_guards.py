@@ -14,6 +14,7 @@ import lightkv
 from lightkv import VLM, Request
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, ModelError, UnsupportedError
+from tests.closeness import assert_close
 from tests.graph.methods import KeepSome, MergeSome
 from tests.graph.test_equivalence import BATCHES, SETTINGS, logits
 from tests.tiny import prompt, stack
@@ -53,8 +54,8 @@ def test_captured_attention_is_that_of_the_eager_model(tiny_vlm: VLM, batch: str
     real = inputs["attention_mask"].bool()
     for layer, expected in enumerate(full.attentions):
         ours = watch.attention[layer].transpose(1, 2)[real]
-        assert torch.allclose(ours, expected.transpose(1, 2)[real], atol=1e-5)
-    assert torch.allclose(watch.hidden[1][real], full.hidden_states[2][real], atol=1e-4)
+        assert_close(ours, expected.transpose(1, 2)[real])
+    assert_close(watch.hidden[1][real], full.hidden_states[2][real])
 
 
 @pytest.mark.parametrize(

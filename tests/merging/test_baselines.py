@@ -17,6 +17,7 @@ from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging import LightKV, PiToMe, ToFu, ToMe
 from lightkv.merging.energy import energies
 from lightkv.merging.partition import everywhere
+from tests.closeness import SINGLE, assert_close
 from tests.merging.views import random_view, row_layout, row_of
 
 FACTS = ModelFacts(layers=8, heads=4, kv_heads=4, hidden_size=6)
@@ -46,14 +47,14 @@ def test_tome_merges_the_two_nearest_proposals() -> None:
     assert reduction.index.tolist() == [[1, 3, 4, 5]]
     assert reduction.sizes().tolist() == [[2, 2, 1, 1]]
     expected = torch.tensor([[0.95, 0.05], [0.1, 1], [1, 1], [-1, 0]])
-    torch.testing.assert_close(merged, expected)
+    assert_close(merged, expected)
 
 
 def test_tome_can_weigh_by_size() -> None:
     tokens = torch.tensor([[1.0, 0], [0.8, 0]])
     view = vision_only(tokens, sizes=torch.tensor([3, 1]))
     _, merged = outcome(ToMe((0,), (0.5,), weighting="size"), view)
-    torch.testing.assert_close(merged, torch.tensor([[0.95, 0]]))
+    assert_close(merged, torch.tensor([[0.95, 0]]))
 
 
 def test_tome_is_lightkv_without_windows_and_guidance() -> None:
@@ -68,14 +69,14 @@ def test_pitome_energies_of_the_paper() -> None:
     groups = gather_groups(everywhere(view.layout).labels())
     energy = energies(view.hidden, groups, 0.9)
     expected = torch.tensor([[0.157, 0.197, 0.212, -0.010, 0.007, -0.429]], dtype=torch.float64)
-    torch.testing.assert_close(energy, expected, atol=5e-4, rtol=0)
+    assert_close(energy, expected, 5e-4, scale=1)  # as printed: three decimals
     assert energy.argsort(descending=True).tolist() == [[2, 1, 0, 4, 3, 5]]
 
 
 def test_pitome_merges_inside_the_densest_cluster() -> None:
     reduction, merged = outcome(PiToMe((0,), (2 / 6,), margin=0.9), vision_only(SIX))
     assert reduction.index.tolist() == [[1, 3, 4, 5]]
-    torch.testing.assert_close(merged[0], SIX[:3].mean(0))
+    assert_close(merged[0], SIX[:3].mean(0), SINGLE)
     assert torch.equal(merged[1:], SIX[3:])
 
 
@@ -86,7 +87,7 @@ def test_pitome_as_released_pulls_a_token_into_a_distant_cluster(margin: float) 
     assert reduction.index.tolist() == [[0, 1, 3, 5]]
     assert reduction.sizes().tolist() == [[1, 3, 1, 1]]
     expected = torch.tensor([0.6767, 0.4967], dtype=torch.float64)
-    torch.testing.assert_close(merged[1], expected, atol=1e-4, rtol=0)
+    assert_close(merged[1], expected, 1e-4)
 
 
 def test_pitomes_margin_falls_with_depth() -> None:
@@ -112,7 +113,7 @@ def test_tofu_merges_late_stages_by_mlerp(
     view = vision_only(torch.tensor(tokens), layer=5)
     method = ToFu((5,), (0.5,), norm=norm)  # type: ignore[arg-type]
     _, merged = outcome(method, view)
-    torch.testing.assert_close(merged[0], torch.tensor(expected), atol=1e-3, rtol=0)
+    assert_close(merged[0], torch.tensor(expected), 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_batch_rows_merge_as_they_would_alone(build: type[ToMe]) -> None:
         for row in range(2):
             alone = row_of(view, row)
             single = method.reduce(alone)
-            torch.testing.assert_close(merged[row][after.real[row]], single.apply(alone.hidden)[0])
+            assert_close(merged[row][after.real[row]], single.apply(alone.hidden)[0])
         assert after.vision.sum(1).tolist() == [18, 9]
         assert torch.equal(after.text.sum(1), view.layout.text.sum(1))
 

@@ -15,6 +15,7 @@ from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging import LightKV, StageSkippedWarning
 from lightkv.merging.matching import match, merge_counts, split_alternate
 from lightkv.merging.partition import part, square_side, true_grid
+from tests.closeness import assert_close
 from tests.merging.views import random_view, row_layout, row_of
 
 FACTS = ModelFacts(layers=8, heads=4, kv_heads=4, hidden_size=6)
@@ -92,7 +93,7 @@ def test_weights_are_the_named_quantities() -> None:
                 )
                 expected = torch.softmax(scores, axis)[:, :, chosen].sum((0, 2))
                 found = method.importance(view)[0]
-                torch.testing.assert_close(found, expected * layout.vision[0])
+                assert_close(found, expected * layout.vision[0])
     sized = dataclasses.replace(view, sizes=torch.arange(layout.length)[None])
     assert LightKV((0,), (1,), (0.5,), guidance="size").importance(sized).tolist() == [
         [float(n) for n in range(layout.length)]
@@ -119,7 +120,7 @@ def test_random_weights_do_not_depend_on_batch_company() -> None:
     for row in range(2):
         alone = row_of(view, row)
         found = method.importance(view)[row, view.layout.real[row]]
-        torch.testing.assert_close(found, method.importance(alone)[0])
+        assert_close(found, method.importance(alone)[0])
 
 
 def test_a_ratio_of_zero_is_the_identity() -> None:
@@ -248,7 +249,7 @@ def test_vanishing_weights_average_in_the_paper_and_shrink_in_the_released_code(
     view = random_view(layout)
     paper = LightKV((0,), (1,), (0.5,), partition="square").reduce(view)
     sums = paper.matrix().sum(-1)
-    torch.testing.assert_close(sums, torch.ones_like(sums))
+    assert_close(sums, torch.ones_like(sums))
     released = LightKV.released("qwen", (0,), (1,), (0.5,)).reduce(view)
     merged = released.sizes() > 1
     assert (released.apply(view.hidden)[merged] == 0).all()

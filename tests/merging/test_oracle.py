@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.merging import LightKV
+from tests.closeness import assert_close
 from tests.merging.oracle import Token, merge_stage
 from tests.merging.views import random_view, row_layout, row_of
 
@@ -51,8 +51,8 @@ def test_one_stage_equals_the_oracle(grids: list[Grid], windows: int, ratio: flo
     hidden, tokens, matrix = merge_stage(
         view.hidden[0].numpy(), logits, tokens_of(layout), windows, ratio
     )
-    np.testing.assert_allclose(reduction.matrix()[0].numpy(), matrix, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(reduction.apply(view.hidden)[0].numpy(), hidden, atol=1e-12)
+    assert_close(reduction.matrix()[0].numpy(), matrix)
+    assert_close(reduction.apply(view.hidden)[0].numpy(), hidden, 1e-12)
     after = layout.select(reduction.index, reduction.valid)
     assert tokens_of(after) == tokens
 
@@ -79,7 +79,7 @@ def test_chained_stages_on_a_batch_equal_the_oracle() -> None:
         layout = layout.select(reduction.index, reduction.valid)
         for b in range(len(rows)):
             found = hidden[b][layout.real[b]].numpy()
-            np.testing.assert_allclose(found, expected[b], atol=1e-11)
+            assert_close(found, expected[b], 1e-11)
 
 
 def test_float32_stays_close_to_the_oracle_and_copies_bit_for_bit() -> None:
@@ -89,7 +89,7 @@ def test_float32_stays_close_to_the_oracle_and_copies_bit_for_bit() -> None:
     logits = view.read_attention().logits(torch.arange(layout.length)[None])[0].double().numpy()
     expected, _, _ = merge_stage(view.hidden[0].double().numpy(), logits, tokens_of(layout), 2, 0.4)
     found = reduction.apply(view.hidden)
-    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-6)
+    assert_close(found[0].numpy(), expected, 1e-6)
     alone = reduction.sizes() == 1
     assert torch.equal(found[alone], reduction.take(view.hidden)[alone])
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.merging import LightKV
+from tests.closeness import assert_close
 from tests.merging.views import random_view, row_layout, row_of
 
 grids = st.lists(
@@ -37,7 +38,7 @@ def test_a_merge_is_a_weighted_assignment(
     matrix = reduction.matrix()
     assert (matrix >= 0).all()
     sums = matrix.sum(-1)
-    torch.testing.assert_close(sums[reduction.valid], torch.ones_like(sums[reduction.valid]))
+    assert_close(sums[reduction.valid], torch.ones_like(sums[reduction.valid]))
     after = layout.select(reduction.index, reduction.valid)
     for b in range(len(rows)):
         kept = reduction.index[b, after.real[b]]
@@ -64,7 +65,7 @@ def test_a_row_of_a_batch_merges_as_it_would_alone(
         alone = row_of(view, b)
         single = method.reduce(alone)
         expected = single.apply(alone.hidden)[0]
-        torch.testing.assert_close(batch[b][after.real[b]], expected, rtol=1e-5, atol=1e-5)
+        assert_close(batch[b][after.real[b]], expected)
         assert torch.equal(
             after.position[b][after.real[b]], alone.layout.position[0][single.index[0]]
         )
@@ -80,7 +81,7 @@ def test_merging_identical_tokens_changes_only_their_number(
     hidden = torch.where(layout.vision[..., None], view.hidden[0, layout.vision[0]][0], view.hidden)
     same = random_view(layout, seed=seed, hidden=hidden)
     reduction = method.reduce(same)
-    torch.testing.assert_close(reduction.apply(hidden), reduction.take(hidden))
+    assert_close(reduction.apply(hidden), reduction.take(hidden))
     assert int(reduction.sizes().sum()) == layout.length
 
 

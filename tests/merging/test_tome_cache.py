@@ -11,6 +11,7 @@ from lightkv.contract.compressor import Evictor, LayerView, ModelFacts
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.merging import ToMeCache
+from tests.closeness import assert_close
 from tests.merging.views import random_view, row_layout
 
 FACTS = ModelFacts(layers=2, heads=4, kv_heads=2, hidden_size=6)
@@ -33,7 +34,7 @@ def test_keys_and_values_follow_the_match_of_head_mean_keys() -> None:
     assert retention.requested.tolist() == [6]
     merged = retention.apply(keys)[0, :, 1:5]
     expected = torch.tensor([[0.95, 0.05], [0.1, 1], [1, 1], [-1, 0]])
-    torch.testing.assert_close(merged.mean(0), expected)
+    assert_close(merged.mean(0), expected)
 
 
 def test_rows_of_a_batch_merge_as_they_would_alone() -> None:
@@ -48,7 +49,7 @@ def test_rows_of_a_batch_merge_as_they_would_alone() -> None:
         keys = view.keys[row : row + 1, :, view.layout.real[row]]
         single = dataclasses.replace(random_view(layout, width=8), keys=keys)
         (own,) = method.retain([method.observe(single)])
-        torch.testing.assert_close(together[row][:, retention.valid[row, 0]], own.apply(keys)[0])
+        assert_close(together[row][:, retention.valid[row, 0]], own.apply(keys)[0])
         assert int(own.counts) == layout.length - int(layout.vision.sum()) // 2
 
 

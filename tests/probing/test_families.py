@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 from analysis.probing.capture import Capture, check_layers
 from analysis.probing.probe import probe_inputs
@@ -17,6 +15,7 @@ from lightkv import VLM
 from lightkv.check.subject import difference
 from lightkv.check.tiny import ZOO
 from lightkv.check.tiny.model import stack
+from tests.closeness import assert_close
 from tests.probing.models import eager
 
 GENERATE: dict[str, Any] = {
@@ -46,10 +45,9 @@ def test_captured_attention_is_that_of_the_eager_model(vlm: VLM) -> None:
         for layer, attention in enumerate(full.attentions):
             expected = attention[number, :, -length:, -length:].numpy()
             one = data.isel(sample=number, layer=layer, query=slice(length), key=slice(length))
-            largest = np.abs(one.attention_map.values - expected).max() / expected.max()
-            assert largest <= RELATIVE, (number, layer)
-            columns = one.column_sum.sel(source="all").values
-            np.testing.assert_allclose(columns, expected.sum(-2), rtol=RELATIVE, atol=RELATIVE)
+            assert_close(one.attention_map, expected, note=(number, layer))
+            columns = one.column_sum.sel(source="all")
+            assert_close(columns, expected.sum(-2), note=(number, layer))
 
 
 def test_capturing_changes_no_bit_of_the_output(vlm: VLM) -> None:
@@ -76,4 +74,4 @@ def test_batches_equal_single_prompts(vlm: VLM) -> None:
     together = probe_inputs(vlm, [stack(rows)], wanted)
     alone = probe_inputs(vlm, rows, wanted)
     for name in wanted:
-        xr.testing.assert_allclose(together[name], alone[name], rtol=1e-4, atol=1e-5)
+        assert_close(together[name], alone[name], each="layer", note=name)

@@ -12,6 +12,7 @@ from lightkv import VLM
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.interventions import Intervention, Knockout, KVPatch
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
+from tests.closeness import assert_close, distance
 from tests.graph.methods import KeepSome, MergeSome
 from tests.probing.models import BATCH, ROWS
 from tests.tiny import IMAGE_TOKEN, prompt, stack
@@ -86,9 +87,9 @@ def test_knockout_equals_a_plain_model_with_hidden_pairs(
         hidden = queries[:, None] & keys[None] & (order[:, None] != order[None])
         expected = masked_forward(tiny_vlm, sequence, row, layers, hidden)[0, length - 1 : -1]
         found = logits(output)[place]
-        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+        assert_close(found, expected)
         if number == 0:
-            assert not torch.allclose(found[0], logits(plain)[0, 0], atol=1e-2)
+            assert distance(found[0], logits(plain)[0, 0]) > 1e-2
 
 
 def test_knockout_works_behind_merging_and_with_eviction(tiny_vlm: VLM) -> None:
@@ -100,9 +101,9 @@ def test_knockout_works_behind_merging_and_with_eviction(tiny_vlm: VLM) -> None:
         one = tiny_vlm.generate(inputs, method, interventions=(cut,), **SETTINGS)
         two = tiny_vlm.generate(other, method, interventions=(cut,), **SETTINGS)
         # Text that never sees the image can't tell two images apart.
-        assert torch.allclose(logits(one.output), logits(two.output), atol=1e-4)
+        assert_close(logits(one.output), logits(two.output))
         seen = tiny_vlm.generate(other, method, **SETTINGS)
-        assert not torch.allclose(logits(two.output), logits(seen.output), atol=1e-2)
+        assert distance(logits(two.output), logits(seen.output)) > 1e-2
 
 
 class Donors:
@@ -147,9 +148,9 @@ def test_vision_entries_of_all_layers_carry_the_whole_image(
     expected = logits(tiny_vlm.model.generate(**other, **SETTINGS))
     patched = tiny_vlm.generate(inputs, interventions=(patch_of(donors, everywhere),), **SETTINGS)
     found = logits(patched.output)
-    assert torch.allclose(found[rows], expected[rows], rtol=1e-4, atol=1e-4)
+    assert_close(found[rows], expected[rows])
     half = tiny_vlm.generate(inputs, interventions=(patch_of(donors, (3, 4)),), **SETTINGS)
-    assert not torch.allclose(logits(half.output)[rows], expected[rows], atol=1e-2)
+    assert distance(logits(half.output)[rows], expected[rows]) > 1e-2
 
 
 def test_entries_swapped_for_themselves_change_nothing(tiny_vlm: VLM) -> None:
@@ -163,10 +164,8 @@ def test_no_intervention_is_the_plain_call_bit_for_bit(tiny_vlm: VLM) -> None:
     plain = logits(tiny_vlm.model.generate(**BATCH, **SETTINGS))
     assert torch.equal(logits(tiny_vlm.generate(BATCH, **SETTINGS).output), plain)
     unused = Intervention((1,))
-    assert torch.allclose(
-        logits(tiny_vlm.generate(BATCH, interventions=(unused,), **SETTINGS).output),
-        plain,
-        atol=1e-6,
+    assert_close(
+        logits(tiny_vlm.generate(BATCH, interventions=(unused,), **SETTINGS).output), plain, 1e-6
     )
 
 

@@ -18,6 +18,7 @@ from analysis.probing.probe import probe_inputs
 from analysis.probing.quantities.geometry import effective_rank
 from lightkv import TGVKV, VLM, LightKV
 from lightkv.errors import InputError, InvalidValueError
+from tests.closeness import assert_close
 from tests.probing.models import BATCH
 
 
@@ -30,7 +31,7 @@ def data(tiny_vlm: VLM) -> xr.Dataset:
 
 def test_budgets_are_the_shares_of_the_strengths(data: xr.Dataset) -> None:
     frame = gap.budgets(data)
-    assert np.allclose(frame.groupby("sample")["value"].sum(), 1)
+    assert_close(frame.groupby("sample")["value"].sum(), 1)
     one = frame[(frame["sample"] == 1) & (frame["layer"] == 2)]["value"].item()
     strength = data["block_sum"].sel(block="TV").isel(sample=1)
     assert one == pytest.approx(float(strength.sel(layer=2) / strength.sum()))
@@ -100,7 +101,7 @@ def test_merging_what_is_alike_loses_nothing(tiny_vlm: VLM) -> None:
     attention = GivenAttention(raw=torch.zeros(1, 2, 19, 19))
     view = LayerView(0, 4, hidden, layout, layout.real.long(), attention)
     lost = MergeError(windows=(1, 2)).measure(Reading(view, "mean", None))
-    assert torch.allclose(lost, torch.zeros(1, 2), atol=1e-10)
+    assert_close(lost, torch.zeros(1, 2), 1e-10)
 
 
 def test_grounding_of_known_scores(data: xr.Dataset) -> None:
@@ -110,13 +111,16 @@ def test_grounding_of_known_scores(data: xr.Dataset) -> None:
     even = one["accumulated_attention"] * 0 + 1
     frame = grounding(even, one, cells)
     assert set(frame["sample"]) == {0} and len(frame) == 5
-    assert np.allclose(frame["share"], 2 / 16) and np.allclose(frame["lift"], 1)
-    assert np.allclose(frame["auc"], 0.5)
+    assert_close(frame["share"], 2 / 16)
+    assert_close(frame["lift"], 1)
+    assert_close(frame["auc"], 0.5)
     perfect = grounding(even.where(inside, 0), one, cells)
-    assert np.allclose(perfect["share"], 1) and np.allclose(perfect["auc"], 1)
-    assert np.allclose(perfect["lift"], 8)
+    assert_close(perfect["share"], 1)
+    assert_close(perfect["auc"], 1)
+    assert_close(perfect["lift"], 8)
     nothing = grounding(even * 0, one, cells)
-    assert nothing["share"].isna().all() and np.allclose(nothing["auc"], 0.5)
+    assert nothing["share"].isna().all()
+    assert_close(nothing["auc"], 0.5)
     with pytest.raises(InvalidValueError, match="one set per sample"):
         grounding(even, one, cells[:1])
     with pytest.raises(InputError, match="no question is about known cells"):
@@ -130,7 +134,7 @@ def test_word_weight(data: xr.Dataset) -> None:
     words = frozenset(text[:2].tolist())
     frame = word_weight(data.isel(sample=[0]), words)
     share = data["text_weight"].isel(sample=0).values[:, data.key_kind.values[0] == "text"]
-    assert np.allclose(frame["share"], share[:, np.isin(text, list(words))].sum(1))
+    assert_close(frame["share"], share[:, np.isin(text, list(words))].sum(1))
     assert set(frame.columns) == {"sample", "layer", "share", "chance", "lift", "top"}
     with pytest.raises(InputError, match="no question holds"):
         word_weight(data, frozenset({"nothing"}))

@@ -24,6 +24,7 @@ from analysis.probing.quantities.geometry import FeatureDivergence, LocalSimilar
 from lightkv import TGVKV, VLM, LightKV
 from lightkv.contract.layout import TokenKind
 from lightkv.errors import InputError, InvalidValueError, StoreError, UnknownNameError
+from tests.closeness import SINGLE, assert_close
 from tests.probing.models import BATCH, ROWS, eager
 from tests.tiny import prompt
 
@@ -51,13 +52,11 @@ def test_captured_attention_is_that_of_the_eager_model(tiny_vlm: VLM, heads: Any
             expected = attention[row, :, -length:, -length:].numpy()
             expected = expected.mean(0) if heads == "mean" else expected
             one = data.isel(sample=row, layer=layer, query=slice(length), key=slice(length))
-            np.testing.assert_allclose(one.attention_map, expected, rtol=1e-4, atol=1e-6)
-            np.testing.assert_allclose(
-                one.column_sum.sel(source="all"), expected.sum(-2), rtol=1e-5, atol=1e-6
-            )
+            assert_close(one.attention_map, expected)
+            assert_close(one.column_sum.sel(source="all"), expected.sum(-2))
         hidden = full.hidden_states[2][row, -length:].numpy()
         one = data.hidden.isel(sample=row, layer=1, key=slice(length))
-        np.testing.assert_allclose(one, hidden, rtol=1e-4, atol=1e-4)
+        assert_close(one, hidden)
         beyond = data.attention_map.isel(sample=row, query=slice(length, None))
         assert beyond.isnull().all()
 
@@ -69,17 +68,13 @@ def test_blocks_columns_and_entropy_follow_from_the_map(everything: xr.Dataset) 
         attention, kind = one.attention_map.values, one.key_kind.values
         for block, queries, keys in (("TV", "text", "vision"), ("VS", "vision", "system")):
             cut = attention[:, kind == queries][:, :, kind == keys]
-            np.testing.assert_allclose(
-                one.block_sum.sel(block=block), cut.sum((1, 2)), rtol=1e-5, atol=1e-6
-            )
+            assert_close(one.block_sum.sel(block=block), cut.sum((1, 2)))
             pairs = np.tril(np.ones(attention.shape[1:]))[kind == queries][:, kind == keys]
-            np.testing.assert_allclose(
-                one.block_mean.sel(block=block), cut.sum((1, 2)) / pairs.sum(), rtol=1e-5
-            )
+            assert_close(one.block_mean.sel(block=block), cut.sum((1, 2)) / pairs.sum())
         rows = one.block_sum.sel(block=["TV", "TT", "TS"]).sum("block")
-        np.testing.assert_allclose(rows, (kind == "text").sum(), rtol=1e-5)
+        assert_close(rows, (kind == "text").sum())
         entropy = -(attention * np.log(np.where(attention > 0, attention, 1))).sum(-1)
-        np.testing.assert_allclose(one.attention_entropy, entropy, rtol=1e-4, atol=1e-5)
+        assert_close(one.attention_entropy, entropy)
 
 
 def test_text_weights_and_scores_are_those_that_tgvkv_ranks_by(everything: xr.Dataset) -> None:
@@ -89,12 +84,12 @@ def test_text_weights_and_scores_are_those_that_tgvkv_ranks_by(everything: xr.Da
     inner = attention[np.ix_(text, text)]
     weight = inner.sum(0) / np.arange(len(text), 0, -1)
     weight = weight / weight.sum()
-    np.testing.assert_allclose(one.text_weight.values[text], weight, rtol=1e-5)
+    assert_close(one.text_weight.values[text], weight)
     assert np.isnan(one.text_weight.values[kind != "text"]).all()
     vision = np.flatnonzero(kind == "vision")
     score = weight @ attention[np.ix_(text, vision)]
-    np.testing.assert_allclose(one.twr_score.values[vision], score, rtol=1e-5)
-    np.testing.assert_allclose(one.twr_score.values[text], inner.sum(0), rtol=1e-5)
+    assert_close(one.twr_score.values[vision], score)
+    assert_close(one.twr_score.values[text], inner.sum(0))
 
 
 def test_capturing_changes_no_bit_of_the_output(tiny_vlm: VLM) -> None:
@@ -115,11 +110,15 @@ def test_batches_equal_single_prompts(tiny_vlm: VLM, everything: xr.Dataset) -> 
     alone = probe_inputs(tiny_vlm, ROWS, EVERYTHING)
     assert set(alone.data_vars) == set(EVERYTHING)
     for name in EVERYTHING:
-        if name == "logit_lens":
-            # Ids may differ where two tokens are equally likely up to rounding.
-            assert float((alone[name] == everything[name]).mean()) > 0.99
-            continue
-        xr.testing.assert_allclose(alone[name], everything[name], rtol=1e-3, atol=1e-5)
+        if name != "logit_lens":
+            assert_close(alone[name], everything[name], each="layer", note=name)
+    # Words that are equally likely up to rounding may change places, also with the next one.
+    chance = everything["logit_lens_probability"].values
+    apart = chance[..., :-1] - chance[..., 1:] > 100 * SINGLE * np.nanmax(chance)
+    clear = apart.copy()
+    clear[..., 1:] &= apart[..., :-1]
+    same = (alone["logit_lens"] == everything["logit_lens"]).values[..., :-1]
+    assert same[clear].all() and clear.sum() > 0.9 * np.isfinite(chance[..., :-1]).sum()
 
 
 @pytest.mark.parametrize("heads", ["mean", "all"])
@@ -190,18 +189,17 @@ def test_local_similarity_and_divergence_by_hand(everything: xr.Dataset) -> None
     states, kind = one.hidden.values, one.key_kind.values
     unit = states / np.linalg.norm(states, axis=1, keepdims=True)
     cosine = unit @ unit.T
-    for token in (3, 10, 18, 25):
-        for k in (1, 5):
+    for k in (1, 5):
+        expected = []
+        for token in range(26):
             near = [j for j in range(26) if 0 < abs(j - token) <= k and kind[j] == kind[token]]
-            expected = cosine[token, near].mean()
-            found = float(one.local_similarity.sel(k=k).values[token])
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+            expected.append(cosine[token, near].mean())
+        assert_close(one.local_similarity.sel(k=k), expected)
     vision = cosine[3:19, 3:19][np.triu_indices(16, 1)]
-    np.testing.assert_allclose(
+    assert_close(
         one.feature_divergence.sel(windows=1),
         np.quantile(1 - vision, (0.05, 0.25, 0.5, 0.75, 0.95)),
-        rtol=1e-4,
-        atol=1e-5,
+        SINGLE,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,6 +19,7 @@ from lightkv import VLM, Request
 from lightkv.contract.interventions import Knockout
 from lightkv.contract.layout import TokenKind
 from lightkv.errors import InputError
+from tests.closeness import SINGLE, assert_close
 
 NAMED = ["model", "task", "seed", "item"]
 
@@ -107,10 +107,11 @@ def test_maps_are_those_of_the_model(embedded: VLM) -> None:
     frame = STUDIES["attention_maps"].run(embedded, layers=(1,))
     maps = frame[frame["panel"] == "map"]
     rows = maps.groupby("position")["value"].sum()
-    assert np.allclose(rows, 1, atol=1e-4) and (maps["key"] <= maps["position"]).all()
+    assert_close(rows, 1, SINGLE)
+    assert (maps["key"] <= maps["position"]).all()
     assert set(maps["kind"]) == {TokenKind(kind).name.lower() for kind in (1, 2, 3)}
     weights = frame[frame["panel"] == "weight"]
-    assert weights["value"].sum() == pytest.approx(1, abs=1e-4)
+    assert_close(weights["value"].sum(), 1, SINGLE)
 
 
 def test_tables_are_kept_and_read_back(embedded: VLM, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_information_profile(embedded: VLM) -> None:
     assert (over["high"] >= over["value"] - 1e-9).all()
     assert (over.groupby("measure").size() == embedded.facts.layers).all()
     budget = known[(known["item"] >= 0) & (known["measure"] == "TVB budget")]
-    assert np.allclose(budget.groupby("item")["value"].sum(), 1)
+    assert_close(budget.groupby("item")["value"].sum(), 1, SINGLE)
 
 
 def known_before(vlm: VLM) -> pd.DataFrame:

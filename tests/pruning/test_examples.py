@@ -15,6 +15,7 @@ from lightkv.pruning.cdpruner import greedy_map, relevance
 from lightkv.pruning.density import cluster_centres
 from lightkv.pruning.sparsevlm import TABLE, raters
 from lightkv.pruning.vispruner import without_duplicates
+from tests.closeness import assert_close
 from tests.merging.views import random_view, row_layout
 from tests.pruning.views import before, circle, with_rows
 
@@ -131,14 +132,14 @@ def test_visionzip_merges_the_rest_into_evenly_spaced_tokens() -> None:
     reduction = VisionZip(dominant=2, contextual=2).reduce(view)
     assert kept_vision(reduction.index, 0) == [0, 1, 2, 5, 6, 9, 10]
     merged = reduction.apply(view.hidden)[0, 1:5, 0]
-    torch.testing.assert_close(merged, torch.tensor([8 / 3, 2.0, 5.0, 7.0]))
+    assert_close(merged, torch.tensor([8 / 3, 2.0, 5.0, 7.0]))
 
 
 def test_visionzip_as_released_adds_the_mean_to_its_target() -> None:
     view = zip_view()
     reduction = VisionZip(dominant=2, contextual=2, combine="sum").reduce(view)
     merged = reduction.apply(view.hidden)[0, 1:5, 0]
-    torch.testing.assert_close(merged, torch.tensor([4.5, 2.0, 5.0, 13.5]))
+    assert_close(merged, torch.tensor([4.5, 2.0, 5.0, 13.5]))
 
 
 # ---------------------------------------------------------------- VisPruner
@@ -184,13 +185,10 @@ def test_cdpruner_relevance_is_a_min_max_per_image() -> None:
     cosines = torch.tensor([[0.20, 0.18, 0.16, 0.22], [0.5, 0.5, 9.0, 9.0]])
     valid = torch.tensor([[True] * 4, [True, True, False, False]])
     found = relevance(cosines, valid, "negative")
-    torch.testing.assert_close(found[0], torch.tensor([1 / 3, 2 / 3, 1.0, 0.0]), atol=1e-4, rtol=0)
+    assert_close(found[0], torch.tensor([1 / 3, 2 / 3, 1.0, 0.0]), 1e-4)
     assert found[1, :2].tolist() == [1, 1]
-    torch.testing.assert_close(
-        relevance(cosines, valid, "positive")[0],
-        torch.tensor([2 / 3, 1 / 3, 0.0, 1.0]),
-        atol=1e-4,
-        rtol=0,
+    assert_close(
+        relevance(cosines, valid, "positive")[0], torch.tensor([2 / 3, 1 / 3, 0.0, 1.0]), 1e-4
     )
 
 
@@ -269,5 +267,5 @@ def test_sparsevlm_recycled_tokens_are_means_of_clusters() -> None:
     assert int(layout.vision[0][reduction.index[0]].sum()) == 10 + 2
     for slot in range(reduction.new_length):
         members = reduction.target[0] == slot
-        torch.testing.assert_close(merged[slot], view.hidden[0, members].mean(0))
+        assert_close(merged[slot], view.hidden[0, members].mean(0))
     assert int((reduction.target >= 0).sum()) == layout.length - 40 + 10 + 10

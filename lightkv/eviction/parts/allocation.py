@@ -52,7 +52,7 @@ def allot(
         requested = torch.where(possible, filled, wishes)
     else:
         requested = wishes
-        entries = wishes.round().long().clamp(floors, lengths)
+        entries = steadied(wishes).round().long().clamp(floors, lengths)
     ratio = (requested / lengths.clamp_min(1)).float()
     return Allocation(entries, requested, ratio)
 
@@ -93,16 +93,26 @@ def fill(wishes: Tensor, floors: Tensor, ceilings: Tensor, spread: Spread) -> Te
     return clipped(start + step * (end - start))
 
 
+def steadied(entries: Tensor) -> Tensor:
+    """Numbers of entries on a grid of 1/1024.
+
+    Strengths are sums in single precision: layers that attend alike differ in their last bits,
+    one way on one processor and another way on the next. On the grid they are equal, and a whole
+    number doesn't look like one less.
+    """
+    return (entries * 1024).round() / 1024
+
+
 def round_to_sum(values: Tensor) -> Tensor:
     """Round (B, L) to int64 by largest remainder: rows sum to their rounded sum.
 
-    Equal remainders go to the lower layer first.
+    Ties and near-ties: what differs by less than a thousandth of an entry counts as equal, and
+    equal remainders go to the lower layer first. A sum half-way between two numbers goes to the
+    even one.
     """
-    # Sums of shares carry rounding noise; without this a whole number may look like one less.
-    steady = (values * 2**30).round() / 2**30
+    steady = steadied(values)
     whole = steady.floor()
-    # Coarser for the sum, so that a total half-way between two numbers is rounded one way.
-    total = ((values.sum(1, keepdim=True) * 2**20).round() / 2**20).round()
+    total = steadied(values.sum(1, keepdim=True)).round()
     extra = total - whole.sum(1, keepdim=True)
     order = torch.argsort(steady - whole, dim=1, descending=True, stable=True)
     place = torch.argsort(order, dim=1)
