@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from figures.provenance import provenance
+from analysis.provenance import provenance
 from figures.tables import as_text
 from lightkv.errors import StoreError
 

@@ -61,6 +61,12 @@ class Notebook:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
     @cached_property
+    def modules(self) -> frozenset[str]:
+        """Modules that its cells import."""
+        cells = (cell.source for cell in self.content.cells if cell.cell_type == "code")
+        return frozenset(name for source in cells for name in imported(source))
+
+    @cached_property
     def content(self) -> Any:
         """The notebook as nbformat reads it.
 
@@ -115,6 +121,17 @@ class Notebook:
                 kind = type(defaults[name]).__name__
                 raise InvalidValueError(name, value, f"a {kind} like {defaults[name]!r}")
         return {**defaults, **given}
+
+
+def imported(source: str) -> list[str]:
+    """Modules that a cell imports; lines for IPython alone are left out."""
+    python = "\n".join(line for line in source.splitlines() if not line.startswith(("%", "!")))
+    try:
+        nodes = list(ast.walk(ast.parse(python)))
+    except SyntaxError:
+        return []
+    plain = [alias.name for one in nodes if isinstance(one, ast.Import) for alias in one.names]
+    return plain + [one.module for one in nodes if isinstance(one, ast.ImportFrom) and one.module]
 
 
 def _assignment(statement: ast.stmt) -> tuple[str, Any]:

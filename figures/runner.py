@@ -13,16 +13,18 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from analysis.provenance import everything, model_identity, revision
+from analysis.studies import study
+from figures.artefacts import artefact, made_by
 from figures.export import write_json
 from figures.notebook import Notebook
-from figures.provenance import code_revision, model_identity
 from lightkv.errors import StoreError
 
 MARKER: Final = "done.json"
@@ -91,7 +93,7 @@ class Unit:
             "notebook": self.notebook.digest,
             "parameters": dict(self.parameters),
             "model": model_identity(self.parameters.get("model")),
-            "code": code_revision(),
+            "code": revision(self.notebook.modules | _modules(made_by(self.notebook.name))),
         }
         text = json.dumps(depends, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -129,7 +131,7 @@ class Unit:
                 "parameters": dict(self.parameters),
                 "seconds": round(seconds, 1),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "code": code_revision(),
+                "code": everything(),
             },
         )
         return Finished(self.folder, seconds)
@@ -182,6 +184,13 @@ def complete_units(results: str | Path) -> list[Path]:
         if done is not None:
             found.append((str(done["finished"]), folder))
     return [folder for _, folder in sorted(found)]
+
+
+def _modules(artefact_ids: Iterable[str]) -> frozenset[str]:
+    """Modules that draw some artefacts, and those of their studies."""
+    made = [artefact(one) for one in artefact_ids]
+    drawn = {one.draw.__module__ for one in made}
+    return frozenset(drawn | {study(one.study).run.__module__ for one in made})
 
 
 def _emptied(folder: Path) -> None:

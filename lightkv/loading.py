@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightkv.embedded import CHECKPOINT
+from lightkv.embedded.location import CHECKPOINT
 from lightkv.errors import InvalidValueError, ModelError, UnknownNameError
 from lightkv.families import FAMILIES, Family, family_of
 from lightkv.vlm import VLM

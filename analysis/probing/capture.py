@@ -11,6 +11,7 @@ from torch import Tensor
 from analysis.probing.dataset import Sample
 from analysis.probing.quantities import Heads, LayerQuantity, Quantity, Reading, RecordQuantity
 from analysis.probing.quantities.base import TOKEN_DIMS
+from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.engine.record import RunRecord
 from lightkv.errors import InvalidValueError
@@ -58,11 +59,26 @@ class Capture:
         reading = Reading(view, self._heads, self._model)
         position = view.layout.position.cpu().numpy()
         for one in self._seen:
-            measured = one.measure(reading).detach().cpu().numpy()
+            measured = self._checked(one, one.measure(reading), view).detach().cpu().numpy()
             self._found[one.name, view.layer] = [
                 _unpad(row, one.dims(self._heads), position[number], self._lengths[number])
                 for number, row in enumerate(measured)
             ]
+
+    def _checked(self, one: LayerQuantity, measured: Tensor, view: LayerView) -> Tensor:
+        """What a quantity measured; its class is named where the shape is not as it says."""
+        lengths = {name: len(labels) for name, labels in one.coordinates().items()}
+        lengths |= dict.fromkeys(TOKEN_DIMS, view.layout.length)
+        shape = (lengths.get(dim) for dim in one.dims(self._heads))
+        check_shape(one, "measure", measured, (view.layout.batch_size, *shape))
+        return measured
+
+    def _read_checked(self, one: RecordQuantity, record: RunRecord, layer: int) -> Tensor:
+        """The same of what a quantity reads off a record."""
+        lengths: dict[str, int] = dict.fromkeys(TOKEN_DIMS, record.layout.length)
+        read = one.read(record, layer)
+        check_shape(one, "read", read, tuple(lengths.get(dim) for dim in one.dims(self._heads)))
+        return read
 
     def samples(self, records: Sequence[RunRecord], ids: Sequence[Tensor]) -> list[Sample]:
         """What was captured, one sample per row.
@@ -78,7 +94,7 @@ class Capture:
                 values[key] = rows[row]
             for one in self._read:
                 for layer in self._layers:
-                    values[one.name, layer] = one.read(record, layer).numpy()
+                    values[one.name, layer] = self._read_checked(one, record, layer).numpy()
             samples.append(Sample(values, ids[row].tolist(), record.layout))
         return samples
 

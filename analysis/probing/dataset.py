@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.probing.quantities import Heads, Quantity
 from analysis.probing.quantities.base import TOKEN_DIMS, kind_name
-from analysis.provenance import versions
+from analysis.provenance import answering_versions
 from lightkv.contract.layout import TokenLayout
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def assemble(
         "seed": seed,
         "dtype": str(vlm.dtype),
         "attention": vlm.attention,
-        **{f"{name}_version": version for name, version in versions().items()},
+        **{f"{name}_version": version for name, version in answering_versions().items()},
     }
     return xr.Dataset(variables, coordinates, described)
 

@@ -5,7 +5,7 @@ take ``batch_size`` and ``progress`` as well. Studies that share a store share a
 cache, and any method that two of them compare, is asked once.
 """
 
-from analysis.studies.base import STUDIES, Cell, Settings, Study, study, sweep
+from analysis.studies.base import STUDIES, Settings, Study, study
 from analysis.studies.costs import memory_breakdown, schedule_cost
 from analysis.studies.eviction import budget_ranking_retention_pilot, component_ablation
 from analysis.studies.maps import kept_maps, merge_maps
@@ -18,6 +18,7 @@ from analysis.studies.probing_redundancy import redundancy_profile
 from analysis.studies.protocols import every_method
 from analysis.studies.retention import retention_sweep
 from analysis.studies.speed import decode_latency
+from analysis.studies.sweep import Cell, sweep
 
 __all__ = [
     "STUDIES",

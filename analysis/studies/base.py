@@ -1,29 +1,28 @@
-"""What studies share: a registry, a grid of methods asked the same questions, stored tables."""
+"""What studies share: a registry, settings, and tables that are computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from analysis import provenance
-from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
-from analysis.asking.rows import VANILLA
-from analysis.asking.store import Store
-from analysis.tasks import Task
-from lightkv.contract.compressor import Compressor
 from lightkv.errors import UnknownNameError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.asking.store import Store
+    from analysis.tasks import Task
     from lightkv import VLM
 
 DEFAULT_SAMPLES = 40
 """Questions per task. All studies together are then about ten thousand questions."""
 
+_MODEL: Final = ("lightkv.loading", "lightkv.vlm")
+
 Function = Callable[..., "pd.DataFrame"]
-Tasks = Sequence[str | Task]
+Tasks: TypeAlias = "Sequence[str | Task]"
 
 
 class Settings(TypedDict, total=False):
@@ -57,19 +56,6 @@ class Study:
     needs_model: bool
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One method of a grid and what is varied in it.
-
-    Attributes:
-        compressor: The method, None for the full cache.
-        columns: Columns of the result that tell it from the others.
-    """
-
-    compressor: Compressor | None
-    columns: Mapping[str, Any] = field(default_factory=dict)
-
-
 STUDIES: dict[str, Study] = {}
 
 
@@ -94,63 +80,29 @@ def study(name: str) -> Study:
     return STUDIES[name]
 
 
-def sweep(
-    vlm: VLM,
-    tasks: Tasks,
-    cells: Mapping[str, Cell],
-    vanilla: Mapping[str, Any],
-    settings: Settings,
-) -> pd.DataFrame:
-    """The full cache and every cell on the same questions.
-
-    Args:
-        vlm: The model.
-        tasks: What is asked.
-        cells: Methods by label.
-        vanilla: What the columns of the cells hold for the full cache.
-        settings: How it is run.
-
-    Returns:
-        One row per label, task and question: the columns of
-        :func:`~analysis.asking.evaluation.evaluate` and those of the cells.
-    """
-    grid = {VANILLA: Cell(None, vanilla), **cells}
-    frame = evaluate(
-        vlm,
-        tasks,
-        {label: cell.compressor for label, cell in grid.items()},
-        samples=settings.get("samples", DEFAULT_SAMPLES),
-        seed=settings.get("seed", 0),
-        store=settings.get("store"),
-        batch_size=settings.get("batch_size", DEFAULT_BATCH_SIZE),
-        progress=settings.get("progress", True),
-    )
-    for name in dict.fromkeys(name for cell in grid.values() for name in cell.columns):
-        values = {label: cell.columns.get(name) for label, cell in grid.items()}
-        frame[name] = frame["method"].map(values)
-    return frame
-
-
 def remembered(
     name: str,
     store: Store | None,
     configuration: Mapping[str, Any],
     compute: Callable[[], pd.DataFrame],
+    parts: Iterable[object] = (),
 ) -> pd.DataFrame:
     """A table from the store, or computed and stored if it is not there.
 
     Args:
-        name: Of the study.
+        name: Of the study, as it is registered.
         store: Where tables are kept, None for nowhere.
         configuration: What the table depends on besides the code and its libraries.
         compute: Makes the table.
+        parts: Tasks, methods and the model's family, whose code the table depends on as well.
     """
     if store is None:
         return compute()
+    modules = {study(name).run.__module__, *(_MODEL if study(name).needs_model else ())}
     whole = {
         **configuration,
-        "revision": provenance.study_revision(),
-        "versions": provenance.versions(),
+        "revision": provenance.code_of(parts, modules),
+        "versions": provenance.answering_versions(),
     }
     found = store.load_frame(name, whole)
     if found is None:

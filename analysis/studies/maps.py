@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from analysis import provenance
 from analysis.studies.base import model_configuration, register, remembered
 from analysis.tasks import Task, TaskItem, task
 from lightkv import TGVKV, LightKV
@@ -115,7 +116,7 @@ def _map_table(
     chosen = [task(given) if isinstance(given, str) else given for given in tasks]
     configuration = model_configuration(vlm) | {
         "tasks": [[given.name, given.fingerprint] for given in chosen],
-        "parameters": repr(compressor),
+        "parameters": provenance.described(compressor),
         "samples": samples,
         "seed": seed,
     }
@@ -129,7 +130,7 @@ def _map_table(
                 found += [{**named, **row} for row in rows(item, tokens, record)]
         return pd.DataFrame(found)
 
-    return remembered(name, store, configuration, compute)
+    return remembered(name, store, configuration, compute, parts=(compressor, vlm.family, *chosen))
 
 
 def _records(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis import provenance
 from analysis.probing import modality_gap as gap
 from analysis.probing.probe import probe
 from analysis.probing.quantities import Quantity
@@ -97,7 +98,7 @@ def tabled(
         "tasks": [[given.name, given.fingerprint] for given in chosen],
         "samples": samples,
         "seed": seed,
-        **{key: repr(value) for key, value in parameters.items()},
+        **{key: provenance.described(value) for key, value in parameters.items()},
     }
 
     def compute() -> pd.DataFrame:
@@ -108,7 +109,8 @@ def tabled(
         frame.insert(0, "model", vlm.name)
         return frame
 
-    return remembered(name, store, configuration, compute)
+    parts = (vlm.family, *chosen, *parameters.values())
+    return remembered(name, store, configuration, compute, parts=parts)
 
 
 @register("T-F1")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Unpack
 
-from analysis.studies.base import Cell, Settings, Tasks, register, sweep
+from analysis.studies.base import Settings, Tasks, register
+from analysis.studies.sweep import Cell, sweep
 from analysis.tasks.embedded import EVERY_KIND
 from lightkv import TGVKV, LightKV
 from lightkv.catalogue import method

@@ -75,7 +75,7 @@ def decode_latency(
             frame[name] = frame["retention"].map(memory)
         return frame
 
-    return remembered("decode_latency", store, configuration, compute)
+    return remembered("decode_latency", store, configuration, compute, parts=(vlm.family, source))
 
 
 def _paper_memory(context: int, retention: float) -> float:

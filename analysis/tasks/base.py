@@ -6,15 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
-from lightkv.prompting import QUESTION_FIRST, SECOND_TURN
-
-if TYPE_CHECKING:
-    from lightkv import Request
+from lightkv.prompting import QUESTION_FIRST, SECOND_TURN, Request
 
 Cells = frozenset[tuple[int, int]]
 Factory = Callable[[str], "Task"]
@@ -56,8 +52,6 @@ class TaskItem:
         Raises:
             InputError: The protocol takes two turns and there is no earlier question.
         """
-        from lightkv import Request
-
         history: tuple[tuple[str, str], ...] = ()
         if protocol == SECOND_TURN:
             if self.earlier is None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from analysis.provenance import versions
+from analysis.provenance import answering_versions
 from analysis.timing.bench_layer import BenchLayer, BenchSettings
 from analysis.timing.latency import machine_name, now
 from analysis.timing.memory import memory_kind, peak_rise
@@ -302,7 +302,7 @@ def _setting(layer: BenchLayer) -> dict[str, Any]:
         "text_rows_bytes": numbers * settings.text,
         "memory_kind": memory_kind(layer.device),
         "date": time.strftime("%Y-%m-%d"),
-        **{f"{name}_version": version for name, version in versions().items()},
+        **{f"{name}_version": version for name, version in answering_versions().items()},
     }
 
 

@@ -1,23 +1,24 @@
-"""Ranges of hyperparameters and arguments, refused before anything runs."""
+"""What methods refuse before anything runs, and what is refused that a part of one returned."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Sequence
 
+from torch import Tensor
+
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.types import check_type, plain
 from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Refuse what is none of the allowed words.
+    """Refuse a word that is none of the allowed ones.
 
     Raises:
         InvalidValueError: See above.
     """
-    if not isinstance(value, str) or value not in allowed:
+    if value not in allowed:
         raise InvalidValueError(name, value, ", ".join(allowed))
 
 
@@ -32,7 +33,6 @@ def check_stages(layers: Sequence[int], facts: ModelFacts, *, first: int = 0) ->
     Raises:
         InvalidValueError: If there is none, they don't rise, or one is out of range.
     """
-    check_type("layers", plain(layers), tuple[int, ...])
     last = facts.layers - 2
     allowed = f"at least one, strictly ascending, between {first} and {last}"
     rising = all(a < b for a, b in itertools.pairwise(layers))
@@ -46,7 +46,6 @@ def check_ratios(ratios: Sequence[float], stages: int, *, most: float = 0.5) -> 
     Raises:
         InvalidValueError: See above; not-a-number is out of range too.
     """
-    check_type("ratios", plain(ratios), tuple[float, ...])
     if len(ratios) != stages or not all(0 <= ratio <= most for ratio in ratios):
         raise InvalidValueError("ratios", tuple(ratios), f"{stages} numbers from 0 to {most}")
 
@@ -57,7 +56,6 @@ def check_windows(windows: Sequence[int], stages: int) -> None:
     Raises:
         InvalidValueError: See above.
     """
-    check_type("windows", plain(windows), tuple[int, ...])
     falling = all(a >= b for a, b in itertools.pairwise(windows))
     if len(windows) != stages or not falling or min(windows) < 1:
         allowed = f"{stages} numbers of at least 1, none larger than the one before"
@@ -70,20 +68,49 @@ def check_share(name: str, share: float) -> None:
     Raises:
         InvalidValueError: See above.
     """
-    check_type(name, plain(share), float)
     if not 0 < share <= 1:
         raise InvalidValueError(name, share, "above 0 and at most 1")
 
 
 def check_count(name: str, count: int, least: int = 1) -> None:
-    """Refuse a number below ``least``, or that is not whole.
+    """Refuse a number of tokens below ``least``.
 
     Raises:
         InvalidValueError: See above.
     """
-    check_type(name, plain(count), int)
     if count < least:
         raise InvalidValueError(name, count, f"at least {least}")
+
+
+def check_shape(part: object, method: str, values: object, *shapes: tuple[int | None, ...]) -> None:
+    """Refuse what a part of a method returned unless it is a tensor of an allowed shape.
+
+    Args:
+        part: What returned it; its class is named.
+        method: Which of its methods.
+        values: What was returned.
+        shapes: Allowed shapes; None is any length.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    shape = tuple(values.shape) if isinstance(values, Tensor) else None
+    if any(_fits(shape, allowed) for allowed in shapes):
+        return
+    told = " or ".join(str(allowed).replace("None", "any") for allowed in shapes)
+    raise InvalidValueError(
+        f"what {type(part).__name__}.{method} returned",
+        type(values).__name__ if shape is None else shape,
+        f"a tensor of shape {told}",
+    )
+
+
+def _fits(shape: tuple[int, ...] | None, allowed: tuple[int | None, ...]) -> bool:
+    return (
+        shape is not None
+        and len(shape) == len(allowed)
+        and all(most in (None, size) for size, most in zip(shape, allowed, strict=True))
+    )
 
 
 def require_vision(layout: TokenLayout) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
-from lightkv.contract.types import Checked
 from lightkv.contract.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
 from lightkv.errors import RetentionMismatchError
 
@@ -160,7 +159,7 @@ class Retention:
 
 
 @dataclass(frozen=True)
-class Compressor(Checked, ABC):
+class Compressor(ABC):
     """Base of every method; ``a | b`` merges or prunes with a in prefill, then evicts with b."""
 
     @abstractmethod

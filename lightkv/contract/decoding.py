@@ -8,8 +8,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightkv.contract.types import Checked
-
 
 @dataclass(frozen=True)
 class DecodeView:
@@ -64,7 +62,7 @@ class DecodeView:
 
 
 @dataclass(frozen=True)
-class DecodePolicy(Checked, ABC):
+class DecodePolicy(ABC):
     """Decides at each decode step which entries leave."""
 
     @property
@@ -77,7 +75,7 @@ class DecodePolicy(Checked, ABC):
         """True if the policy reads the newest token's attention."""
         return False
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     @abstractmethod

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.types import Checked
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 
 QUERIES: Final = ("text", "vision", "last")
@@ -63,7 +62,7 @@ class HiddenPairs:
 
 
 @dataclass(frozen=True)
-class Intervention(Checked, ABC):
+class Intervention(ABC):
     """Base of every intervention.
 
     Attributes:
@@ -85,7 +84,7 @@ class Intervention(Checked, ABC):
             allowed = f"at least one layer, from 0 to {facts.layers - 1}"
             raise InvalidValueError("layers", self.layers, allowed)
 
-    def check_layout(self, layout: TokenLayout) -> None:
+    def check_layout(self, layout: TokenLayout) -> None:  # noqa: B027
         """Validate against a prompt; raises :class:`InputError`."""
 
     def hides(self, layout: TokenLayout) -> HiddenPairs | None:

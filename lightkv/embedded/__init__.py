@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
-
+from lightkv.embedded.location import CHECKPOINT
 from lightkv.embedded.questions import (
     QUESTION_KINDS,
     Conversation,
@@ -12,8 +10,5 @@ from lightkv.embedded.questions import (
     conversations,
     items,
 )
-
-CHECKPOINT: Final = Path(__file__).parent / "checkpoint"
-"""Folder of the shipped checkpoint."""
 
 __all__ = ["CHECKPOINT", "QUESTION_KINDS", "Conversation", "Item", "conversations", "items"]

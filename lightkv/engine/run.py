@@ -21,6 +21,11 @@ from lightkv.engine.held import HeldCache
 from lightkv.engine.plan import Observer, Plan, Quirks
 from lightkv.engine.record import RunRecord, layer_record, single_row
 from lightkv.engine.renumbering import Renumbering
+from lightkv.engine.returned import (
+    checked_observation,
+    checked_reduction,
+    checked_retentions,
+)
 from lightkv.engine.shortening import LayerAdditions, Rotary, Shortening
 from lightkv.errors import UnsupportedError
 
@@ -211,11 +216,15 @@ class Run:
             if view.layer in observer.layers(self.plan.facts):
                 observer.see(view)
         if self.plan.evictor is not None and view.layer >= 0:
-            self._observations.append(self.plan.evictor.observe(view))
+            observed = self.plan.evictor.observe(view)
+            self._observations.append(checked_observation(self.plan.evictor, observed, view.layout))
         while len(self._layouts) <= view.layer:
             self._note_layer()
         reducer = self.plan.reducers.get(view.layer)
-        if reducer is not None and not (reduction := reducer.reduce(view)).is_identity:
+        if reducer is None:
+            return
+        reduction = checked_reduction(reducer, reducer.reduce(view), view.layout)
+        if not reduction.is_identity:
             self._sequence.reduce(reduction, reducer.position_rule())
 
     def _note_layer(self) -> None:
@@ -239,7 +248,12 @@ class Run:
             renumbering=self._renumbering,
         )
         if self.plan.evictor is not None:
-            held.retain(self._observations, self.plan.evictor.retain(self._observations))
+            retentions = self.plan.evictor.retain(self._observations)
+            layers, rows = self.plan.facts.layers, self.layout.batch_size
+            held.retain(
+                self._observations,
+                checked_retentions(self.plan.evictor, retentions, layers, rows),
+            )
         self._observations.clear()
         self._after_prefill = tuple(replace(entries) for entries in held.entries)
         self._entry_bytes = held.entry_bytes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_count
+from lightkv.contract.checks import check_count, check_shape
 from lightkv.contract.compressor import (
     Evictor,
     LayerView,
@@ -68,6 +68,10 @@ class Evicting(Evictor):
         return self.entries is None and self.retention == 1
 
     def check(self, facts: ModelFacts) -> None:
+        for name, kind in _KINDS.items():
+            part = getattr(self, name)
+            if not isinstance(part, kind):
+                raise InvalidValueError(name, part, f"a {kind.__name__}")
         if not 0 < self.retention <= 1:
             raise InvalidValueError("retention", self.retention, "above 0, at most 1")
         if self.entries is not None:
@@ -86,6 +90,8 @@ class Evicting(Evictor):
         self.selection.check(facts)
         self.decode.check()
         if self.merge is not None:
+            if not isinstance(self.merge, AnchorMerge):
+                raise InvalidValueError("merge", self.merge, "an AnchorMerge, or None")
             self.merge.check(facts)
 
     def check_layout(self, layout: TokenLayout) -> None:
@@ -106,8 +112,13 @@ class Evicting(Evictor):
         return tuple(range(facts.layers)) if needed else ()
 
     def observe(self, view: LayerView) -> Observation:
-        score = self.ranking.score(view).float()
+        rows, length = view.layout.kind.shape
+        heads = None if view.keys is None else view.keys.shape[1]
+        score = self.ranking.score(view)
+        check_shape(self.ranking, "score", score, (rows, length), (rows, heads, length))
+        score = score.float()
         strength = self.budget.strength(view, score)
+        check_shape(self.budget, "strength", strength, (rows,), (rows, None))
         real = view.layout.real if score.dim() == 2 else view.layout.real[:, None]
         score = torch.where(real, score, 0)
         if not bool(score.isfinite().all() & strength.isfinite().all()):
@@ -161,6 +172,7 @@ class Evicting(Evictor):
             for values in (allocation.entries, allocation.requested, allocation.ratio)
         )
         keep = self.selection.keep(observation.score, layout, entries, guarded)
+        check_shape(self.selection, "keep", keep, tuple(observation.score.shape))
         uncounted = (layout.real & ~counted).sum(1)
         requested = (requested + uncounted).float()
         # Decode policies count all entries, also those that the budget does not.
@@ -175,6 +187,14 @@ class Evicting(Evictor):
         return Retention.from_keep(
             keep, requested, ratio, tail, merge, always, self.selection.unused
         )
+
+
+_KINDS: dict[str, type] = {
+    "budget": Budget,
+    "ranking": Ranking,
+    "selection": Selection,
+    "decode": DecodePolicy,
+}
 
 
 def _everything(layout: TokenLayout) -> Retention:

@@ -42,6 +42,7 @@ class FakeVLM:
     error: type[BaseException] = KeyboardInterrupt
     fingerprint: str = "f00d"
     name: str = "fake"
+    family: object = None
     attention: str = "sdpa"
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

@@ -136,7 +136,7 @@ def test_other_weights_or_code_are_asked_again(
         other = FakeVLM(echo, fingerprint="beef")
         run(other, store=store)
         assert other.asked == 20
-        monkeypatch.setattr("analysis.provenance.code_revision", lambda: "changed")
+        monkeypatch.setattr("analysis.provenance.code_of", lambda *_: "changed")
         again = FakeVLM(echo)
         frame = run(again, store=store)
         assert again.asked == 20
@@ -199,7 +199,7 @@ class Opaque(Picky):
 
 def test_a_method_that_does_not_print_is_refused() -> None:
     vlm = FakeVLM(echo)
-    with pytest.raises(UnsupportedError, match="repr"):
+    with pytest.raises(UnsupportedError, match="told from another"):
         run(vlm, methods={"opaque": Opaque()})
     assert vlm.batches == []
 

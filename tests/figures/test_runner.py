@@ -8,10 +8,10 @@ from typing import Any
 
 import nbformat
 import pytest
+from figures.provenance import model_identity
 from nbformat.v4 import new_code_cell, new_notebook
 
 from figures.notebook import Notebook, NotebookError
-from figures.provenance import model_identity
 from figures.runner import EXECUTED, FAILED, MARKER, Unit, complete_units
 from lightkv.errors import InvalidValueError, UnknownNameError
 

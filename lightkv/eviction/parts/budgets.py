@@ -14,14 +14,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import LayerView, ModelFacts
-from lightkv.contract.types import Checked
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation, Spread, allot
 
 
 @dataclass(frozen=True)
-class Budget(Checked, ABC):
+class Budget(ABC):
     """Shares a total number of entries out over the layers."""
 
     needs_attention: ClassVar[bool] = False
@@ -29,7 +29,7 @@ class Budget(Checked, ABC):
     needs_question: ClassVar[bool] = False
     spread: ClassVar[Spread] = "proportional"
 
-    def check(self, facts: ModelFacts) -> None:
+    def check(self, facts: ModelFacts) -> None:  # noqa: B027
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     @abstractmethod
@@ -67,6 +67,7 @@ class Budget(Checked, ABC):
     ) -> Allocation:
         """Budgets in whole entries; ``floors`` (B, L) counts the protected ones."""
         wishes = self.allocate(strengths, nominal, lengths)
+        check_shape(self, "allocate", wishes, tuple(nominal.shape))
         return allot(wishes, floors, lengths, redistribute, self.spread)
 
 

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.types import Checked
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.parts.protection import ends, slots
 
@@ -38,7 +38,7 @@ def keep_best(score: Tensor, tier: Tensor, budget: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Selection(Checked, ABC):
+class Selection(ABC):
     """Retention rule of one layer, as tiers: a higher tier outranks every score below it."""
 
     needs_vision: ClassVar[bool] = False
@@ -46,7 +46,7 @@ class Selection(Checked, ABC):
     unused: ClassVar[int] = 0
     """Entries of its budget that the rule leaves unused by design."""
 
-    def check(self, facts: ModelFacts) -> None:
+    def check(self, facts: ModelFacts) -> None:  # noqa: B027
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     def counted(self, layout: TokenLayout) -> Tensor:
@@ -74,7 +74,9 @@ class Selection(Checked, ABC):
             bool, of the shape of ``score``; every entry that is not counted stays.
         """
         counted = self.counted(layout)
-        tier = torch.where(protected, torch.iinfo(torch.int64).max, self.tiers(layout, budget))
+        tiers = self.tiers(layout, budget)
+        check_shape(self, "tiers", tiers, tuple(layout.kind.shape))
+        tier = torch.where(protected, torch.iinfo(torch.int64).max, tiers)
         tier = torch.where(counted, tier, -1)[:, None]
         grouped = score if score.dim() == 3 else score[:, None]
         best = keep_best(grouped, tier, budget[:, None])
@@ -115,6 +117,10 @@ class VisionOnly(Selection):
     ratio_of: RatioOf = "vision"
     needs_vision: ClassVar[bool] = True
 
+    def check(self, facts: ModelFacts) -> None:
+        if self.ratio_of not in ("vision", "all"):
+            raise InvalidValueError("ratio_of", self.ratio_of, "'vision' or 'all'")
+
     def counted(self, layout: TokenLayout) -> Tensor:
         return layout.vision if self.ratio_of == "vision" else layout.real
 
@@ -146,6 +152,9 @@ class WindowFirst(Selection):
             raise InvalidValueError("window", self.window, "at least 0")
         if self.sinks < 0:
             raise InvalidValueError("sinks", self.sinks, "at least 0")
+        if self.budget_le_window not in ("truncate_window", "window_only", "sinks_first"):
+            allowed = "'truncate_window', 'window_only' or 'sinks_first'"
+            raise InvalidValueError("budget_le_window", self.budget_le_window, allowed)
 
     def fixed(self, layout: TokenLayout) -> Tensor:
         return ends(layout, 0, self.window if self.budget_le_window == "window_only" else 0)

@@ -1,39 +1,26 @@
-"""What produced a result: versions, hardware, code, model; read without loading the model."""
+"""What produced a result: versions, hardware, model; read without loading the model."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import platform
-from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata, resources
-from importlib.resources.abc import Traversable
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-LIBRARIES: Final = (
-    "lightkv",
-    "torch",
-    "transformers",
-    "nnsight",
-    "numpy",
-    "pandas",
-    "matplotlib",
-    "papermill",
-)
-_PACKAGES: Final = ("lightkv", "analysis", "figures")
-_CODE: Final = (".py", ".toml", ".csv", ".json", ".html", ".css")
+ANSWERING: Final = ("lightkv", "torch", "transformers", "nnsight")
+"""What computes answers."""
+
+LIBRARIES: Final = (*ANSWERING, "numpy", "pandas", "matplotlib", "papermill")
+"""What makes results of them."""
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, hardware, code revision and the time."""
-    return {
-        "versions": versions(),
-        "hardware": hardware(),
-        "code": code_revision(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+@cache
+def answering_versions() -> dict[str, str]:
+    """Versions of what computes answers."""
+    return {name: metadata.version(name) for name in ANSWERING}
 
 
 @cache
@@ -69,18 +56,6 @@ def hardware() -> dict[str, str]:
     return found
 
 
-@cache
-def code_revision() -> str:
-    """Digest of the packages' source and data files; 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for package in _PACKAGES:
-        for name, file in _files(package, resources.files(package)):
-            content = file.read_bytes()
-            digest.update(f"{name} {len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()[:16]
-
-
 def model_identity(model: str | None) -> str:
     """A digest that changes when a model's files do, read from disk; "none" without a model.
 
@@ -111,17 +86,6 @@ def _cached_revision(model: str) -> str:
     name = "models--" + model.replace("/", "--")
     reference = Path(constants.HF_HUB_CACHE) / name / "refs" / "main"
     return reference.read_text(encoding="utf-8") if reference.is_file() else "not cached"
-
-
-def _files(prefix: str, folder: Traversable) -> list[tuple[str, Traversable]]:
-    found: list[tuple[str, Traversable]] = []
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        name = f"{prefix}/{entry.name}"
-        if entry.is_dir():
-            found += _files(name, entry)
-        elif entry.name.endswith(_CODE):
-            found.append((name, entry))
-    return found
 
 
 def _processor() -> str:

@@ -1,0 +1,67 @@
+"""What a method handed back, refused by the method's name before a tensor of it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightkv.contract.checks import check_shape
+from lightkv.contract.compressor import Evictor, Observation, Reducer, Retention
+from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
+from lightkv.errors import InvalidValueError
+
+
+def checked_reduction(reducer: Reducer, reduction: object, layout: TokenLayout) -> Reduction:
+    """A reduction of the (B, N) tokens of a layer.
+
+    Raises:
+        InvalidValueError: It is none, or of another shape; the reducer's class is named.
+    """
+    if not isinstance(reduction, Reduction):
+        raise _wrong(reducer, "reduce", reduction, "a Reduction")
+    whole = layout.batch_size, layout.length
+    check_shape(reducer, "reduce", reduction.target, whole)
+    check_shape(reducer, "reduce", reduction.weight, whole)
+    check_shape(reducer, "reduce", reduction.index, (layout.batch_size, None))
+    check_shape(reducer, "reduce", reduction.valid, tuple(reduction.index.shape))
+    return reduction
+
+
+def checked_observation(evictor: Evictor, observed: object, layout: TokenLayout) -> Observation:
+    """What an evictor remembers of a layer of (B, N) entries.
+
+    Raises:
+        InvalidValueError: It is no observation, or of another shape; the evictor's class is named.
+    """
+    if not isinstance(observed, Observation):
+        raise _wrong(evictor, "observe", observed, "an Observation")
+    rows, length = layout.batch_size, layout.length
+    check_shape(evictor, "observe", observed.score, (rows, length), (rows, None, length))
+    check_shape(evictor, "observe", observed.strength, (rows,), (rows, None))
+    return observed
+
+
+def checked_retentions(
+    evictor: Evictor, retentions: object, layers: int, rows: int
+) -> Sequence[Retention]:
+    """One retention per layer for a batch of B rows.
+
+    Raises:
+        InvalidValueError: There are more or fewer, or one is of another shape; the evictor's class
+            is named.
+    """
+    if not isinstance(retentions, Sequence) or len(retentions) != layers:
+        given = len(retentions) if isinstance(retentions, Sequence) else retentions
+        raise _wrong(evictor, "retain", given, f"a list of {layers}, one Retention a layer")
+    for one in retentions:
+        if not isinstance(one, Retention):
+            raise _wrong(evictor, "retain", one, "a list of Retention")
+        check_shape(evictor, "retain", one.index, (rows, None, None))
+        check_shape(evictor, "retain", one.valid, tuple(one.index.shape))
+        check_shape(evictor, "retain", one.requested, (rows,))
+    return retentions
+
+
+def _wrong(method: object, name: str, value: object, wanted: str) -> InvalidValueError:
+    given = value if isinstance(value, int) else type(value).__name__
+    return InvalidValueError(f"what {type(method).__name__}.{name} returned", given, wanted)
