@@ -23,13 +23,13 @@ class Outcome:
     Attributes:
         name: Of the check.
         passed: Whether the model may be trusted in this respect.
-        found: What was measured, in words.
+        measured: What was measured, in words.
         error: Relative error, None where nothing is measured.
     """
 
     name: str
     passed: bool
-    found: str
+    measured: str
     error: float | None = None
 
 
@@ -45,8 +45,8 @@ def run_checks(subject: Subject) -> list[Outcome]:
 
 
 def _within(subject: Subject, name: str, error: float) -> Outcome:
-    found = f"{error:.1e} of the largest logit (limit {subject.limit:.0e})"
-    return Outcome(name, error <= subject.limit, found, error)
+    measured = f"{error:.1e} of the largest logit (limit {subject.limit:.0e})"
+    return Outcome(name, error <= subject.limit, measured, error)
 
 
 def parts(subject: Subject, name: str) -> Outcome:
@@ -54,12 +54,12 @@ def parts(subject: Subject, name: str) -> Outcome:
     model, facts = subject.vlm.model, subject.vlm.facts
     path = subject.vlm.family.decoder_path(model)
     decoder = model.get_submodule(path)
-    found = {
+    present = {
         f"{facts.layers} layers": len(decoder.layers) == facts.layers,
         "rotary_emb": hasattr(decoder, "rotary_emb"),
         "head": model.get_output_embeddings() is not None,
     }
-    missing = [part for part, there in found.items() if not there]
+    missing = [part for part, there in present.items() if not there]
     words = f"not found in {path}: {', '.join(missing)}" if missing else f"{path}: {facts.layers}"
     return Outcome(name, not missing, words if missing else f"{words} layers, rotary, head")
 
@@ -77,8 +77,8 @@ def vision_tokens(subject: Subject, name: str) -> Outcome:
             cells += grid.cells
     pictures = int((layout.image.max(1).values + 1).sum())
     tokens = int(layout.vision.sum())
-    found = f"{tokens} tokens, {pictures} pictures, {cells} cells, {wrong} misplaced"
-    return Outcome(name, wrong == 0 and tokens > 0, found)
+    measured = f"{tokens} tokens, {pictures} pictures, {cells} cells, {wrong} misplaced"
+    return Outcome(name, wrong == 0 and tokens > 0, measured)
 
 
 class _AllRows:
@@ -126,16 +126,16 @@ def attention_rows(subject: Subject, name: str) -> Outcome:
         for ours, theirs in zip(seen.attention, full.attentions[0], strict=True)
     )
     limit = max(subject.limit, 4 * torch.finfo(subject.vlm.dtype).eps)
-    found = f"{worst:.1e} at most (limit {limit:.0e})"
-    return Outcome(name, worst <= limit, found, worst)
+    measured = f"{worst:.1e} at most (limit {limit:.0e})"
+    return Outcome(name, worst <= limit, measured, worst)
 
 
 def an_edit_acts(subject: Subject, name: str) -> Outcome:
     """Emptying one layer's cache changes what the model says next."""
     run = subject.compressed(DrawnEviction(0.0, only_layer=0))
     changed = difference(logits(run.output), logits(subject.plain))
-    found = f"an emptied layer moves logits by {changed:.1e}"
-    return Outcome(name, changed > 10 * subject.limit, found)
+    measured = f"an emptied layer moves logits by {changed:.1e}"
+    return Outcome(name, changed > 10 * subject.limit, measured)
 
 
 def evict_nothing(subject: Subject, name: str) -> Outcome:
@@ -243,8 +243,8 @@ def cache_lengths(subject: Subject, name: str) -> Outcome:
         for layer in range(subject.vlm.facts.layers)
     ]
     same = held == [recorded]
-    found = f"{min(recorded)} to {max(recorded)} entries a layer"
-    return Outcome(name, same, found if same else f"{held} held, {recorded} recorded")
+    measured = f"{min(recorded)} to {max(recorded)} entries a layer"
+    return Outcome(name, same, measured if same else f"{held} held, {recorded} recorded")
 
 
 CHECKS: dict[str, Callable[[Subject, str], Outcome]] = {

@@ -89,13 +89,13 @@ class DrawnMerges(Reducer):
 
     def reduce(self, view: LayerView) -> Reduction:
         layout = view.layout
-        own = torch.arange(layout.length, device=layout.vision.device).expand_as(layout.position)
+        index = torch.arange(layout.length, device=layout.vision.device).expand_as(layout.position)
         chance = draw(layout, 1000 + view.layer)
-        pair = torch.roll(layout.vision, -1, 1) & layout.vision & (own < layout.length - 1)
+        pair = torch.roll(layout.vision, -1, 1) & layout.vision & (index < layout.length - 1)
         # Every second token may go into the next, counted without padding and what is gone.
         order = layout.real.cumsum(1) - 1
         source = pair & (chance < 0.6) & (order % 2 == 0)
         dropped = layout.vision & (chance > 0.9) & ~torch.roll(source, 1, 1)
-        target = torch.where(source, own + 1, own)
+        target = torch.where(source, index + 1, index)
         target = torch.where(layout.real & ~dropped, target, -1)
         return Reduction.from_groups(target, chance + 0.1)

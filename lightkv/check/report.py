@@ -48,7 +48,7 @@ class Report:
         for batch, outcomes in self.outcomes.items():
             for outcome in outcomes:
                 verdict = "ok  " if outcome.passed else "FAIL"
-                lines.append(f"{verdict}  {outcome.name:<20}  {batch:<7}  {outcome.found}")
+                lines.append(f"{verdict}  {outcome.name:<20}  {batch:<7}  {outcome.measured}")
         return lines
 
     def summary(self) -> str:
@@ -90,11 +90,11 @@ def _table(reports: Sequence[Report]) -> list[str]:
     rows = [
         [
             name,
-            next(iter(found.values())).title,
-            *(_cell(found.get(kernel)) for kernel in kernels),
-            f"{max(report.worst for report in found.values()):.0e}",
+            next(iter(by_kernel.values())).title,
+            *(_cell(by_kernel.get(kernel)) for kernel in kernels),
+            f"{max(report.worst for report in by_kernel.values()):.0e}",
         ]
-        for name, found in by_name.items()
+        for name, by_kernel in by_name.items()
     ]
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
 

@@ -50,13 +50,13 @@ def build_shape(
 
     if name not in shapes():
         raise UnknownNameError("shape", name, shapes())
-    found = preset(name)
-    text = found.shape.text
+    imitated = preset(name)
+    text = imitated.shape.text
     depth = text.layers if layers is None else layers
     if not 4 <= depth <= text.layers:
         raise InvalidValueError("layers", layers, f"4 to {text.layers}")
-    mistral = _MISTRAL in name and f"{found.family}_{_MISTRAL}" in ZOO
-    entry = ZOO[f"{found.family}_{_MISTRAL}" if mistral else found.family]
+    mistral = _MISTRAL in name and f"{imitated.family}_{_MISTRAL}" in ZOO
+    entry = ZOO[f"{imitated.family}_{_MISTRAL}" if mistral else imitated.family]
     config = entry.config()
     _resize(config, text, depth)
     where = device_named(device)
@@ -67,16 +67,16 @@ def build_shape(
 
 def _resize(config: Any, text: TextShape, layers: int) -> None:
     """Give a tiny config a real decoder."""
-    own = config.get_text_config()
-    own.hidden_size = text.hidden
-    own.intermediate_size = text.intermediate
-    own.num_hidden_layers = layers
-    own.num_attention_heads = text.heads
-    own.num_key_value_heads = text.kv_heads
-    own.head_dim = text.head_dim
-    if getattr(own, "layer_types", None) is not None:
-        own.layer_types = [own.layer_types[0]] * layers
-    rope = getattr(own, "rope_parameters", None) or {}
+    decoder = config.get_text_config()
+    decoder.hidden_size = text.hidden
+    decoder.intermediate_size = text.intermediate
+    decoder.num_hidden_layers = layers
+    decoder.num_attention_heads = text.heads
+    decoder.num_key_value_heads = text.kv_heads
+    decoder.head_dim = text.head_dim
+    if getattr(decoder, "layer_types", None) is not None:
+        decoder.layer_types = [decoder.layer_types[0]] * layers
+    rope = getattr(decoder, "rope_parameters", None) or {}
     if "mrope_section" in rope:
         # A quarter of the pairs for time, the rest for rows and columns alike.
         pairs = text.head_dim // 2

@@ -94,8 +94,8 @@ class Subject:
         """``model.generate`` without any intervention."""
         cache = {"past_key_values": full_cache()} if self.vlm.quirks.has_windows else {}
         with torch.no_grad():
-            given = self.vlm.model_inputs(inputs)
-            return self.vlm.model.generate(**given, **cache, **self.settings(forced))
+            model_inputs = self.vlm.model_inputs(inputs)
+            return self.vlm.model.generate(**model_inputs, **cache, **self.settings(forced))
 
     def generate(
         self, inputs: Mapping[str, Tensor], compressor: Compressor, forced: Tensor
@@ -122,8 +122,8 @@ class Subject:
         overwrite = None if stage is None else self._overwrite(run, stage, padding)
         cache = {"past_key_values": full_cache()} if self.vlm.quirks.has_windows else {}
         masked = MaskedModel(self.vlm.model, visible, real, overwrite)
-        given = {**self.vlm.model_inputs(self.batch), **cache}
-        return masked.generate(given, **self.settings(self.answer))
+        model_inputs = {**self.vlm.model_inputs(self.batch), **cache}
+        return masked.generate(model_inputs, **self.settings(self.answer))
 
     def _overwrite(self, run: Generation, stage: int, padding: Sequence[int]) -> Overwrite:
         survivors = torch.zeros_like(self.real)
@@ -132,8 +132,8 @@ class Subject:
             merge = record.layers[-1].provenance
             if merge is None:
                 survivors[row] = self.real[row]
-                own = torch.arange(int(self.real[row].sum()), device=weights.device)
-                weights[row, own, own + padding[row]] = 1
+                slots = torch.arange(int(self.real[row].sum()), device=weights.device)
+                weights[row, slots, slots + padding[row]] = 1
                 continue
             survivors[row, merge.index[0].to(survivors.device) + padding[row]] = True
             weights[row, : merge.new_length, padding[row] :] = merge.matrix()[0].to(weights)

@@ -120,19 +120,19 @@ def _pack(
     order = [str(name) for name in rng.choice(names, 24, p=share / share.sum())]
     if rng.random() < settings.caption:
         order.insert(0, "caption")
-    chosen: dict[str, tuple[str, list[int], list[int]]] = {}
+    packed: dict[str, tuple[str, list[int], list[int]]] = {}
     used = 0
     for name in order:
         question = kinds.ask(name, rng, picture)
-        if question is None or question.text in chosen:
+        if question is None or question.text in packed:
             continue
         start = (_USER if together else []) + encode(question.text)
         answer = [*encode(question.answer), EOS_ID]
         size = len(start) + len(_ASSISTANT) + len(answer)
         if used + size <= settings.length:
-            chosen[question.text] = (name, start + _ASSISTANT, answer)
+            packed[question.text] = (name, start + _ASSISTANT, answer)
             used += size
-    entries = list(chosen.values())
+    entries = list(packed.values())
     return _lay_out([entries[i] for i in rng.permutation(len(entries))], settings, together)
 
 

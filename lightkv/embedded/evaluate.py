@@ -181,7 +181,7 @@ def _second_turn(answerer: Answerer, talks: Sequence[Conversation]) -> dict[str,
     right = [a == talk.turns[1].answer for a, talk in zip(answers, talks, strict=True)]
     kinds = [talk.turns[1].kind for talk in talks]
     by_kind = {
-        kind: share(ok for ok, own in zip(right, kinds, strict=True) if own == kind)
+        kind: share(ok for ok, asked_kind in zip(right, kinds, strict=True) if asked_kind == kind)
         for kind in QUESTION_KINDS
         if kind in kinds
     }

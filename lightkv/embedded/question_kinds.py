@@ -128,7 +128,7 @@ def _pick(rng: np.random.Generator, options: tuple[T, ...] | list[T]) -> T | Non
 def _once(things: tuple[Thing, ...], key: Callable[[Thing], object]) -> list[Thing]:
     """The things whose key no other thing shares."""
     keys = [key(thing) for thing in things]
-    return [thing for thing, own in zip(things, keys, strict=True) if keys.count(own) == 1]
+    return [thing for thing, value in zip(things, keys, strict=True) if keys.count(value) == 1]
 
 
 @question_kind("color")
@@ -176,10 +176,10 @@ def _exist(rng: np.random.Generator, picture: Picture) -> Question | None:
     colors = sorted({color for _, color in present})
     near = [(k, c) for k in kinds for c in colors if (k, c) not in present]
     far = [(k, c) for k in range(len(SHAPES)) for c in range(len(COLORS)) if (k, c) not in present]
-    chosen = _pick(rng, near if near and rng.random() < 0.6 else far)
-    if chosen is None:
+    pair = _pick(rng, near if near and rng.random() < 0.6 else far)
+    if pair is None:
         return None
-    return Question(f"is there a {COLORS[chosen[1]]} {SHAPES[chosen[0]]} ?", "no")
+    return Question(f"is there a {COLORS[pair[1]]} {SHAPES[pair[0]]} ?", "no")
 
 
 @question_kind("where")

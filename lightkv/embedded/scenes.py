@@ -241,8 +241,8 @@ def _shape_pixels(scenes: Scenes) -> tuple[Index, Index, Index, Index, Array]:
     distance = np.empty((len(b), _WINDOW, _WINDOW), np.float32)
     kinds = scenes.kind[b, cell]
     for kind in range(len(SHAPES)):
-        chosen = kinds == kind
-        distance[chosen] = _signed_distance(kind, u[chosen], v[chosen])
+        of_kind = kinds == kind
+        distance[of_kind] = _signed_distance(kind, u[of_kind], v[of_kind])
     alpha = np.clip(0.5 - distance * radius, 0, 1).astype(np.float32)
     n, dy, dx = np.nonzero(alpha)
     return b[n], cell[n], start[n, 1] + dy, start[n, 0] + dx, alpha[n, dy, dx]

@@ -182,8 +182,8 @@ class Trainer:
         named = [pair for module in trained for pair in module.named_parameters()]
         inner = ("layers.", "encoder.", "linear_1.", "linear_2.")
         matrices = [w for name, w in named if w.dim() == 2 and name.startswith(inner)]
-        chosen = {id(weight) for weight in matrices}
-        others = [weight for _, weight in named if id(weight) not in chosen]
+        matrix_ids = {id(weight) for weight in matrices}
+        others = [weight for _, weight in named if id(weight) not in matrix_ids]
         made: list[torch.optim.Optimizer] = [
             Muon(matrices, lr=rates.muon),
             torch.optim.AdamW(others, lr=rates.adam, betas=(0.9, 0.98), weight_decay=0.0),
@@ -232,8 +232,8 @@ class Trainer:
         content = torch.load(self.state / _STATE, map_location=self.device, weights_only=True)
         index = content["stage_index"]
         begun = index + (content["step"] > 0)
-        own = [repr(stage) for stage in self.recipe.stages]
-        same = own[:begun] == content["stages"][:begun]
+        planned = [repr(stage) for stage in self.recipe.stages]
+        same = planned[:begun] == content["stages"][:begun]
         if (
             not same
             or content["seed"] != self.recipe.seed

@@ -63,7 +63,7 @@ def replay(case: Mapping[str, Any], arrays: Arrays) -> list[str]:
     layout = span_layout(arrays["s0_spans_in"], len(arrays["s0_hidden_in"]))
     hidden = _tensor(arrays["s0_hidden_in"])[None]
     for number, stage in enumerate(stages):
-        given = {
+        tensors = {
             key.removeprefix(f"s{number}_"): _tensor(arrays[key])
             for key in arrays
             if key.startswith(f"s{number}_")
@@ -74,11 +74,11 @@ def replay(case: Mapping[str, Any], arrays: Arrays) -> list[str]:
             hidden=hidden,
             layout=layout,
             sizes=torch.ones_like(layout.kind),
-            attention=GivenAttention(raw=given["attn"][None]),
+            attention=GivenAttention(raw=tensors["attn"][None]),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", StageSkippedWarning)
-            differences = _compare(method, view, stage, given, bool(case.get("tie_sensitive")))
+            differences = _compare(method, view, stage, tensors, bool(case.get("tie_sensitive")))
             reduction = method.reduce(view)
             spans = _spans_out(method, view, reduction)
         lines += [f"stage {number}: {line}" for line in differences]
@@ -104,7 +104,7 @@ def _compare(
     method: LightKV,
     view: LayerView,
     stage: Mapping[str, Any],
-    given: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     ties: bool,
 ) -> list[str]:
     """Differences of one stage."""
@@ -114,25 +114,25 @@ def _compare(
         lines.append(f"skipped is {not stage['skipped']}, recorded {stage['skipped']}")
     if reduction.new_length != stage["S_out"]:
         return [*lines, f"{reduction.new_length} tokens left, recorded {stage['S_out']}"]
-    lines += _differ("spans", _spans_out(method, view, reduction), given["spans_out"])
+    lines += _differ("spans", _spans_out(method, view, reduction), tensors["spans_out"])
     if stage["skipped"]:
-        lines += _differ("kept", reduction.index[0], given["kept"])
+        lines += _differ("kept", reduction.index[0], tensors["kept"])
         left = reduction.apply(view.hidden)
         lines += _differ("hidden", left, view.hidden)
-        return lines + _far("hidden", left[0], given["hidden_out"])
+        return lines + _far("hidden", left[0], tensors["hidden_out"])
     if not ties:
-        lines += _compare_merge(method, view, reduction, given)
-        lines += _compare_hidden(view, reduction, given)
+        lines += _compare_merge(method, view, reduction, tensors)
+        lines += _compare_hidden(view, reduction, tensors)
     return lines
 
 
 def _compare_merge(
-    method: LightKV, view: LayerView, reduction: Reduction, given: Mapping[str, Tensor]
+    method: LightKV, view: LayerView, reduction: Reduction, tensors: Mapping[str, Tensor]
 ) -> list[str]:
     """Windows, pairs, kept tokens, source matrix and weights, image by image."""
     cut, pairs = method.windows_of(view), method.pairs(view)
     vision = view.layout.vision[0]
-    images, size = given["token_weight"].shape
+    images, size = tensors["token_weight"].shape
     block = cut.block[0]
     rank = torch.full_like(block, -1)
     rank[vision] = torch.arange(int(vision.sum())) % size
@@ -140,27 +140,27 @@ def _compare_merge(
     ours = torch.stack([c[pairs.source] for c in columns] + [rank[pairs.target]], -1)
     order = torch.argsort(ours[:, 0] * (int(cut.window.max()) + 1) + ours[:, 1], stable=True)
     kept = torch.stack([rank[reduction.index[0]][_of(block, reduction, i)] for i in range(images)])
-    lines = _differ("pairs", _as_set(ours[order]), _as_set(given["pairs"]))
-    lines += _differ("kept", kept, given["kept"].sort(-1).values)
+    lines = _differ("pairs", _as_set(ours[order]), _as_set(tensors["pairs"]))
+    lines += _differ("kept", kept, tensors["kept"].sort(-1).values)
     for image in range(images):
-        lines += _differ("windows", cut.window[0][block == image], given["window"])
+        lines += _differ("windows", cut.window[0][block == image], tensors["window"])
     weight = method.importance(view)[0][vision].view(images, size)
-    recorded = given["token_weight"]
+    recorded = tensors["token_weight"]
     # Below the smallest normal number no relative precision is left.
     smallest = torch.finfo(recorded.dtype).tiny
     if not torch.allclose(weight, recorded, rtol=WEIGHT_TOLERANCE, atol=smallest):
         off = float(((weight - recorded).abs() / recorded.clamp_min(smallest)).max())
         lines.append(f"token weights differ by {off:.2g} relative")
-    if "source_sorted" in given:
+    if "source_sorted" in tensors:
         # From the assignment: a token whose weight vanishes still went where it went.
         slots = _of(block, reduction, 0).nonzero()[:, 0]
         sources = (reduction.target[0, block == 0] == slots[:, None]).to(torch.uint8)
-        lines += _differ("source matrix", sources, given["source_sorted"])
+        lines += _differ("source matrix", sources, tensors["source_sorted"])
     return lines
 
 
 def _compare_hidden(
-    view: LayerView, reduction: Reduction, given: Mapping[str, Tensor]
+    view: LayerView, reduction: Reduction, tensors: Mapping[str, Tensor]
 ) -> list[str]:
     """Hidden states: merged ones within the tolerance, all others bit for bit.
 
@@ -170,9 +170,9 @@ def _compare_hidden(
     between them.
     """
     ours = reduction.apply(view.hidden)[0]
-    theirs = given["hidden_out"]
+    theirs = tensors["hidden_out"]
     mine = view.layout.vision[0][reduction.index[0]]
-    recorded = span_layout(given["spans_out"].numpy(), len(theirs)).vision[0]
+    recorded = span_layout(tensors["spans_out"].numpy(), len(theirs)).vision[0]
     if int(mine.sum()) != int(recorded.sum()):
         return [f"{int(mine.sum())} vision tokens left, recorded {int(recorded.sum())}"]
     lines = _differ("text", ours[~mine], theirs[~recorded])
@@ -180,7 +180,7 @@ def _compare_hidden(
     alone = (reduction.sizes()[0] == 1)[mine]
     copied = reduction.take(view.hidden)[0][mine]
     lines += _differ("copies of unmerged tokens", vision[alone], copied[alone])
-    if torch.equal(view.hidden[0], given["hidden_in"]):
+    if torch.equal(view.hidden[0], tensors["hidden_in"]):
         lines += _differ("unmerged tokens", vision[alone], expected[alone])
     return lines + _far("merged tokens", vision, expected)
 
