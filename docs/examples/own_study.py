@@ -2,7 +2,7 @@
 
 import lightkv
 from analysis.scoring.summaries import summarise
-from analysis.studies.base import Cell, sweep
+from analysis.studies.sweep import Cell, sweep
 
 vlm = lightkv.load()
 cells = {

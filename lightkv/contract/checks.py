@@ -1,4 +1,4 @@
-"""What methods refuse before anything runs, and what is refused that a part of one returned."""
+"""Ranges of hyperparameters and arguments, and shapes of what a part returned, refused in words."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.types import check_type, plain
 from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Refuse a word that is none of the allowed ones.
+    """Refuse what is none of the allowed words.
 
     Raises:
         InvalidValueError: See above.
     """
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise InvalidValueError(name, value, ", ".join(allowed))
 
 
@@ -33,6 +34,7 @@ def check_stages(layers: Sequence[int], facts: ModelFacts, *, first: int = 0) ->
     Raises:
         InvalidValueError: If there is none, they don't rise, or one is out of range.
     """
+    check_type("layers", plain(layers), tuple[int, ...])
     last = facts.layers - 2
     allowed = f"at least one, strictly ascending, between {first} and {last}"
     rising = all(a < b for a, b in itertools.pairwise(layers))
@@ -46,6 +48,7 @@ def check_ratios(ratios: Sequence[float], stages: int, *, most: float = 0.5) -> 
     Raises:
         InvalidValueError: See above; not-a-number is out of range too.
     """
+    check_type("ratios", plain(ratios), tuple[float, ...])
     if len(ratios) != stages or not all(0 <= ratio <= most for ratio in ratios):
         raise InvalidValueError("ratios", tuple(ratios), f"{stages} numbers from 0 to {most}")
 
@@ -56,6 +59,7 @@ def check_windows(windows: Sequence[int], stages: int) -> None:
     Raises:
         InvalidValueError: See above.
     """
+    check_type("windows", plain(windows), tuple[int, ...])
     falling = all(a >= b for a, b in itertools.pairwise(windows))
     if len(windows) != stages or not falling or min(windows) < 1:
         allowed = f"{stages} numbers of at least 1, none larger than the one before"
@@ -68,16 +72,18 @@ def check_share(name: str, share: float) -> None:
     Raises:
         InvalidValueError: See above.
     """
+    check_type(name, plain(share), float)
     if not 0 < share <= 1:
         raise InvalidValueError(name, share, "above 0 and at most 1")
 
 
 def check_count(name: str, count: int, least: int = 1) -> None:
-    """Refuse a number of tokens below ``least``.
+    """Refuse a number below ``least``, or that is not whole.
 
     Raises:
         InvalidValueError: See above.
     """
+    check_type(name, plain(count), int)
     if count < least:
         raise InvalidValueError(name, count, f"at least {least}")
 

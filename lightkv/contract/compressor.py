@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
+from lightkv.contract.types import Checked
 from lightkv.contract.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
 from lightkv.errors import RetentionMismatchError
 
@@ -159,7 +160,7 @@ class Retention:
 
 
 @dataclass(frozen=True)
-class Compressor(ABC):
+class Compressor(Checked, ABC):
     """Base of every method; ``a | b`` merges or prunes with a in prefill, then evicts with b."""
 
     @abstractmethod

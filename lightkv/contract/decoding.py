@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from lightkv.contract.types import Checked
+
 
 @dataclass(frozen=True)
 class DecodeView:
@@ -62,7 +64,7 @@ class DecodeView:
 
 
 @dataclass(frozen=True)
-class DecodePolicy(ABC):
+class DecodePolicy(Checked, ABC):
     """Decides at each decode step which entries leave."""
 
     @property
@@ -75,7 +77,7 @@ class DecodePolicy(ABC):
         """True if the policy reads the newest token's attention."""
         return False
 
-    def check(self) -> None:  # noqa: B027
+    def check(self) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     @abstractmethod

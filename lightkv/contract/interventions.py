@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.types import Checked
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 
 QUERIES: Final = ("text", "vision", "last")
@@ -62,7 +63,7 @@ class HiddenPairs:
 
 
 @dataclass(frozen=True)
-class Intervention(ABC):
+class Intervention(Checked, ABC):
     """Base of every intervention.
 
     Attributes:
@@ -84,7 +85,7 @@ class Intervention(ABC):
             allowed = f"at least one layer, from 0 to {facts.layers - 1}"
             raise InvalidValueError("layers", self.layers, allowed)
 
-    def check_layout(self, layout: TokenLayout) -> None:  # noqa: B027
+    def check_layout(self, layout: TokenLayout) -> None:
         """Validate against a prompt; raises :class:`InputError`."""
 
     def hides(self, layout: TokenLayout) -> HiddenPairs | None:

@@ -7,18 +7,18 @@ plain fields (numbers, words, tuples of them, decode policies) of the compressor
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import pkgutil
 import types
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lightkv.contract.compressor import Compressor, Evictor
 from lightkv.contract.decoding import DecodePolicy
 from lightkv.contract.parts import part_from_text
+from lightkv.contract.types import check_type, plain
 from lightkv.errors import InvalidValueError, UnknownNameError
 
 Build = Callable[..., Compressor]
@@ -179,7 +179,7 @@ def method(name: str, retention: float | None = None, **options: Any) -> Compres
 def checked(name: str, value: Any, kind: Any) -> Any:
     """A value of a type, or an error that says what is allowed.
 
-    Whole numbers pass for real ones; nothing else is converted. A decode policy may be written as
+    See :mod:`lightkv.contract.types` for what fits. A decode policy may be written as
     text, see :func:`~lightkv.contract.parts.part_from_text`.
 
     Raises:
@@ -190,44 +190,9 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if not isinstance(policy, kind):
             raise InvalidValueError(name, value, f"a {kind.__name__}")
         return policy
-    if not _plain(kind):
-        if inspect.isclass(kind) and not isinstance(value, kind):
-            raise InvalidValueError(name, value, in_words(kind))
-        return value
-    from pydantic import ValidationError
-
-    try:
-        return _adapter(kind).validate_python(value, strict=True)
-    except ValidationError as error:
-        raise InvalidValueError(name, value, in_words(kind)) from error
-
-
-@functools.cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
-
-
-def in_words(kind: Any) -> str:
-    """A type as a user reads it: "a whole number", "one of 'avg', 'max'"."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return "one of " + ", ".join(repr(one) for one in arguments)
-    if origin in (Union, types.UnionType):
-        return " or ".join(in_words(one) for one in arguments)
-    if origin is tuple:
-        return f"a tuple, each of it {in_words(arguments[0])}" if arguments else "a tuple"
-    return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
-
-
-_WORDS: Mapping[Any, str] = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    type(None): "None",
-}
+    value = plain(value)
+    check_type(name, value, kind)
+    return value
 
 
 def _plain(kind: Any) -> bool:
@@ -238,7 +203,7 @@ def _plain(kind: Any) -> bool:
         return True
     if get_origin(kind) in (tuple, Union, types.UnionType):
         return all(_plain(one) for one in get_args(kind))
-    return kind in _WORDS
+    return kind in (bool, int, float, str, type(None))
 
 
 def _address(build: Build) -> str:

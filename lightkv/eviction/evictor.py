@@ -68,10 +68,6 @@ class Evicting(Evictor):
         return self.entries is None and self.retention == 1
 
     def check(self, facts: ModelFacts) -> None:
-        for name, kind in _KINDS.items():
-            part = getattr(self, name)
-            if not isinstance(part, kind):
-                raise InvalidValueError(name, part, f"a {kind.__name__}")
         if not 0 < self.retention <= 1:
             raise InvalidValueError("retention", self.retention, "above 0, at most 1")
         if self.entries is not None:
@@ -90,8 +86,6 @@ class Evicting(Evictor):
         self.selection.check(facts)
         self.decode.check()
         if self.merge is not None:
-            if not isinstance(self.merge, AnchorMerge):
-                raise InvalidValueError("merge", self.merge, "an AnchorMerge, or None")
             self.merge.check(facts)
 
     def check_layout(self, layout: TokenLayout) -> None:
@@ -187,14 +181,6 @@ class Evicting(Evictor):
         return Retention.from_keep(
             keep, requested, ratio, tail, merge, always, self.selection.unused
         )
-
-
-_KINDS: dict[str, type] = {
-    "budget": Budget,
-    "ranking": Ranking,
-    "selection": Selection,
-    "decode": DecodePolicy,
-}
 
 
 def _everything(layout: TokenLayout) -> Retention:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightkv.contract.attention import Normalisation
 from lightkv.contract.checks import (
-    check_choice,
     check_ratios,
     check_stages,
     check_windows,
@@ -40,15 +39,6 @@ from lightkv.merging.weighting import (
     size_importance,
     uniform_importance,
 )
-
-CHOICES = {
-    "guidance": ("prompt", "uniform", "size", "random"),
-    "normalise": ("keys", "queries"),
-    "prompt": ("text", "question"),
-    "partition": ("true-grid", "square", "square-blocks", "global"),
-    "positions": get_args(Positions),
-    "counting": ("exact", "float32"),
-}
 
 #: Models whose released scripts set the schedule, by the family that the released code tells apart.
 RELEASED_PRESETS = {"llava": "llava-1.5-7b", "qwen": "qwen2.5-vl-7b"}
@@ -102,12 +92,6 @@ class LightKV(Reducer):
     min_tokens: int | None = None
     counting: Literal["exact", "float32"] = "exact"
     floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "windows", "ratios"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, allowed in CHOICES.items():
-            check_choice(name, getattr(self, name), allowed)
 
     @classmethod
     def of(cls, schedule: MergeSchedule, **options: object) -> LightKV:

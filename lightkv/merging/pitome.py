@@ -12,7 +12,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightkv.contract.checks import check_choice
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
 from lightkv.contract.registry import register
@@ -36,10 +35,6 @@ class PiToMe(GlobalMerge):
     weighting: Literal["uniform", "size"] = "size"
     form: EnergyForm = "paper"
     margin: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("form", self.form, ("paper", "released"))
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse stages, ratios and margins out of range."""

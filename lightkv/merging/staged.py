@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
-from lightkv.contract.checks import check_choice, check_ratios, check_stages, require_vision
+from lightkv.contract.checks import check_ratios, check_stages, require_vision
 from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
 from lightkv.contract.groups import Groups, gather_groups
 from lightkv.contract.layout import TokenLayout
@@ -34,12 +34,6 @@ class GlobalMerge(Reducer):
     ratios: tuple[float, ...]
     weighting: Literal["uniform", "size"] = "uniform"
     positions: Positions = "keep"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "ratios", tuple(self.ratios))
-        check_choice("weighting", self.weighting, ("uniform", "size"))
-        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 
-from lightkv.contract.checks import check_choice
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
@@ -37,10 +36,6 @@ class ToFu(ToMe):
 
     switch: float = 0.5
     norm: Literal["mean", "target"] = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("norm", self.norm, ("mean", "target"))
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse stages and parameters out of range."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from lightkv.contract.checks import check_choice, require_vision
+from lightkv.contract.checks import require_vision
 from lightkv.contract.compressor import ModelFacts, Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InvalidValueError
@@ -23,9 +22,6 @@ class BeforeDecoder(Reducer):
     """
 
     positions: Positions = "reindex"
-
-    def __post_init__(self) -> None:
-        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_choice, check_count
+from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
@@ -39,10 +39,6 @@ class CDPruner(BeforeDecoder):
     tokens: int = 64
     sign: Literal["negative", "positive"] = "negative"
     theta: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("sign", self.sign, ("negative", "positive"))
 
     def needs_vision(self) -> frozenset[str]:
         """The relevance of each patch to the question."""

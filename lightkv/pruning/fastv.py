@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 
-from lightkv.contract.checks import check_choice, require_vision
+from lightkv.contract.checks import require_vision
 from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
@@ -37,9 +36,6 @@ class FastV(Reducer):
     layer: int = 2
     removed: float = 0.5
     positions: Positions = "keep"
-
-    def __post_init__(self) -> None:
-        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_choice, check_share
+from lightkv.contract.checks import check_share
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups, extents
 from lightkv.contract.layout import TokenLayout
@@ -44,10 +44,6 @@ class HiRED(BeforeDecoder):
     kept: float = 0.2
     full: float = 0.5
     regions: Literal["spatial", "chunk"] = "spatial"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("regions", self.regions, ("spatial", "chunk"))
 
     def needs_vision(self) -> frozenset[str]:
         """Class-token attention of the tower's reading layer and of its first layer."""

@@ -7,12 +7,11 @@ al., ICML 2025, arXiv 2410.04417.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_choice, check_stages, require_vision
+from lightkv.contract.checks import check_stages, require_vision
 from lightkv.contract.compressor import LayerView, ModelFacts, Positions, PromptInputs, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
@@ -52,11 +51,6 @@ class SparseVLM(Reducer):
     kept: tuple[int, ...] = TABLE[192]
     recycle: bool = True
     positions: Positions = "reindex"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "kept", tuple(self.kept))
-        check_choice("positions", self.positions, get_args(Positions))
 
     def position_rule(self) -> Positions:
         """As the field ``positions`` says."""

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_choice, check_count
+from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
 from lightkv.contract.layout import TokenLayout
@@ -43,10 +43,6 @@ class VisionZip(BeforeDecoder):
     dominant: int = 54
     contextual: int = 10
     combine: Literal["mean", "sum"] = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("combine", self.combine, ("mean", "sum"))
 
     def needs_vision(self) -> frozenset[str]:
         """Class-token attention and keys of the vision tower."""

@@ -152,9 +152,10 @@ def test_pivot_needs_keys():
 
 
 @pytest.mark.parametrize(
-    ("merge", "name"), [(NearestAnchor(lost_offset=-1), "lost_offset"), (PivotMerge("sum"), "kind")]
+    ("merge", "name"),
+    [(lambda: NearestAnchor(lost_offset=-1), "lost_offset"), (lambda: PivotMerge("sum"), "kind")],
 )
 def test_values_out_of_range_are_named(merge, name):
     with pytest.raises(InvalidValueError) as error:
-        merge.check(FACTS)
+        merge().check(FACTS)
     assert error.value.name == name

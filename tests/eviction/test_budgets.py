@@ -189,20 +189,20 @@ def test_cake_budgets_example():
 @pytest.mark.parametrize(
     ("budget", "name"),
     [
-        (Pyramid(beta=0.5), "beta"),
-        (Pyramid(window=-1), "window"),
-        (Pyramid(form="steep"), "form"),
-        (Profile((0.5, 0.5)), "shares"),
-        (Profile((0.5, -0.5, 0.5)), "shares"),
-        (Profile((0.0, 0.0, 0.0)), "shares"),
-        (EntropyVariance(window=1), "window"),
-        (EntropyVariance(tau1=0), "tau1"),
-        (EntropyVariance(tau2=-1), "tau2"),
+        (lambda: Pyramid(beta=0.5), "beta"),
+        (lambda: Pyramid(window=-1), "window"),
+        (lambda: Pyramid(form="steep"), "form"),
+        (lambda: Profile((0.5, 0.5)), "shares"),
+        (lambda: Profile((0.5, -0.5, 0.5)), "shares"),
+        (lambda: Profile((0.0, 0.0, 0.0)), "shares"),
+        (lambda: EntropyVariance(window=1), "window"),
+        (lambda: EntropyVariance(tau1=0), "tau1"),
+        (lambda: EntropyVariance(tau2=-1), "tau2"),
     ],
 )
 def test_values_out_of_range_are_named(budget, name):
     with pytest.raises(InvalidValueError) as error:
-        budget.check(FACTS)
+        budget().check(FACTS)
     assert error.value.name == name
 
 

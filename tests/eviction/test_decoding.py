@@ -148,16 +148,16 @@ def test_what_is_missing_is_named(name):
 @pytest.mark.parametrize(
     ("policy", "name"),
     [
-        (EvictOne(-1), "protect_first"),
-        (FixedSlot(-1), "distance"),
-        (HoldBudget("newest"), "victim"),
-        (HoldBudget(protect_first=-1), "protect_first"),
-        (HoldBudget(recent=-1), "recent"),
-        (HoldBudget(recent_share=2.0), "recent_share"),
-        (HoldBudget(capacity=0), "capacity"),
+        (lambda: EvictOne(-1), "protect_first"),
+        (lambda: FixedSlot(-1), "distance"),
+        (lambda: HoldBudget("newest"), "victim"),
+        (lambda: HoldBudget(protect_first=-1), "protect_first"),
+        (lambda: HoldBudget(recent=-1), "recent"),
+        (lambda: HoldBudget(recent_share=2.0), "recent_share"),
+        (lambda: HoldBudget(capacity=0), "capacity"),
     ],
 )
 def test_values_out_of_range_are_named(policy, name):
     with pytest.raises(InvalidValueError) as error:
-        policy.check()
+        policy().check()
     assert error.value.name == name

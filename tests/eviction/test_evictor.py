@@ -191,24 +191,24 @@ def test_attention_is_asked_for_only_where_needed():
 @pytest.mark.parametrize(
     ("compressor", "name"),
     [
-        (TGVKV(retention=0.0), "retention"),
-        (TGVKV(retention=1.1), "retention"),
-        (TGVKV(retention=float("nan")), "retention"),
-        (TGVKV(0.2), "budget"),
-        (TGVKV(retention=1.0, entries=0), "entries"),
-        (TGVKV(retention=0.5, entries=64), "retention"),
-        (TGVKV(protect_first=-1), "protect_first"),
-        (TGVKV(protect_last=-1), "protect_last"),
-        (TGVKV(ranking=TextWeighted(text_scope="none")), "text_scope"),
-        (TGVKV(decode=HoldBudget(recent=-1)), "recent"),
-        (TGVKV(decode="grow"), "decode"),
-        (TGVKV(merge="anchor"), "merge"),
-        (Evicting(ranking=ObservationWindow(kernel=2)), "kernel"),
+        (lambda: TGVKV(retention=0.0), "retention"),
+        (lambda: TGVKV(retention=1.1), "retention"),
+        (lambda: TGVKV(retention=float("nan")), "retention"),
+        (lambda: TGVKV(0.2), "budget"),
+        (lambda: TGVKV(retention=1.0, entries=0), "entries"),
+        (lambda: TGVKV(retention=0.5, entries=64), "retention"),
+        (lambda: TGVKV(protect_first=-1), "protect_first"),
+        (lambda: TGVKV(protect_last=-1), "protect_last"),
+        (lambda: TGVKV(ranking=TextWeighted(text_scope="none")), "text_scope"),
+        (lambda: TGVKV(decode=HoldBudget(recent=-1)), "recent"),
+        (lambda: TGVKV(decode="grow"), "decode"),
+        (lambda: TGVKV(merge="anchor"), "merge"),
+        (lambda: Evicting(ranking=ObservationWindow(kernel=2)), "kernel"),
     ],
 )
 def test_values_out_of_range_are_named_before_anything_runs(compressor, name):
     with pytest.raises(InvalidValueError) as error:
-        compressor.check(FACTS)
+        compressor().check(FACTS)
     assert error.value.name == name
 
 

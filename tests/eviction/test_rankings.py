@@ -221,20 +221,20 @@ def test_scores_do_not_depend_on_the_size_of_blocks(ranking, monkeypatch):
 @pytest.mark.parametrize(
     ("ranking", "name"),
     [
-        (ObservationWindow(0), "window"),
-        (ObservationWindow(8, 4), "kernel"),
-        (ObservationWindow(8, 5, "median"), "pooling"),
-        (WindowIndicator(1), "window"),
-        (TextWeighted(text_scope="image"), "text_scope"),
-        (VisionPlusText(text_scope=""), "text_scope"),
-        (CrossPlusText(text_scope=""), "text_scope"),
-        (EliteText(0), "alpha"),
-        (EliteText(0.5, "all"), "text_scope"),
+        (lambda: ObservationWindow(0), "window"),
+        (lambda: ObservationWindow(8, 4), "kernel"),
+        (lambda: ObservationWindow(8, 5, "median"), "pooling"),
+        (lambda: WindowIndicator(1), "window"),
+        (lambda: TextWeighted(text_scope="image"), "text_scope"),
+        (lambda: VisionPlusText(text_scope=""), "text_scope"),
+        (lambda: CrossPlusText(text_scope=""), "text_scope"),
+        (lambda: EliteText(0), "alpha"),
+        (lambda: EliteText(0.5, "all"), "text_scope"),
     ],
 )
 def test_values_out_of_range_are_named(ranking, name):
     with pytest.raises(InvalidValueError) as error:
-        ranking.check(FACTS)
+        ranking().check(FACTS)
     assert error.value.name == name
 
 

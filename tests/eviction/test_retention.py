@@ -199,18 +199,18 @@ def test_ada_kv_needs_scores_of_heads():
 @pytest.mark.parametrize(
     ("rule", "name"),
     [
-        (VisionOnly("text"), "ratio_of"),
-        (WindowFirst(-1), "window"),
-        (WindowFirst(4, "none"), "budget_le_window"),
-        (WindowFirst(4, sinks=-1), "sinks"),
-        (WithRecent(share=1.5), "share"),
-        (WithRecent(WindowFirst(-1)), "window"),
-        (AcrossHeads(-1), "window"),
-        (AcrossHeads(1, 1.5), "floor"),
-        (AcrossHeads(1, 0.5, form="loose"), "form"),
+        (lambda: VisionOnly("text"), "ratio_of"),
+        (lambda: WindowFirst(-1), "window"),
+        (lambda: WindowFirst(4, "none"), "budget_le_window"),
+        (lambda: WindowFirst(4, sinks=-1), "sinks"),
+        (lambda: WithRecent(share=1.5), "share"),
+        (lambda: WithRecent(WindowFirst(-1)), "window"),
+        (lambda: AcrossHeads(-1), "window"),
+        (lambda: AcrossHeads(1, 1.5), "floor"),
+        (lambda: AcrossHeads(1, 0.5, form="loose"), "form"),
     ],
 )
 def test_values_out_of_range_are_named(rule, name):
     with pytest.raises(InvalidValueError) as error:
-        rule.check(FACTS)
+        rule().check(FACTS)
     assert error.value.name == name

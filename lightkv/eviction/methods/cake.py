@@ -23,7 +23,7 @@ from lightkv.eviction.parts.decoding import HoldBudget
 from lightkv.eviction.parts.protection import ends
 from lightkv.eviction.parts.rankings import (
     Ranking,
-    check_pooling,
+    check_kernel,
     check_window,
     group_heads,
     pool_outside,
@@ -91,7 +91,7 @@ class WindowIndicator(Ranking):
 
     def check(self, facts: ModelFacts) -> None:
         check_window(self.window, 2)
-        check_pooling(self.kernel, "avg")
+        check_kernel(self.kernel)
 
     def score(self, view: LayerView) -> Tensor:
         window = ends(view.layout, 0, self.window)

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightkv.contract.attention import BLOCK_NUMBERS
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.contract.registry import register
-from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.errors import UnsupportedError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.merges import AnchorMerge
@@ -40,10 +39,6 @@ class PivotMerge(AnchorMerge):
 
     kind: PivotKind = "pivot"
     needs_keys: ClassVar[bool] = True
-
-    def check(self, facts: ModelFacts) -> None:
-        if self.kind not in ("pivot", "average"):
-            raise InvalidValueError("kind", self.kind, "'pivot' or 'average'")
 
     def merge(
         self, keep: Tensor, layout: TokenLayout, protected: Tensor, keys: Tensor | None

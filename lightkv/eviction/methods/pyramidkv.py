@@ -45,8 +45,6 @@ class Pyramid(Budget):
         if self.beta < 1:
             raise InvalidValueError("beta", self.beta, "at least 1")
         check_window(self.window, 0)
-        if self.form not in ("linear", "released", "kvpress"):
-            raise InvalidValueError("form", self.form, "'linear', 'released' or 'kvpress'")
 
     def strength(self, view: LayerView, score: Tensor) -> Tensor:
         return no_strength(view)

@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import LayerView
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget, Proportional
-from lightkv.eviction.parts.rankings import TINY, Ranking, TextScope, check_scope, text_queries
+from lightkv.eviction.parts.rankings import TINY, Ranking, TextScope, text_queries
 from lightkv.eviction.parts.selections import Selection, TextFirst, VisionOnly
 
 
@@ -46,9 +46,6 @@ class TextWeighted(Ranking):
     normalise: bool = True
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
-
-    def check(self, facts: ModelFacts) -> None:
-        check_scope(self.text_scope)
 
     def score(self, view: LayerView) -> Tensor:
         layout, attention = view.layout, view.read_attention()

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
@@ -21,7 +21,6 @@ from lightkv.eviction.parts.rankings import (
     Ranking,
     SelfAttention,
     TextScope,
-    check_scope,
     text_queries,
 )
 from lightkv.eviction.parts.selections import ByScore, Selection, TextFirst, WindowFirst
@@ -57,9 +56,6 @@ class VisionPlusText(Ranking):
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
 
-    def check(self, facts: ModelFacts) -> None:
-        check_scope(self.text_scope)
-
     def score(self, view: LayerView) -> Tensor:
         layout, attention = view.layout, view.read_attention()
         text = attention.column_sums(text_queries(layout, self.text_scope))
@@ -73,9 +69,6 @@ class CrossPlusText(Ranking):
     text_scope: TextScope = "question"
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
-
-    def check(self, facts: ModelFacts) -> None:
-        check_scope(self.text_scope)
 
     def score(self, view: LayerView) -> Tensor:
         layout, attention = view.layout, view.read_attention()

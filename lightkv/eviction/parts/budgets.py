@@ -16,12 +16,13 @@ from torch import Tensor
 
 from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.types import Checked
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation, Spread, allot
 
 
 @dataclass(frozen=True)
-class Budget(ABC):
+class Budget(Checked, ABC):
     """Shares a total number of entries out over the layers."""
 
     needs_attention: ClassVar[bool] = False
@@ -29,7 +30,7 @@ class Budget(ABC):
     needs_question: ClassVar[bool] = False
     spread: ClassVar[Spread] = "proportional"
 
-    def check(self, facts: ModelFacts) -> None:  # noqa: B027
+    def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     @abstractmethod

@@ -91,8 +91,6 @@ class HoldBudget(DecodePolicy):
             raise InvalidValueError("recent_share", self.recent_share, "0 to 1")
         if self.capacity is not None and self.capacity < 1:
             raise InvalidValueError("capacity", self.capacity, "at least 1")
-        if self.victim not in ("score", "attention", "oldest"):
-            raise InvalidValueError("victim", self.victim, "'score', 'attention' or 'oldest'")
 
     def evict(self, view: DecodeView) -> Tensor | None:
         value = view.position.float() if self.victim == "oldest" else view.read(self.victim)

@@ -41,8 +41,6 @@ class AcrossHeads(Selection):
             raise InvalidValueError("window", self.window, "at least 0")
         if not 0 <= self.floor <= 1:
             raise InvalidValueError("floor", self.floor, "0 to 1")
-        if self.form not in ("exact", "released"):
-            raise InvalidValueError("form", self.form, "'exact' or 'released'")
 
     def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
         return torch.zeros_like(layout.kind)

@@ -11,15 +11,16 @@ from torch import Tensor
 from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.types import Checked
 
 
 @dataclass(frozen=True)
-class AnchorMerge(ABC):
+class AnchorMerge(Checked, ABC):
     """Assigns every evicted entry to a kept one."""
 
     needs_keys: ClassVar[bool] = False
 
-    def check(self, facts: ModelFacts) -> None:  # noqa: B027
+    def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     @abstractmethod

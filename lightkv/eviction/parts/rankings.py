@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.types import Checked
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.protection import ends
 
@@ -22,14 +23,14 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class Ranking(ABC):
+class Ranking(Checked, ABC):
     """Scores the entries of one layer."""
 
     needs_attention: ClassVar[bool] = True
     needs_vision: ClassVar[bool] = False
     needs_question: ClassVar[bool] = False
 
-    def check(self, facts: ModelFacts) -> None:  # noqa: B027
+    def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     @abstractmethod
@@ -45,12 +46,6 @@ def text_queries(layout: TokenLayout, scope: TextScope) -> Tensor:
     tokens only, so with one image the scope matters for the system text alone.
     """
     return {"question": layout.question, "text": layout.text, "all": layout.real}[scope]
-
-
-def check_scope(scope: str) -> None:
-    """Raise :class:`InvalidValueError` unless ``scope`` is a :data:`TextScope`."""
-    if scope not in ("question", "text", "all"):
-        raise InvalidValueError("text_scope", scope, "'question', 'text' or 'all'")
 
 
 def group_heads(scores: Tensor, view: LayerView) -> Tensor:
@@ -96,7 +91,7 @@ class ObservationWindow(Ranking):
 
     def check(self, facts: ModelFacts) -> None:
         check_window(self.window)
-        check_pooling(self.kernel, self.pooling)
+        check_kernel(self.kernel)
 
     def score(self, view: LayerView) -> Tensor:
         window = ends(view.layout, 0, self.window)
@@ -111,12 +106,10 @@ def check_window(window: int, least: int = 1) -> None:
         raise InvalidValueError("window", window, f"at least {least}")
 
 
-def check_pooling(kernel: int, pooling: str) -> None:
-    """Raise :class:`InvalidValueError` for an even kernel or an unknown pooling."""
+def check_kernel(kernel: int) -> None:
+    """Raise :class:`InvalidValueError` for an even kernel."""
     if kernel < 1 or kernel % 2 == 0:
         raise InvalidValueError("kernel", kernel, "an odd number of at least 1")
-    if pooling not in ("avg", "max", "none"):
-        raise InvalidValueError("pooling", pooling, "'avg', 'max' or 'none'")
 
 
 def pool_outside(

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.types import Checked
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.parts.protection import ends, slots
 
@@ -38,7 +39,7 @@ def keep_best(score: Tensor, tier: Tensor, budget: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Selection(ABC):
+class Selection(Checked, ABC):
     """Retention rule of one layer, as tiers: a higher tier outranks every score below it."""
 
     needs_vision: ClassVar[bool] = False
@@ -46,7 +47,7 @@ class Selection(ABC):
     unused: ClassVar[int] = 0
     """Entries of its budget that the rule leaves unused by design."""
 
-    def check(self, facts: ModelFacts) -> None:  # noqa: B027
+    def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     def counted(self, layout: TokenLayout) -> Tensor:
@@ -117,10 +118,6 @@ class VisionOnly(Selection):
     ratio_of: RatioOf = "vision"
     needs_vision: ClassVar[bool] = True
 
-    def check(self, facts: ModelFacts) -> None:
-        if self.ratio_of not in ("vision", "all"):
-            raise InvalidValueError("ratio_of", self.ratio_of, "'vision' or 'all'")
-
     def counted(self, layout: TokenLayout) -> Tensor:
         return layout.vision if self.ratio_of == "vision" else layout.real
 
@@ -152,9 +149,6 @@ class WindowFirst(Selection):
             raise InvalidValueError("window", self.window, "at least 0")
         if self.sinks < 0:
             raise InvalidValueError("sinks", self.sinks, "at least 0")
-        if self.budget_le_window not in ("truncate_window", "window_only", "sinks_first"):
-            allowed = "'truncate_window', 'window_only' or 'sinks_first'"
-            raise InvalidValueError("budget_le_window", self.budget_le_window, allowed)
 
     def fixed(self, layout: TokenLayout) -> Tensor:
         return ends(layout, 0, self.window if self.budget_le_window == "window_only" else 0)
