@@ -7,6 +7,7 @@ per-question numbers hold for that corpus only.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -97,7 +98,7 @@ def exact_match(answer: str, references: Sequence[str]) -> float:
 def relaxed_accuracy(answer: str, references: Sequence[str]) -> float:
     """1 if a number is within 5 % of a reference, or a text equals it (ChartQA, Masry et al. 2022).
 
-    A reference of zero, and any text, must be met exactly. "5 %" is read as 0.05.
+    A reference of zero, and any text, must be met exactly. "5 %" is read as 0.05; "inf" is a text.
     """
     return float(any(_relaxed_equal(answer, reference) for reference in references))
 
@@ -111,9 +112,27 @@ def anls(answer: str, references: Sequence[str]) -> float:
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
-    """F1 of the longest common subsequence of words, best of the references (Lin 2004)."""
+    """F1 of the longest common subsequence of words, best of the references (Lin 2004).
+
+    As the rouge-score package has it, which is not what caption tables print: see
+    :func:`coco_rouge_l`.
+    """
     best = _rouge().score_multi(list(references), answer)
     return float(best["rougeL"].fmeasure)
+
+
+def coco_rouge_l(answer: str, references: Sequence[str]) -> float:
+    """ROUGE-L of coco-caption, which caption tables print (beta 1.2, so recall counts for more).
+
+    The best precision and the best recall are taken apart, of whichever reference each is. Words
+    are split as for :func:`cider`. An answer without a word scores 0.
+    """
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    given, wanted = _words(answer), [text for text in map(_words, references) if text]
+    if not (given and wanted):
+        return 0.0
+    return float(Rouge().calc_score([given], wanted))
 
 
 def cider(answers: Sequence[str], references: References) -> list[float]:
@@ -148,6 +167,7 @@ register(Metric("exact", each(exact_match), binary=True))
 register(Metric("relaxed_accuracy", each(relaxed_accuracy), binary=True))
 register(Metric("anls", each(anls)))
 register(Metric("rouge_l", each(rouge_l)))
+register(Metric("coco_rouge_l", each(coco_rouge_l)))
 register(Metric("vqa_accuracy", each(vqa.accuracy), minimum_references=vqa.MINIMUM_REFERENCES))
 register(Metric("cider", cider, per_item=False))
 
@@ -157,13 +177,14 @@ def _words(text: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """The number that a text stands for, None if it stands for none."""
+    """The finite number that a text stands for, None if it stands for none."""
     text = text.strip()
     scale = 0.01 if text.endswith(_PERCENT) else 1.0
     try:
-        return float(text.removesuffix(_PERCENT)) * scale
+        number = float(text.removesuffix(_PERCENT)) * scale
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _relaxed_equal(answer: str, reference: str) -> bool:

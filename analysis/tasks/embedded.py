@@ -21,7 +21,7 @@ _SHORT_ANSWER = 4
 class EmbeddedKind(Task):
     """One question kind of :mod:`lightkv.embedded.questions`.
 
-    Captions are scored by ROUGE-L, since one wrong word of forty is not a wrong caption; all other
+    Captions are scored by the ROUGE-L of caption tables, since one wrong word of forty is not a wrong caption; all other
     kinds have one right answer and are scored by exact match.
 
     Attributes:
@@ -37,8 +37,8 @@ class EmbeddedKind(Task):
 
     @property
     def metric(self) -> str:
-        """ROUGE-L for captions, else exact match."""
-        return "rouge_l" if self.kind == "caption" else "exact"
+        """ROUGE-L of coco-caption for captions, else exact match."""
+        return "coco_rouge_l" if self.kind == "caption" else "exact"
 
     @property
     def max_new_tokens(self) -> int:

@@ -39,6 +39,14 @@ def test_exact_match_folds_unicode() -> None:
         ("Blue", "blue", 1),
         ("blue sky", "blue", 0),
         ("nan", "100", 0),
+        ("nan", "nan", 1),
+        ("105.0001%", "100%", 0),
+        ("5", "inf", 0),
+        ("-5", "Infinity", 0),
+        ("inf", "100", 0),
+        ("inf", "-inf", 0),
+        ("INF", "inf", 1),
+        ("1e400", "1e401", 0),
     ],
 )
 def test_relaxed_accuracy(answer: str, reference: str, expected: int) -> None:
@@ -57,6 +65,23 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
     assert score("rouge_l", answer, reference) == pytest.approx(2 * (4 / 6) * (4 / 5) / (22 / 15))
     assert score("rouge_l", answer, "nothing shared", answer) == 1
     assert score("rouge_l", "", reference) == 0
+
+
+def test_rouge_l_of_caption_tables_takes_best_precision_and_best_recall_apart() -> None:
+    # Of "a red ball": precision 3/4 against the first reference ("a red ball lies"), recall 3/6;
+    # against the second ("a ball") precision 2/4, recall 1. Beta is 1.2.
+    answer = "A red, round ball."
+    references = ("a red ball lies over there", "a ball")
+    precision, recall, weight = 3 / 4, 1.0, 1.2**2
+    expected = (1 + weight) * precision * recall / (recall + weight * precision)
+    assert score("coco_rouge_l", answer, *references) == pytest.approx(expected)
+    assert score("rouge_l", answer, *references) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("answer", ["", "...", "nothing shared here"])
+def test_rouge_l_of_caption_tables_without_a_common_word(answer: str) -> None:
+    assert score("coco_rouge_l", answer, "a red ball", "...") == 0
+    assert score("coco_rouge_l", answer, "...") == 0
 
 
 def test_cider_of_identical_captions_is_ten() -> None:
