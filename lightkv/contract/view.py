@@ -27,8 +27,8 @@ class ModelFacts:
 class VisionFeatures:
     """What the vision side of a model knows of each vision token, at its place in the sequence.
 
-    All are zero outside the vision tokens; a field is None where the model has no such thing or
-    no method asked for it.
+    All but ``tile`` are zero outside the patches; a field is None where the model has no such
+    thing or no method asked for it.
 
     Attributes:
         cls_attention: (B, N) float32, attention of the class token to each patch in the tower
@@ -37,6 +37,7 @@ class VisionFeatures:
         keys: (B, N, d) keys of that reading layer, mean over heads.
         features: (B, N, d) the tower's output before the projector.
         text_relevance: (B, N) float32, cosine of patch and question in a joint embedding space.
+        tile: (B, N) int64, number of the tower's pass that made each patch; -1 for other tokens.
     """
 
     cls_attention: Tensor | None = None
@@ -44,6 +45,7 @@ class VisionFeatures:
     keys: Tensor | None = None
     features: Tensor | None = None
     text_relevance: Tensor | None = None
+    tile: Tensor | None = None
 
     def repeated(self, times: int) -> VisionFeatures:
         """Each row ``times`` times."""
@@ -66,6 +68,7 @@ _WANTED = {
     "keys": "the keys of a vision tower with a class token (CLS)",
     "features": "the output of a vision tower with a class token (CLS)",
     "text_relevance": "a text tower that shares a space with the vision tower",
+    "tile": "a vision tower that makes one token of each patch",
 }
 
 

@@ -52,6 +52,8 @@ def clip_features(
         return out
 
     found: dict[str, Tensor] = {}
+    if "tile" in names:
+        found["tile"] = _tiles(layout, source, hidden[last].shape[1] - 1)
     if "cls_attention" in names:
         found["cls_attention"] = place(_class_attention(layers[last - 1], hidden[last - 1]))
     if "first_attention" in names:
@@ -62,6 +64,21 @@ def clip_features(
     if "features" in names:
         found["features"] = place(hidden[last][:, 1:])
     return VisionFeatures(**found)
+
+
+def _tiles(layout: TokenLayout, source: Tensor | None, patches: int) -> Tensor:
+    """(B, N) int64: tile of each token's patch, -1 for tokens that are no patch.
+
+    Args:
+        layout: Of the prompts.
+        source: As in :func:`clip_features`.
+        patches: Per tile.
+    """
+    vision = layout.vision
+    patch = torch.arange(int(vision.sum())) if source is None else source
+    tile = torch.full(vision.shape, -1, device=vision.device)
+    tile[vision] = torch.where(patch >= 0, patch // patches, -1).to(tile.device)
+    return tile
 
 
 def _projections(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightkv.contract.groups import Groups
 from lightkv.contract.similarity import cosine
-from lightkv.merging.matching import Pairs, match
+from lightkv.merging.matching import Pairs, match, split_alternate
 
 EnergyForm = Literal["paper", "released"]
 
@@ -42,19 +42,22 @@ def energies(hidden: Tensor, groups: Groups, margin: float, form: EnergyForm = "
     return energy.masked_fill(~groups.valid, -torch.inf)
 
 
-def match_by_energy(hidden: Tensor, groups: Groups, energy: Tensor, merges: Tensor) -> Pairs:
-    """The 2k tokens of highest energy alternate between sources and targets; all k sources merge.
+def match_by_energy(
+    hidden: Tensor, groups: Groups, energy: Tensor, merges: Tensor, *, protect: bool = True
+) -> Pairs:
+    """Tokens in order of falling energy alternate between sources and targets; k sources merge.
 
     Args:
         hidden: (B, N, D).
         groups: (G, M).
         energy: (G, M), see :func:`energies`. Ties: lowest index first.
         merges: (G,) int64, merges k per group.
+        protect: Only the 2k tokens of highest energy take part, so that all k sources merge; else
+            all tokens do, and the k most similar pairs merge.
     """
     order = torch.argsort(energy, dim=-1, descending=True, stable=True)
     ranked = groups.index.gather(1, order)
     slots = torch.arange(ranked.shape[1], device=ranked.device)
-    mergeable = slots < 2 * merges[:, None]
-    sources = Groups(ranked[:, 0::2], mergeable[:, 0::2])
-    targets = Groups(ranked[:, 1::2], mergeable[:, 1::2])
+    taking_part = slots < (2 * merges if protect else groups.counts)[:, None]
+    sources, targets = split_alternate(Groups(ranked, taking_part))
     return match(hidden, sources, targets, merges)

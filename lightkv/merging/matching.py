@@ -69,11 +69,8 @@ def match(hidden: Tensor, sources: Groups, targets: Groups, merges: Tensor) -> P
     wide = torch.promote_types(hidden.dtype, torch.float32)
     similarity = cosine(flat[sources.index].to(wide), flat[targets.index].to(wide))
     similarity = similarity.masked_fill(~targets.valid[:, None], -torch.inf)
-    best = similarity.amax(-1)
-    # argmax leaves open which of equal values it returns; the smallest index does not.
-    last = targets.index.shape[1] - 1
-    slots = torch.arange(last + 1, device=hidden.device)
-    choice = torch.where(similarity == best[..., None], slots, last).amin(-1)
+    # Of equal values max gives the first.
+    best, choice = similarity.max(-1)
     ranked = best.masked_fill(~sources.valid, -torch.inf)
     order = torch.argsort(ranked, dim=-1, descending=True, stable=True)
     chosen = torch.arange(order.shape[1], device=hidden.device) < merges[:, None]

@@ -17,8 +17,10 @@ from lightkv.contract.groups import Groups
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.merging.energy import EnergyForm, energies, match_by_energy
-from lightkv.merging.matching import Pairs
+from lightkv.merging.matching import Pairs, match, split_alternate
 from lightkv.merging.staged import GlobalMerge
+
+Shallow = Literal["protect", "split", "tome"]
 
 
 @register("pitome")
@@ -30,11 +32,16 @@ class PiToMe(GlobalMerge):
         form: Energy as in the "paper" or in the "released" code (which shifts similarities above
             the margin).
         margin: Similarity above which tokens attract; None is 0.9 - 0.9 layer / layers.
+        shallow: What stages in the first half of the layers do. "protect" (paper): as all others.
+            The released code's blocks do otherwise there: in "split" all tokens alternate in
+            order of energy and the most similar pairs merge; "tome" is plain ToMe, as in its CLIP
+            patch.
     """
 
     weighting: Literal["uniform", "size"] = "size"
     form: EnergyForm = "paper"
     margin: float | None = None
+    shallow: Shallow = "protect"
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse stages, ratios and margins out of range."""
@@ -43,7 +50,10 @@ class PiToMe(GlobalMerge):
             raise InvalidValueError("margin", self.margin, "None or a finite number")
 
     def match(self, view: LayerView, groups: Groups, merges: Tensor) -> Pairs:
-        """Energy-ordered split; all sources merge."""
+        """Energy-ordered split; all sources merge, unless shallow stages do otherwise."""
+        variant = self.shallow if 2 * view.layer < view.layers else "protect"
+        if variant == "tome":
+            return match(view.hidden, *split_alternate(groups), merges)
         margin = 0.9 - 0.9 * view.layer / view.layers if self.margin is None else self.margin
         energy = energies(view.hidden, groups, margin, self.form)
-        return match_by_energy(view.hidden, groups, energy, merges)
+        return match_by_energy(view.hidden, groups, energy, merges, protect=variant == "protect")

@@ -21,7 +21,8 @@ from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.before import BeforeDecoder, require_tokens
-from lightkv.pruning.selection import first_argmax, image_groups, keep_only, of_groups
+from lightkv.pruning.greedy import greedy_map
+from lightkv.pruning.selection import Pool, image_groups, keep_only, needs_of, of_groups, pools
 
 
 @register("cdpruner")
@@ -30,19 +31,22 @@ class CDPruner(BeforeDecoder):
     """Greedy MAP of a determinantal point process with kernel r_i cos(i, j) r_j.
 
     Attributes:
-        tokens: Vision tokens that stay, per image.
+        tokens: Vision tokens that stay, per tile or image; of fewer all.
         sign: Relevance r grows with the cosine between patch and question ("positive"), or falls
             ("negative", the released code).
         theta: Weight of relevance against diversity in (0, 1); None takes r as it is.
+        per: Each "tile" is pruned on its own, as published, or all tiles of an "image" together;
+            relevance is on one scale for the whole image in both.
     """
 
     tokens: int = 64
     sign: Literal["negative", "positive"] = "negative"
     theta: float | None = None
+    per: Pool = "tile"
 
     def needs_vision(self) -> frozenset[str]:
         """The relevance of each patch to the question."""
-        return frozenset({"text_relevance"})
+        return frozenset({"text_relevance"} | needs_of(self.per))
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse values out of range."""
@@ -57,17 +61,24 @@ class CDPruner(BeforeDecoder):
 
     def reduce(self, view: LayerView) -> Reduction:
         """Prune."""
-        groups = image_groups(view.layout)
+        groups = pools(view, self.per)
         states = of_groups(view.hidden, groups)
         states = states.to(torch.promote_types(states.dtype, torch.float32))
-        factor = relevance(
-            of_groups(view.read_vision("text_relevance"), groups), groups.valid, self.sign
-        ).to(states.dtype)
+        factor = of_groups(self._relevance(view), groups).to(states.dtype)
         if self.theta is not None:
             factor = torch.exp(self.theta / (2 * (1 - self.theta)) * factor)
         kernel = factor[:, :, None] * cosine(states, states) * factor[:, None, :]
         counts = groups.counts.clamp_max(self.tokens)
         return keep_only(view.layout, groups, greedy_map(kernel, groups.valid, counts))
+
+    def _relevance(self, view: LayerView) -> Tensor:
+        """(B, N) relevance of each vision token, on one scale for all tiles of an image."""
+        images = image_groups(view.layout)
+        cosines = view.read_vision("text_relevance")
+        scaled = relevance(of_groups(cosines, images), images.valid, self.sign)
+        spread = torch.zeros_like(cosines)
+        spread.view(-1)[images.index[images.valid]] = scaled[images.valid]
+        return spread
 
 
 def relevance(cosines: Tensor, valid: Tensor, sign: Literal["negative", "positive"]) -> Tensor:
@@ -78,33 +89,3 @@ def relevance(cosines: Tensor, valid: Tensor, sign: Literal["negative", "positiv
     spread = high - low
     scaled = (value - low + 1e-6) / spread.clamp_min(1e-12)
     return torch.where(spread > 0, scaled, 1)
-
-
-def greedy_map(kernel: Tensor, valid: Tensor, counts: Tensor) -> Tensor:
-    """Greedy MAP inference of a determinantal point process, by incremental Cholesky.
-
-    Args:
-        kernel: (G, M, M) positive semi-definite.
-        valid: (G, M) bool.
-        counts: (G,) int64, items to pick.
-
-    Returns:
-        (G, M) bool.
-    """
-    groups = torch.arange(len(kernel), device=kernel.device)
-    steps = int(counts.max())
-    gain = kernel.diagonal(dim1=1, dim2=2).masked_fill(~valid, -torch.inf).clone()
-    rows = torch.zeros(
-        len(kernel), steps, kernel.shape[1], dtype=kernel.dtype, device=kernel.device
-    )
-    chosen = torch.zeros_like(valid)
-    for step in range(steps):
-        pick = first_argmax(gain)
-        chosen[groups, pick] |= step < counts
-        # Once the kernel's rank is used up the gain is rounding noise, perhaps below zero.
-        root = gain[groups, pick].clamp_min(1e-12).sqrt()
-        known = (rows[groups, :step, pick][:, None] @ rows[:, :step])[:, 0]
-        rows[:, step] = (kernel[groups, pick] - known) / root[:, None]
-        gain = gain - rows[:, step] ** 2
-        gain[groups, pick] = -torch.inf
-    return chosen

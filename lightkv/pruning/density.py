@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.reduction import compact
-from lightkv.pruning.selection import first_argmax, top
+from lightkv.pruning.selection import top
+
+NOISE = 1e-12  # Share of their squared lengths up to which two points are one.
 
 
 def cluster_centres(hidden: Tensor, members: Tensor, clusters: Tensor) -> Tensor:
@@ -27,10 +29,7 @@ def cluster_centres(hidden: Tensor, members: Tensor, clusters: Tensor) -> Tensor
     """
     index, valid = compact(members)
     states = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
-    states = states.to(torch.promote_types(hidden.dtype, torch.float32))
-    # The faster form by matrix product leaves noise where points coincide.
-    exact = "donot_use_mm_for_euclid_dist"
-    distance = torch.cdist(states, states, compute_mode=exact) / hidden.shape[-1] ** 0.5
+    distance = _distances(states) / hidden.shape[-1] ** 0.5
     distance = distance.masked_fill(~valid[:, None], torch.inf)
     near = torch.sort(distance, dim=-1).values
     slots = torch.arange(near.shape[-1], device=near.device)
@@ -46,8 +45,21 @@ def cluster_centres(hidden: Tensor, members: Tensor, clusters: Tensor) -> Tensor
     apart = distance.masked_fill(~denser, torch.inf).amin(-1)
     apart = torch.minimum(apart, farthest[:, None])
     centre = top(apart * density, valid, clusters)
-    nearest = first_argmax((-distance).masked_fill(~centre[:, None], -torch.inf))
+    nearest = distance.masked_fill(~centre[:, None], torch.inf).argmin(-1)
     nearest = torch.where(centre, slots, nearest)
     result = torch.full((members.shape[0], members.shape[1] + 1), -1, device=hidden.device)
     where = torch.where(valid, index, members.shape[1])
     return result.scatter_(1, where, index.gather(1, nearest))[:, :-1]
+
+
+def _distances(states: Tensor) -> Tensor:
+    """Euclidean distances (B, M, M) float64 of states (B, M, D), by one matrix product.
+
+    The product leaves noise where points coincide, which would break ties; distances within it
+    are zero.
+    """
+    centred = states.double() - states.double().mean(1, keepdim=True)
+    squares = (centred**2).sum(-1)
+    sums = squares[:, :, None] + squares[:, None, :]
+    distance = sums - 2 * (centred @ centred.transpose(1, 2))
+    return torch.where(distance > NOISE * sums, distance, 0).sqrt()

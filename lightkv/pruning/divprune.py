@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lightkv.contract.checks import check_share
 from lightkv.contract.compressor import LayerView, ModelFacts
@@ -17,7 +16,8 @@ from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
 from lightkv.pruning.before import BeforeDecoder
-from lightkv.pruning.selection import first_argmax, keep_only, of_groups, row_groups
+from lightkv.pruning.greedy import farthest_points
+from lightkv.pruning.selection import keep_only, of_groups, row_groups
 
 
 @register("divprune", by_share=lambda share: DivPrune(kept=share))
@@ -25,7 +25,8 @@ from lightkv.pruning.selection import first_argmax, keep_only, of_groups, row_gr
 class DivPrune(BeforeDecoder):
     """Max-min diversity on the projected embeddings: greedily add the token farthest from all.
 
-    All vision tokens of a prompt form one set, as in the released code.
+    All vision tokens of a prompt form one set, tiles and line breaks together, as in the released
+    code.
 
     Attributes:
         kept: Share of the vision tokens that stays, rounded half to even.
@@ -44,35 +45,4 @@ class DivPrune(BeforeDecoder):
         states = of_groups(view.hidden, groups)
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         distance = 1 - cosine(states, states)
-        chosen = farthest_points(distance, groups.valid, counts)
-        return keep_only(view.layout, groups, chosen)
-
-
-def farthest_points(distance: Tensor, valid: Tensor, counts: Tensor) -> Tensor:
-    """Greedy solution of the max-min diversity problem.
-
-    The first pick is the point whose nearest other is farthest; then, again and again, the one
-    whose nearest pick is farthest.
-
-    Args:
-        distance: (G, M, M).
-        valid: (G, M) bool.
-        counts: (G,) int64, points to pick.
-
-    Returns:
-        (G, M) bool.
-    """
-    size = distance.shape[1]
-    own = torch.eye(size, dtype=torch.bool, device=distance.device)
-    others = distance.masked_fill(own | ~valid[:, None], torch.inf)
-    # A point without any other is infinitely far from it, which is as far as can be.
-    nearest = others.amin(-1)
-    groups = torch.arange(len(distance), device=distance.device)
-    chosen = torch.zeros_like(valid)
-    for number in range(int(counts.max())):
-        pick = first_argmax(nearest.masked_fill(chosen | ~valid, -torch.inf))
-        active = number < counts
-        chosen[groups, pick] |= active
-        reach = distance[groups, pick]
-        nearest = reach if number == 0 else torch.minimum(nearest, reach)
-    return chosen
+        return keep_only(view.layout, groups, farthest_points(distance, groups.valid, counts))

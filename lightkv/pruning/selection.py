@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from lightkv.contract.groups import Groups, cells, gather_groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.view import LayerView
+
+Pool = Literal["tile", "image"]
+"""Whose tokens compete with each other: those of one tile (one pass of the vision tower; an image
+without tiles is one), or all of an image."""
 
 
 def top(score: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
@@ -29,19 +36,36 @@ def top(score: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
     return candidates & (rank < counts[..., None])
 
 
-def first_argmax(values: Tensor) -> Tensor:
-    """(...) int64: index of the largest of (..., N); of equal ones the first."""
-    best = values.amax(-1, keepdim=True)
-    last = values.shape[-1] - 1
-    slots = torch.arange(last + 1, device=values.device)
-    return torch.where(values == best, slots, last).amin(-1)
-
-
 def image_groups(layout: TokenLayout) -> Groups:
     """One group per image of the batch: its vision tokens but for line breaks."""
     most = int(layout.image.max()) + 1
     rows = torch.arange(layout.batch_size, device=layout.kind.device)[:, None]
     return gather_groups(torch.where(cells(layout), rows * most + layout.image, -1))
+
+
+def tile_groups(view: LayerView) -> Groups:
+    """One group per tile of the images of a batch, as :func:`image_groups` otherwise.
+
+    A tile is one pass of the vision tower. Of a tile that reaches beyond its image only the cells
+    on the image count.
+
+    Raises:
+        UnsupportedError: If the model can't tell its tiles apart.
+    """
+    tile = view.read_vision("tile")
+    most = int(tile.max()) + 1
+    rows = torch.arange(view.layout.batch_size, device=tile.device)[:, None]
+    return gather_groups(torch.where(cells(view.layout), rows * most + tile, -1))
+
+
+def needs_of(per: Pool) -> set[str]:
+    """Fields of :class:`~lightkv.contract.view.VisionFeatures` that :func:`pools` reads."""
+    return {"tile"} if per == "tile" else set()
+
+
+def pools(view: LayerView, per: Pool) -> Groups:
+    """Groups of tokens that compete: those of each tile or of each image."""
+    return tile_groups(view) if per == "tile" else image_groups(view.layout)
 
 
 def row_groups(layout: TokenLayout) -> Groups:

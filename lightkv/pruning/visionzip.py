@@ -21,7 +21,7 @@ from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
 from lightkv.pruning.before import BeforeDecoder, require_tokens
-from lightkv.pruning.selection import first_argmax, image_groups, of_groups, top
+from lightkv.pruning.selection import Pool, needs_of, of_groups, pools, top
 
 
 @register("visionzip")
@@ -34,19 +34,21 @@ class VisionZip(BeforeDecoder):
     A contextual token stays at its own place in the sequence instead of behind the dominant ones.
 
     Attributes:
-        dominant: Dominant tokens per image.
-        contextual: Contextual tokens per image.
+        dominant: Dominant tokens per tile or image; of fewer all.
+        contextual: Contextual tokens per tile or image.
         combine: "mean" of a contextual token and all that joins it; or "sum", the released form,
             of the token and the mean of what joins it.
+        per: Each "tile" is reduced on its own, as published, or all tiles of an "image" together.
     """
 
     dominant: int = 54
     contextual: int = 10
     combine: Literal["mean", "sum"] = "mean"
+    per: Pool = "tile"
 
     def needs_vision(self) -> frozenset[str]:
         """Class-token attention and keys of the vision tower."""
-        return frozenset({"cls_attention", "keys"})
+        return frozenset({"cls_attention", "keys"} | needs_of(self.per))
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse numbers of tokens out of range."""
@@ -60,7 +62,7 @@ class VisionZip(BeforeDecoder):
 
     def reduce(self, view: LayerView) -> Reduction:
         """Prune and merge."""
-        groups = image_groups(view.layout)
+        groups = pools(view, self.per)
         attention = of_groups(view.read_vision("cls_attention"), groups)
         keys = of_groups(view.read_vision("keys"), groups).float()
         dominant = top(attention, groups.valid, torch.full_like(groups.counts, self.dominant))
@@ -82,7 +84,7 @@ class VisionZip(BeforeDecoder):
         rank = rest.long().cumsum(-1) - 1
         stride = (rest.sum(-1, keepdim=True) // self.contextual).clamp_min(1)
         is_target = rest & (rank % stride == 0) & (rank // stride < self.contextual)
-        nearest = first_argmax(similarity.masked_fill(~is_target[:, None], -torch.inf))
+        nearest = similarity.masked_fill(~is_target[:, None], -torch.inf).argmax(-1)
         own = torch.arange(rest.shape[1], device=rest.device)
         return groups.index.gather(1, torch.where(is_target, own, nearest))
 

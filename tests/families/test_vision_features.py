@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lightkv.check.tiny import ZOO
 from lightkv.contract.layout import TokenLayout
 from lightkv.pruning.hired import HiRED
 from lightkv.pruning.visionzip import VisionZip
+from lightkv.pruning.vispruner import VisPruner
 from lightkv.vlm import VLM
 from tests.closeness import assert_close
 
@@ -55,6 +57,50 @@ def test_features_are_what_the_projector_reads(name: str, number: int) -> None:
     assert_close(projected[cells], embedded_tokens(vlm, inputs)[cells])
     assert bool((features[~cells] == 0).all())
     assert name == "llava" or int((layout.vision & ~cells).sum()) > 0
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("name", ["llava", *TILED])
+def test_a_tile_is_one_pass_of_the_tower(name: str, number: int) -> None:
+    """Other pixels in one tile change the features of its patches and of no others."""
+    vlm = ZOO[name].build()
+    inputs = ZOO[name].rows(vlm.model.config)[number]
+    layout = vlm.layout(inputs)
+    wanted = frozenset({"features", "tile"})
+    before = vlm.family.vision_features(vlm.model, inputs, layout, wanted)
+    assert before.features is not None
+    assert before.tile is not None
+    assert torch.equal(before.tile >= 0, patches(layout))
+    seen = []
+    for number in range(len(inputs["pixel_values"].flatten(0, -4))):
+        pixels = inputs["pixel_values"].clone()
+        pixels.flatten(0, -4)[number] += 1
+        after = vlm.family.vision_features(
+            vlm.model, {**inputs, "pixel_values": pixels}, layout, wanted
+        ).features
+        assert after is not None
+        changed = (after != before.features).any(-1)
+        # Tiles that only fill up a shorter image are not read.
+        if changed.any():
+            seen.append(int(before.tile[changed][0]))
+            assert torch.equal(changed, before.tile == seen[-1])
+    assert seen == list(range(int(before.tile.max()) + 1))
+
+
+@pytest.mark.parametrize("name", TILED)
+def test_pruners_select_tile_by_tile_or_image_by_image(name: str) -> None:
+    vlm = ZOO[name].build()
+    inputs = ZOO[name].rows(vlm.model.config)[0]
+    layout = vlm.layout(inputs)
+    features = vlm.family.vision_features(vlm.model, inputs, layout, frozenset({"tile"}))
+    assert features.tile is not None
+    sizes = features.tile[layout.vision & (features.tile >= 0)].bincount()
+    rest = int(layout.real.sum() - sizes.sum())
+    for pruner in (VisPruner(tokens=5), VisionZip(dominant=3, contextual=2)):
+        for per, kept in (("tile", sizes.clamp_max(5).sum()), ("image", 5)):
+            method = dataclasses.replace(pruner, per=per, positions="keep")
+            record = vlm.generate(inputs, method, max_new_tokens=1, do_sample=False).records[0]
+            assert record.prefill_lengths[0] == rest + int(kept)
 
 
 @pytest.mark.parametrize("name", TILED)

@@ -98,6 +98,27 @@ def test_pitomes_margin_falls_with_depth() -> None:
         assert torch.equal(by_depth.reduce(view).matrix(), fixed.reduce(view).matrix())
 
 
+def test_pitomes_shallow_stages_can_do_as_the_released_blocks_do() -> None:
+    """Order of energy 2, 1, 0, 4, 3, 5: sources 2, 0, 3, targets 1, 4, 5; 2 and 3 are nearest."""
+    tome = PiToMe((0,), (2 / 6,), margin=0.9, shallow="tome")
+    plain = ToMe((0,), (2 / 6,), weighting="size")
+    shallow = vision_only(SIX, layer=0)
+    assert torch.equal(tome.reduce(shallow).matrix(), plain.reduce(shallow).matrix())
+    split = PiToMe((0,), (2 / 6,), margin=0.9, shallow="split")
+    reduction, merged = outcome(split, shallow)
+    assert reduction.index.tolist() == [[0, 1, 4, 5]]
+    assert_close(merged[1], SIX[1:3].mean(0))
+    assert_close(merged[2], SIX[3:5].mean(0))
+    # From the middle of the layers on, all do the same.
+    for layer, protects in ((3, False), (4, True)):
+        view = vision_only(SIX, layer=layer)
+        for name in ("split", "tome"):
+            method = PiToMe((layer,), (2 / 6,), margin=0.9, shallow=name)  # type: ignore[arg-type]
+            usual = dataclasses.replace(method, shallow="protect")
+            same = torch.equal(method.reduce(view).matrix(), usual.reduce(view).matrix())
+            assert same == protects
+
+
 @pytest.mark.parametrize(
     ("tokens", "norm", "expected"),
     [
@@ -181,6 +202,7 @@ def test_wrong_values_of_single_methods() -> None:
     for build, name in (
         (lambda: PiToMe((3,), (0.5,), margin=float("nan")), "margin"),
         (lambda: PiToMe((3,), (0.5,), form="guess"), "form"),  # type: ignore[arg-type]
+        (lambda: PiToMe((3,), (0.5,), shallow="deep"), "shallow"),  # type: ignore[arg-type]
         (lambda: ToFu((3,), (0.5,), switch=2), "switch"),
         (lambda: ToFu((3,), (0.5,), norm="largest"), "norm"),  # type: ignore[arg-type]
     ):

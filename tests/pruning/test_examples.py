@@ -11,10 +11,10 @@ from lightkv.contract.compressor import LayerView, PromptInputs
 from lightkv.contract.layout import Grid
 from lightkv.contract.similarity import cosine
 from lightkv.pruning import CDPruner, DivPrune, FastV, HiRED, SparseVLM, VisionZip, VisPruner
-from lightkv.pruning.cdpruner import greedy_map, relevance
+from lightkv.pruning.cdpruner import relevance
 from lightkv.pruning.density import cluster_centres
+from lightkv.pruning.greedy import greedy_map, without_duplicates
 from lightkv.pruning.sparsevlm import TABLE, raters
-from lightkv.pruning.vispruner import without_duplicates
 from tests.closeness import assert_close
 from tests.merging.views import random_view, row_layout
 from tests.pruning.views import before, circle, with_rows
@@ -162,7 +162,8 @@ def test_vispruner_removes_the_most_similar_in_rounds(step: int, kept: list[int]
 def test_vispruner_never_removes_too_many(wanted: int) -> None:
     features = torch.randn(1, 7, 4, generator=torch.Generator().manual_seed(wanted))
     candidates = torch.tensor([[True] * 6 + [False]])
-    left = without_duplicates(cosine(features, features), torch.rand(1, 7), candidates, wanted, 8)
+    similarity, attention = cosine(features, features), torch.rand(1, 7)
+    left = without_duplicates(similarity, attention, candidates, torch.tensor([wanted]), 8)
     assert int(left.sum()) == wanted
     assert not left[0, 6]
 

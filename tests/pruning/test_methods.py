@@ -32,9 +32,12 @@ BEFORE: list[Reducer] = [
     DivPrune(kept=0.3),
     VisionZip(dominant=3, contextual=2),
     VisionZip(dominant=0, contextual=4, combine="sum"),
+    VisionZip(dominant=3, contextual=2, per="image"),
     VisPruner(tokens=6, important=0.5, step=2),
+    VisPruner(tokens=6, per="image"),
     CDPruner(tokens=5),
     CDPruner(tokens=5, sign="positive", theta=0.5),
+    CDPruner(tokens=5, per="image"),
 ]
 INSIDE: list[Reducer] = [
     FastV(layer=3, removed=0.4),
@@ -178,6 +181,9 @@ def test_wrong_values_are_refused_by_name(method: Reducer, name: str) -> None:
         (HiRED, "regions"),
         (VisionZip, "combine"),
         (CDPruner, "sign"),
+        (CDPruner, "per"),
+        (VisionZip, "per"),
+        (VisPruner, "per"),
     ],
 )
 def test_unknown_choices_are_refused(build: type[Reducer], option: str) -> None:

@@ -41,7 +41,8 @@ def before(
     if hidden is not None:
         view = dataclasses.replace(view, hidden=in_vision(layout, hidden))
     features = {name: in_vision(layout, values) for name, values in vision.items()}
-    return dataclasses.replace(view, vision=VisionFeatures(**features), attention=None, keys=None)
+    seen = VisionFeatures(**{"tile": layout.image, **features})
+    return dataclasses.replace(view, vision=seen, attention=None, keys=None)
 
 
 def random_before(layout: TokenLayout, seed: int = 0) -> LayerView:
@@ -54,6 +55,7 @@ def random_before(layout: TokenLayout, seed: int = 0) -> LayerView:
         keys=features[..., 2:6],
         features=features[..., 6:10],
         text_relevance=features[..., 10],
+        tile=torch.where(layout.vision, layout.segment, -1),
     )
     return dataclasses.replace(view, vision=vision)
 
