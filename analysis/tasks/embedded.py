@@ -21,8 +21,8 @@ _SHORT_ANSWER = 4
 class EmbeddedKind(Task):
     """One question kind of :mod:`lightkv.embedded.questions`.
 
-    Captions are scored by the ROUGE-L of caption tables, since one wrong word of forty is not a wrong caption; all other
-    kinds have one right answer and are scored by exact match.
+    Captions are scored by the ROUGE-L of caption tables, since one wrong word of forty is not a
+    wrong caption; all other kinds have one right answer and are scored by exact match.
 
     Attributes:
         kind: One of :data:`lightkv.embedded.questions.QUESTION_KINDS`.
