@@ -9,19 +9,50 @@ WORKERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: reproduce test test-oldest lint docs lock clean
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# What other processors compute: ATen, MKL, oneDNN and OpenBLAS held to their instructions.
+on-default := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem
+on-avx2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell
+on-native :=
+PROCESSORS := default avx2 native
+ONE_THREAD := $(PROCESSORS:%=test-%-1)
+TWO_THREADS := $(PROCESSORS:%=test-%-2)
+NUMERIC := tests/test_closeness.py tests/test_attention.py tests/eviction tests/merging \
+	tests/pruning tests/test_methods.py tests/graph tests/families tests/probing/test_probe.py \
+	tests/probing/test_families.py tests/probing/test_interventions.py \
+	tests/probing/test_measures.py tests/probing/test_mutual_information.py
+
+.PHONY: reproduce test test-processors test-numeric $(ONE_THREAD) $(TWO_THREADS) test-oldest
+.PHONY: lint docs lock clean
 
 reproduce: $(READY)
 	$(BIN)/lightkv reproduce
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTEST)
+
+# The suite with other processors' kernels, with one and two threads; `make -k` goes on after red.
+test-processors: $(ONE_THREAD) $(TWO_THREADS)
+
+$(ONE_THREAD): test-%-1: $(READY)
+	$(on-$*) OMP_NUM_THREADS=1 $(PYTEST) $(SUITE)
+
+$(TWO_THREADS): test-%-2: $(READY)
+	$(on-$*) OMP_NUM_THREADS=2 $(PYTEST) $(SUITE)
+
+# The numeric tests with kernels that this processor would not choose.
+test-numeric: $(READY)
+	if $(BIN)/python -c 'import torch; exit(torch.backends.cpu.get_cpu_capability() != "AVX512")'; \
+		then $(MAKE) test-avx2-2 SUITE="$(NUMERIC)"; \
+		else $(MAKE) test-default-2 SUITE="$(NUMERIC)"; fi
 
 # The graph on the oldest supported nnsight, from a folder of its own.
 test-oldest: $(READY)
 	$(BIN)/python -m pip install -q --upgrade --no-deps --target .oldest nnsight==0.8.0
-	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
-		tests/graph tests/families tests/probing/test_interventions.py
+	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(PYTEST) tests/graph tests/families tests/probing/test_interventions.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

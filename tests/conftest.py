@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: tiny models, no network, one thread."""
+"""Fixtures shared by all tests: tiny models, no network, one thread (or `OMP_NUM_THREADS`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import settings
 from lightkv import VLM
 from tests.tiny import tiny_llava
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=200)
 settings.load_profile("ci")
 
