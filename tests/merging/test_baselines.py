@@ -119,6 +119,29 @@ def test_pitomes_shallow_stages_can_do_as_the_released_blocks_do() -> None:
             assert same == protects
 
 
+@pytest.mark.parametrize("layer", range(1, 7))
+def test_pitomes_margin_is_that_of_its_own_layer(layer: int) -> None:
+    view = random_view(row_layout([Grid(1, 8, 8)]), layer=layer)
+    view = dataclasses.replace(view, layers=8)
+
+    def merged(margin: float | None) -> Tensor:
+        return PiToMe((layer,), (0.3,), margin=margin).reduce(view).matrix()
+
+    assert torch.equal(merged(None), merged(0.9 - 0.9 * layer / 8))
+    for other in (layer - 1, layer + 1):
+        assert not torch.equal(merged(None), merged(0.9 - 0.9 * other / 8))
+
+
+@pytest.mark.parametrize(
+    ("layers", "layer", "drops"),
+    [(8, 4, True), (8, 5, False), (7, 3, True), (7, 4, False)],
+)
+def test_tofu_drops_sources_up_to_half_of_the_layers(layers: int, layer: int, drops: bool) -> None:
+    view = vision_only(torch.tensor([[3.0, 0], [0, 1]]), layer=layer, layers=layers)
+    _, merged = outcome(ToFu((layer,), (0.5,)), view)
+    assert_close(merged[0], torch.tensor([0.0, 1.0] if drops else [2.846, 0.949]), 1e-3)
+
+
 @pytest.mark.parametrize(
     ("tokens", "norm", "expected"),
     [
