@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from lightkv import __version__
+from lightkv.commands.importing import with_imports
 from lightkv.errors import LightKVError
 
 ROOMS: Final = ("lightkv.cli", "analysis.cli")
@@ -44,7 +45,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute = self.where[cmd_name].split(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return with_imports(command)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an error that was raised on purpose ends as one line without a traceback."""

@@ -25,6 +25,7 @@ from analysis.studies import study
 from figures.artefacts import artefact, made_by
 from figures.export import write_json
 from figures.notebook import Notebook
+from lightkv.catalogue import user_files
 from lightkv.errors import StoreError
 
 MARKER: Final = "done.json"
@@ -94,6 +95,7 @@ class Unit:
             "parameters": dict(self.parameters),
             "model": model_identity(self.parameters.get("model")),
             "code": revision(self.notebook.modules | _modules(made_by(self.notebook.name))),
+            "imports": {name: _digest(file) for name, file in user_files().items()},
         }
         text = json.dumps(depends, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -184,6 +186,10 @@ def complete_units(results: str | Path) -> list[Path]:
         if done is not None:
             found.append((str(done["finished"]), folder))
     return [folder for _, folder in sorted(found)]
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _modules(artefact_ids: Iterable[str]) -> frozenset[str]:

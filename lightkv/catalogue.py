@@ -17,6 +17,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging.schedule import scaled
 
 ENTRY_POINTS = "lightkv.methods"
+IMPORTS = "LIGHTKV_IMPORT"
+"""Environment variable: modules of the user that every process loads, written like PATH."""
 
 _SCHEDULE = ("layers", "windows", "ratios")
 
@@ -51,7 +54,7 @@ def method(name: str, retention: float | None = None, **options: Any) -> Compres
 
 @functools.cache
 def _load() -> None:
-    """Import what other distributions offer."""
+    """Import what other distributions offer, and what the user named for all processes."""
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             point.load()
@@ -59,6 +62,8 @@ def _load() -> None:
             # One broken distribution must not take every other method away.
             reason = f"{type(error).__name__}: {error}"
             warnings.warn(f"the methods of {point.value} can't be loaded: {reason}", stacklevel=3)
+    for name in user_modules():
+        _import(name)
 
 
 def load_module(name: str) -> tuple[str, ...]:
@@ -74,6 +79,38 @@ def load_module(name: str) -> tuple[str, ...]:
         InputError: There is no such module or file, or importing it fails.
     """
     before = set(methods())
+    _import(name)
+    return tuple(sorted(set(methods()) - before))
+
+
+def load_everywhere(names: Sequence[str]) -> None:
+    """As :func:`load_module`, also in processes that are started from now on, as kernels are.
+
+    Raises:
+        InputError: There is no such module or file, or importing it fails.
+    """
+    whole = [str(Path(name).resolve()) if name.endswith(".py") else name for name in names]
+    for name in whole:
+        load_module(name)
+    os.environ[IMPORTS] = os.pathsep.join(dict.fromkeys((*user_modules(), *whole)))
+
+
+def user_modules() -> tuple[str, ...]:
+    """Modules, or paths of files, that :func:`load_everywhere` was told."""
+    return tuple(name for name in os.environ.get(IMPORTS, "").split(os.pathsep) if name)
+
+
+def user_files() -> dict[str, Path]:
+    """Names or paths of :func:`user_modules` with the files that they were loaded from."""
+    loaded = {
+        name: sys.modules.get(Path(name).stem if name.endswith(".py") else name)
+        for name in user_modules()
+    }
+    files = {name: getattr(module, "__file__", None) for name, module in loaded.items()}
+    return {name: Path(file) for name, file in files.items() if file is not None}
+
+
+def _import(name: str) -> None:
     try:
         if name.endswith(".py"):
             _import_file(Path(name))
@@ -81,10 +118,12 @@ def load_module(name: str) -> tuple[str, ...]:
             importlib.import_module(name)
     except Exception as error:
         raise InputError(f"can't import {name}: {type(error).__name__}: {error}") from error
-    return tuple(sorted(set(methods()) - before))
 
 
 def _import_file(path: Path) -> None:
+    loaded = getattr(sys.modules.get(path.stem), "__file__", None)
+    if loaded is not None and Path(loaded).resolve() == path.resolve():
+        return
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")

@@ -1,18 +1,20 @@
 """Questions from a file: how real benchmarks are evaluated.
 
-The file is JSON Lines in UTF-8, written ``folder:PATH`` as a task. Its first line describes the
-task, every further line is a question::
+The file is JSON Lines in UTF-8, written ``folder:PATH`` as a task. Every line is a question, with
+pictures relative to the file::
+
+    {"image": "images/1.png", "question": "What was it in 2009?", "answer": "14"}
+    {"image": ["a.png", "b.png"], "question": "Are these the same?", "answers": ["no", "n"]}
+
+``answer`` or ``answers`` are the reference answers; optional are ``id`` and ``earlier``, a question
+about the same images that comes first when the task is asked as a second turn. Answers are scored
+by exact match, unless a line before the first question says otherwise::
 
     {"task": "chartqa", "metric": "relaxed_accuracy", "max_new_tokens": 32}
-    {"id": "1", "image": "images/1.png", "question": "What was it in 2009?", "answers": ["14"]}
-    {"image": ["a.png", "b.png"], "question": "Are these the same?", "answers": ["no"]}
 
-Header: ``task`` (a name) and ``metric`` (of :data:`analysis.scoring.metrics.METRICS`); optional are
-``max_new_tokens`` (32), ``system`` (text before the images) and ``prompt``, a template such as
-``"{question}\\nAnswer with a single word."``.
-Question: ``image`` (a path or a list of paths, relative to the file), ``question`` and ``answers``
-(reference answers); optional are ``id`` and ``earlier``, a question about the same images that
-comes first when the task is asked as a second turn.
+Header: ``task`` (the name in results, that of the file by default), ``metric`` (of
+:data:`analysis.scoring.metrics.METRICS`), ``max_new_tokens`` (32), ``system`` (text before the
+images) and ``prompt``, a template such as ``"{question}\\nAnswer with a single word."``.
 """
 
 from __future__ import annotations
@@ -34,12 +36,13 @@ from lightkv.errors import InputError, InvalidValueError
 
 DEFAULT_MAX_NEW_TOKENS = 32
 _HEADER = frozenset(("task", "metric", "max_new_tokens", "system", "prompt"))
-_QUESTION = frozenset(("id", "image", "question", "answers", "earlier"))
+_QUESTION = frozenset(("id", "image", "question", "answer", "answers", "earlier"))
+DEFAULT_METRIC = "exact"
 
 
 @dataclass(frozen=True)
 class Header:
-    """First line of a file."""
+    """What the line before the questions says, or what holds without one."""
 
     task: str
     metric: Metric
@@ -56,14 +59,16 @@ class FolderTask(Task):
 
     Attributes:
         path: The file.
-        header: What its first line says.
+        header: Name, metric and limits.
         questions: Its questions in file order.
+        lines: The number of the line of each question.
         digest: SHA-256 of the file's content.
     """
 
     path: Path
     header: Header
     questions: tuple[TaskItem, ...]
+    lines: tuple[int, ...]
     digest: str
 
     @classmethod
@@ -81,15 +86,17 @@ class FolderTask(Task):
             lines = content.decode("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file} can't be read: {error}") from error
-        numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-        if len(numbered) < 2:
-            raise InputError(f"{file} needs a header line and at least one question")
-        header = _header(_Line(file, *numbered[0]))
-        questions = tuple(
-            _question(_Line(file, number, text), index, header)
-            for index, (number, text) in enumerate(numbered[1:])
-        )
-        return cls(file, header, questions, hashlib.sha256(content).hexdigest())
+        written = [
+            _Line(file, number, text) for number, text in enumerate(lines, 1) if text.strip()
+        ]
+        described = bool(written) and "question" not in written[0].fields
+        asked = written[described:]
+        if not asked:
+            raise InputError(f"{file} needs at least one question")
+        header = _header(written[0], file.stem) if described else _plain_header(file.stem)
+        questions = tuple(_question(line, index, header) for index, line in enumerate(asked))
+        numbers = tuple(line.number for line in asked)
+        return cls(file, header, questions, numbers, hashlib.sha256(content).hexdigest())
 
     @property
     def name(self) -> str:
@@ -116,9 +123,9 @@ class FolderTask(Task):
         check_samples(samples, len(self.questions))
         order = np.random.default_rng(seed).permutation(len(self.questions))
         chosen = [self.questions[index] for index in order[:samples]]
-        for item in chosen:
+        for item in sorted(chosen, key=lambda item: item.index):
             for image in item.images:
-                _check_image(image, item.identity, self.path)
+                _check_image(image, f"{self.path}, line {self.lines[item.index]}")
         return chosen
 
 
@@ -154,6 +161,13 @@ class _Line:
             raise self.error(f"{name!r} must be a text that is not empty")
         return value
 
+    def either(self, one: str, other: str) -> str:
+        """Which of two fields is there; there must be exactly one of them."""
+        present = [name for name in (one, other) if name in self.fields]
+        if len(present) != 1:
+            raise self.error(f"{one!r} or {other!r} must be there, and one of them only")
+        return present[0]
+
     def texts(self, name: str) -> tuple[str, ...]:
         value = self.fields.get(name)
         listed = [value] if isinstance(value, str) else value
@@ -166,7 +180,12 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _header(line: _Line) -> Header:
+def _plain_header(name: str) -> Header:
+    """What holds for a file of nothing but questions."""
+    return Header(name, metric_named(DEFAULT_METRIC), DEFAULT_MAX_NEW_TOKENS, None, "{question}")
+
+
+def _header(line: _Line, file_name: str) -> Header:
     line.allow(_HEADER)
     tokens = line.fields.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
     if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
@@ -174,16 +193,16 @@ def _header(line: _Line) -> Header:
     prompt = line.text("prompt", "{question}")
     if "{question}" not in prompt:
         raise line.error("'prompt' must hold {question}")
-    name = line.text("metric")
+    name = line.text("metric", DEFAULT_METRIC)
     if name not in METRICS:
         raise line.error(f"unknown metric {name!r}; known: {', '.join(sorted(METRICS))}")
     system = line.text("system") if "system" in line.fields else None
-    return Header(line.text("task"), metric_named(name), tokens, system, prompt)
+    return Header(line.text("task", file_name), metric_named(name), tokens, system, prompt)
 
 
 def _question(line: _Line, index: int, header: Header) -> TaskItem:
     line.allow(_QUESTION)
-    answers = line.texts("answers")
+    answers = line.texts(line.either("answer", "answers"))
     try:
         header.metric.check(answers)
     except InputError as error:
@@ -199,7 +218,7 @@ def _question(line: _Line, index: int, header: Header) -> TaskItem:
     )
 
 
-def _check_image(image: Image.Image | Path, identity: str, file: Path) -> None:
+def _check_image(image: Image.Image | Path, where: str) -> None:
     """Read an image's header, so that a bad file is known before anything runs."""
     if isinstance(image, Image.Image):
         return
@@ -207,9 +226,8 @@ def _check_image(image: Image.Image | Path, identity: str, file: Path) -> None:
         with Image.open(image):
             pass
     except (OSError, UnidentifiedImageError) as error:
-        raise InputError(
-            f"{file}, question {identity!r}: the image {image} can't be read"
-        ) from error
+        problem = "is not there" if isinstance(error, FileNotFoundError) else "can't be read"
+        raise InputError(f"{where}: the image {image} {problem}") from error
 
 
 register("folder", FolderTask.read)

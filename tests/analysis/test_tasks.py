@@ -68,6 +68,24 @@ def test_folder_task_reads_questions(tmp_path: Path) -> None:
     assert len(by_index[1].images) == 2
 
 
+def test_a_file_of_nothing_but_questions(tmp_path: Path) -> None:
+    plain = {"image": "a.png", "question": "Which color?", "answer": "red"}
+    file = write(tmp_path, plain, question(answers=["red", "dark red"]))
+    given = task(f"folder:{file}")
+    assert (given.name, given.metric, given.max_new_tokens) == ("folder/toy", "exact", 32)
+    by_index = {item.index: item for item in given.items(None, seed=0)}
+    assert [by_index[index].answers for index in (0, 1)] == [("red",), ("red", "dark red")]
+    assert [by_index[index].identity for index in (0, 1)] == ["line 1", "line 2"]
+    assert by_index[0].question == "Which color?"
+    assert by_index[0].system is None
+
+
+def test_a_header_may_say_one_thing_only(tmp_path: Path) -> None:
+    given = task(f"folder:{write(tmp_path, {'metric': 'anls'}, question())}")
+    assert (given.name, given.metric) == ("folder/toy", "anls")
+    assert given.items(None, 0)[0].identity == "line 2"
+
+
 def test_folder_order_depends_on_the_seed_and_not_on_the_count(tmp_path: Path) -> None:
     given = FolderTask.read(write(tmp_path, HEADER, *[question(id=str(n)) for n in range(20)]))
     ten = [item.identity for item in given.items(10, seed=1)]
@@ -85,14 +103,22 @@ def test_folder_fingerprint_follows_the_content(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ((HEADER,), "at least one question"),
+        ((), "at least one question"),
+        (("", " "), "at least one question"),
         (("{broken", question()), "line 1: not JSON"),
         (("[1]", question()), "line 1: not a JSON object"),
         (({"task": "toy", "metric": "bleurt"}, question()), "line 1: unknown metric 'bleurt'"),
-        (({"metric": "exact"}, question()), "line 1: 'task' must be"),
+        (({"task": " "}, question()), "line 1: 'task' must be"),
+        (({"metric": 3}, question()), "line 1: 'metric' must be"),
         ((HEADER | {"max_new_tokens": 0}, question()), "line 1: 'max_new_tokens'"),
         ((HEADER | {"prompt": "Hello"}, question()), "line 1: 'prompt'"),
         ((HEADER | {"metrics": "exact"}, question()), "line 1: unknown fields"),
         ((HEADER, question(), question(answers=[])), "line 3: 'answers'"),
+        ((question(), question(answer="red")), "line 2: 'answer' or 'answers'"),
+        (({"image": "a.png", "question": "Which?"},), "line 1: 'answer' or 'answers'"),
+        (({"image": "a.png", "question": "Which?", "answer": ""},), "line 1: 'answer'"),
+        ((question(task="toy"),), "line 1: unknown fields"),
+        ((question(), HEADER), "line 2: unknown fields"),
         ((HEADER, question(), "", question(question=" ")), "line 4: 'question'"),
         ((HEADER, question(image=3)), "line 2: 'image'"),
         ((HEADER, question(imgae="a.png")), "line 2: unknown fields"),
@@ -122,9 +148,18 @@ def test_folder_missing_binary_and_unnamed(tmp_path: Path) -> None:
 def test_unreadable_images_are_found_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     for image in ("missing.png", "text.png"):
-        given = FolderTask.read(write(tmp_path, HEADER, question(image=image, id="q")))
-        with pytest.raises(InputError, match=f"question 'q'.*{image}"):
-            given.items(None, 0)
+        wrong = question(image=["a.png", image])
+        for lines, line in (((HEADER, "", question(), wrong), 4), ((question(), wrong), 2)):
+            given = FolderTask.read(write(tmp_path, *lines))
+            with pytest.raises(InputError, match=rf"toy\.jsonl, line {line}: .*{image}"):
+                given.items(None, 0)
+
+
+def test_of_several_bad_images_the_first_line_is_named(tmp_path: Path) -> None:
+    given = FolderTask.read(write(tmp_path, *[question(image=f"{n}.png") for n in range(9)]))
+    for seed in range(5):
+        with pytest.raises(InputError, match=r"line 1: the image .* is not there"):
+            given.items(None, seed)
 
 
 def test_too_many_samples(tmp_path: Path) -> None:

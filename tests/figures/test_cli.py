@@ -5,15 +5,19 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from figures import cli, reproduce
 from figures.cli import LazyGroup, commands, main
 from figures.runner import Finished, Unit
+from lightkv.catalogue import load_module, methods
+from lightkv.contract import registry
 from lightkv.errors import InputError
 
 
@@ -45,6 +49,76 @@ def test_commands_of_every_room_load() -> None:
     for name in commands():
         found = call(name, "--help")
         assert found.exit_code == 0, (name, found.output)
+
+
+def leaves(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*above, name))
+        else:
+            yield (*above, name)
+
+
+def test_every_command_imports_what_the_user_names() -> None:
+    commands_below = list(leaves(main))
+    assert ("bench", "methods") in commands_below and ("evaluate",) in commands_below
+    for command in commands_below:
+        found = call(*command, "--import", "missing_file.py")
+        assert found.exit_code == 2, command
+        assert "can't import" in found.stderr and "missing_file.py is not a file" in found.stderr
+        assert "--import MODULE" in call(*command, "--help").stdout
+
+
+OWN = """
+from lightkv.contract.registry import register
+from lightkv.eviction.evictor import Evicting
+
+@register("{name}")
+def own(retention: float, first: int = 4) -> Evicting:
+    \"\"\"Mine.\"\"\"
+    return Evicting(retention=retention, protect_first=first)
+"""
+
+
+def test_an_imported_method_can_be_named_here_and_in_notebooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTKV_IMPORT", "")
+    monkeypatch.setattr(registry, "_METHODS", methods())
+    file = tmp_path / "mine_to_name.py"
+    file.write_text(OWN.format(name="mine-to-name"))
+    monkeypatch.chdir(tmp_path)
+    found = call("list", "methods", "--import", file.name)
+    assert found.exit_code == 0 and "mine-to-name" in found.stdout
+    again = call("list", "methods", "--import", file.name, "--import", str(file))
+    assert again.exit_code == 0, "a file that is loaded already is no error"
+    # A kernel starts elsewhere, in the environment of this process.
+    script = "from lightkv.catalogue import method; print(method('mine-to-name', 0.5, first=2))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd="/", capture_output=True, text=True, check=True
+    )
+    assert "protect_first=2" in done.stdout
+    del sys.modules["mine_to_name"]
+
+
+def test_an_imported_module_is_part_of_what_a_notebook_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key() -> str:
+        return reproduce.plan(("X-1",), {}, tmp_path)[0].key
+
+    file = tmp_path / "counted.py"
+    file.write_text("x = 1")
+    keys = [key()]
+    monkeypatch.setenv("LIGHTKV_IMPORT", str(file))
+    load_module(str(file))
+    keys.append(key())
+    file.write_text("x = 2")
+    keys.append(key())
+    assert len(set(keys)) == 3
+    del sys.modules["counted"]
 
 
 @pytest.mark.parametrize(

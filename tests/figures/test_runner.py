@@ -8,9 +8,9 @@ from typing import Any
 
 import nbformat
 import pytest
-from figures.provenance import model_identity
 from nbformat.v4 import new_code_cell, new_notebook
 
+from analysis.provenance import model_identity
 from figures.notebook import Notebook, NotebookError
 from figures.runner import EXECUTED, FAILED, MARKER, Unit, complete_units
 from lightkv.errors import InvalidValueError, UnknownNameError
