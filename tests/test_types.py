@@ -70,11 +70,18 @@ def test_lists_and_numpy_scalars_become_plain() -> None:
     made = LightKV([1], [np.int64(2)], (np.float64(0.5),))
     assert made == LightKV((1,), (2,), (0.5,)) and hash(made) == hash(LightKV((1,), (2,), (0.5,)))
     assert type(made.windows[0]) is int
+    notes: list[int] = []
+    assert Listing(notes).notes is notes
 
 
 @dataclass(frozen=True)
 class Local(Checked):
     number: int = 3
+
+
+@dataclass(frozen=True)
+class Listing(Checked):
+    notes: list[int]
 
 
 def test_wrong_fields_are_refused_when_the_thing_is_made() -> None:

@@ -36,9 +36,12 @@ class Checked:
 
     def __post_init__(self) -> None:
         for name, hint in field_types(cast(Hashable, type(self))).items():
-            value = plain(getattr(self, name))
-            check_type(name, value, hint)
-            object.__setattr__(self, name, value)
+            value = getattr(self, name)
+            # Where a list is wanted, it stays the very one that was passed.
+            if not (isinstance(value, list) and fits(value, hint)):
+                value = plain(value)
+                check_type(name, value, hint)
+                object.__setattr__(self, name, value)
 
 
 def check_type(name: str, value: object, hint: Any) -> None:
