@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import Compressor
 from lightkv.engine.run import Run
-from lightkv.errors import InputError, InvalidValueError, UnsupportedError
+from lightkv.errors import InputError, UnsupportedError
 from lightkv.prompting import Request
+from lightkv.settings import GREEDY
 from lightkv.vlm import VLM, Answer
 
 
@@ -53,7 +55,7 @@ class Session:
             for ids, real in zip(prefix["input_ids"], prefix["attention_mask"], strict=True)
         ]
         generation = self.vlm.generate(
-            prefix, self.compressor, seed=self.seed, keep_run=True, max_new_tokens=1
+            prefix, self.compressor, seed=self.seed, keep_run=True, max_new_tokens=1, **GREEDY
         )
         self._start(generation.run, rows, prefix)
 
@@ -64,8 +66,7 @@ class Session:
             InputError: If a conversation does not begin with what the session has read, images
                 included.
         """
-        if max_new_tokens < 1:
-            raise InvalidValueError("max_new_tokens", max_new_tokens, "at least 1")
+        check_count("max_new_tokens", max_new_tokens)
         inputs = self.vlm.encode(requests)
         rows = [
             ids[real.bool()]
@@ -78,7 +79,7 @@ class Session:
                 seed=self.seed,
                 keep_run=True,
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
+                **GREEDY,
             )
             self._start(generation.run, rows, inputs)
             new = generation.output[:, inputs["input_ids"].shape[1] :]
@@ -87,6 +88,7 @@ class Session:
                 "the images are not those that this session has read; start a new session"
             )
         else:
+            self.vlm.check_length(self.vlm.layout(inputs), max_new_tokens)
             new = self._continue(self._run, rows, max_new_tokens)
         return self._answers(new)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import Compressor, ModelFacts
 from lightkv.contract.interventions import Intervention, check_interventions
 from lightkv.contract.layout import TokenLayout
@@ -21,17 +22,9 @@ from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
 from lightkv.inputs import completed, has_holes
 from lightkv.prompting import Request, read_image
+from lightkv.settings import GREEDY, Settings, refuse_doubles
 
 AttentionKernel = Literal["sdpa", "eager"]
-
-# Settings of ``generate`` under which compression would be silently wrong or crash half-way.
-REFUSED_SETTINGS: Mapping[str, str] = {
-    "past_key_values": "a cache handed in: start from the whole prompt",
-    "cache_implementation": "a cache other than the dynamic one: leave it out",
-    "prefill_chunk_size": "chunked prefill: leave it out",
-    "assistant_model": "assisted decoding: leave it out",
-    "prompt_lookup_num_tokens": "assisted decoding: leave it out",
-}
 
 
 @dataclass(frozen=True)
@@ -202,21 +195,26 @@ class VLM:
             UnsupportedError: If a setting would make the result silently wrong.
         """
         batch = completed(inputs)
+        refuse_doubles(batch, settings)
+        effective = Settings(self.model, settings)
         plan = Plan.of(compressor, self.facts, tuple(observers), tuple(interventions))
         self.family.check_pixels(self.model.config, batch)
         layout = self.family.layout(self.model.config, batch)
+        self.check_length(layout, effective.new_tokens(layout.length))
         check_interventions(interventions, self.facts, layout)
         if compressor is not None:
             compressor.check_layout(layout)
+        plain = compressor is None and not (observers or interventions or keep_run)
+        if not plain:
+            effective.refuse()
+            self._refuse(effective, layout.batch_size, plan)
         if compressor is not None or interventions:
-            self._refuse(settings, layout.batch_size, plan)
-            self._refuse_windows(settings, layout.length, plan)
+            self._refuse_windows(effective, layout.length, plan)
             self._refuse_holes(batch["attention_mask"], plan)
         run = self._run(plan, layout, seed)
         if plan.needs_vision:
             run.vision = self.family.vision_features(self.model, batch, layout, plan.needs_vision)
         batch = self.model_inputs(batch)
-        plain = compressor is None and not (observers or interventions or keep_run)
         if self.quirks.has_windows and not plain:
             batch["past_key_values"] = full_cache()
         with torch.no_grad():
@@ -267,11 +265,10 @@ class VLM:
         seed: int = 0,
     ) -> list[Answer]:
         """Answer a batch of requests; row i answers as it would alone."""
-        if max_new_tokens < 1:
-            raise InvalidValueError("max_new_tokens", max_new_tokens, "at least 1")
+        check_count("max_new_tokens", max_new_tokens)
         inputs = self.encode(requests)
         generation = self.generate(
-            inputs, compressor, seed=seed, max_new_tokens=max_new_tokens, do_sample=False
+            inputs, compressor, seed=seed, max_new_tokens=max_new_tokens, **GREEDY
         )
         start = inputs["input_ids"].shape[1]
         rows = generation.output[:, start:]
@@ -308,7 +305,7 @@ class VLM:
             seed=seed,
             observers=(observer,),
             max_new_tokens=1,
-            do_sample=False,
+            **GREEDY,
         ).records
 
     def compressed_by(self, compressor: Compressor, *, seed: int = 0) -> CompressedVLM:
@@ -352,28 +349,55 @@ class VLM:
 
         return Renumbering(rotary, places=plan.renumbers_cache)
 
-    def _refuse(self, settings: Mapping[str, Any], batch_size: int, plan: Plan) -> None:
-        for name, advice in REFUSED_SETTINGS.items():
-            if settings.get(name) is not None:
-                raise UnsupportedError(f"{name}={settings[name]!r} is {advice}")
-        if settings.get("use_cache") is False:
-            raise UnsupportedError("use_cache=False leaves no cache to compress: set it to True")
+    def check_length(self, layout: TokenLayout, new_tokens: int) -> None:
+        """Refuse prompts and answers that are longer than what the model was trained to read.
+
+        Args:
+            layout: Of the prompts.
+            new_tokens: Most tokens of an answer.
+
+        Raises:
+            InputError: If a prompt alone is too long.
+            InvalidValueError: If an answer can't be that long, or has no place at all.
+        """
+        trained = self.family.trained_length(self.model.config)
+        taken = self.family.positions_taken(layout)
+        longest = int(taken.max())
+        if trained is not None and longest > trained:
+            raise InputError(
+                f"the prompt of row {int(taken.argmax())} takes {longest:,} positions, the model "
+                f"was trained to {trained:,}: ask a shorter question or use smaller pictures"
+            )
+        if trained is not None and longest + new_tokens > trained:
+            raise InvalidValueError(
+                "max_new_tokens",
+                new_tokens,
+                f"at most {trained - longest}: the model was trained to {trained:,} positions, the "
+                f"prompt takes {longest:,}",
+            )
+        if new_tokens < 1:
+            raise InvalidValueError(
+                "max_length", layout.length + new_tokens, f"above the prompt's {layout.length}"
+            )
+
+    def _refuse(self, settings: Settings, batch_size: int, plan: Plan) -> None:
         if self.attention not in ("sdpa", "eager"):
             raise UnsupportedError(
                 f"attention kernel {self.attention!r}; load the model with attention='sdpa' or "
                 "'eager' to compress it"
             )
-        beams = settings.get("num_beams") or self.model.generation_config.num_beams or 1
-        if beams > 1 and (batch_size > 1 or not plan.decode_policy.static):
+        beams = settings.beams
+        changes = plan.interventions or plan.reducers or plan.evictor is not None
+        if changes and beams > 1 and (batch_size > 1 or not plan.decode_policy.static):
             raise UnsupportedError(
                 f"num_beams={beams} with {batch_size} prompts: beams are reordered under the "
                 "cache; use one prompt at a time and a policy that does not evict while decoding"
             )
 
-    def _refuse_windows(self, settings: Mapping[str, Any], length: int, plan: Plan) -> None:
+    def _refuse_windows(self, settings: Settings, length: int, plan: Plan) -> None:
         if not (plan.renumbers or plan.renumbers_later):
             return
-        longest = length + int(settings.get("max_new_tokens") or 0)
+        longest = length + settings.new_tokens(length)
         narrow = [window for window in self.quirks.windows if window and window < longest]
         if narrow:
             raise UnsupportedError(

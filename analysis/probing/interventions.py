@@ -18,6 +18,7 @@ from lightkv.contract.interventions import Intervention, Knockout, KVPatch
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.prompting import Request
+from lightkv.settings import GREEDY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +125,7 @@ def _forced_logits(
         interventions=interventions,
         logits_processor=[_Forced(targets.to(vlm.device), inputs["input_ids"].shape[1])],
         max_new_tokens=targets.shape[1],
-        do_sample=False,
+        **GREEDY,
         output_logits=True,
         return_dict_in_generate=True,
     ).output

@@ -20,6 +20,7 @@ from analysis.probing.dataset import Sample, assemble
 from analysis.probing.quantities import Heads, Quantity, quantities
 from lightkv.errors import InputError, InvalidValueError, StoreError
 from lightkv.prompting import Request
+from lightkv.settings import GREEDY
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -137,7 +138,7 @@ def probe_inputs(
             observers=(capture,),
             interventions=interventions,
             max_new_tokens=1,
-            do_sample=False,
+            **GREEDY,
         ).records
         real = layout.real.to(inputs["input_ids"].device)
         ids = [row[keep] for row, keep in zip(inputs["input_ids"], real, strict=True)]

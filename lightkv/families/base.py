@@ -153,6 +153,22 @@ class Family(ABC):
         """
         return VisionFeatures()
 
+    def trained_length(self, config: Any) -> int | None:
+        """Positions that the model was trained to read, None where its config doesn't say.
+
+        Stretched rotary embeddings (YaRN and the like) count.
+        """
+        text = config.get_text_config()
+        trained = getattr(text, "max_position_embeddings", None)
+        rope = getattr(text, "rope_parameters", None) or {}
+        original = rope.get("original_max_position_embeddings", trained)
+        factor = rope.get("factor", 1)
+        return None if trained is None else max(int(trained), int(factor * original))
+
+    def positions_taken(self, layout: TokenLayout) -> Tensor:
+        """(B,) int64: positions that each row's prompt takes."""
+        return layout.prompt_lengths
+
     def sliding_window(self, config: Any, layer: int) -> int | None:
         """Tokens that a layer's queries look back on, themselves included; None for all."""
         text = config.get_text_config()

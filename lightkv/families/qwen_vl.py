@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.contract.layout import Grid
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.slots import Picture, Segment
@@ -56,6 +56,14 @@ class QwenVL(Family):
                 ]
         return from_queues(queues)
 
+    def positions_taken(self, layout: TokenLayout) -> Tensor:
+        saved = [sum(grid.cells - self._positions(grid) for grid in row) for row in layout.grids]
+        return layout.prompt_lengths - torch.tensor(saved, device=layout.kind.device)
+
+    def _positions(self, grid: Grid) -> int:
+        """Positions of a picture: as many as its longest side, not one for each token."""
+        return max(grid.frames, grid.rows, grid.cols)
+
     def text_rotary(self, model: Any, length: int) -> tuple[Tensor, Tensor] | None:
         device = model.get_input_embeddings().weight.device
         return self.rotary_at(model, torch.arange(length, device=device)[None], 0)
@@ -84,3 +92,7 @@ class Qwen3VL(QwenVL):
 
     model_types = ("qwen3_vl",)
     adds_to_layers = True
+
+    def _positions(self, grid: Grid) -> int:
+        # Every frame of a video stands on its own, between time stamps.
+        return grid.frames * max(grid.rows, grid.cols)
