@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lightkv.embedded.location import CHECKPOINT
+from lightkv.engine.graph import Driver, check_driver
 from lightkv.errors import InvalidValueError, ModelError, UnknownNameError
 from lightkv.families import FAMILIES, Family, family_of
 from lightkv.vlm import VLM
@@ -28,6 +29,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     attention: str = "sdpa",
+    driver: Driver = "auto",
     **options: Any,
 ) -> VLM:
     """Load a vision-language model.
@@ -38,12 +40,14 @@ def load(
         dtype: "float32", "bfloat16", "float16" or a torch dtype. Default: float32 on the CPU,
             bfloat16 elsewhere.
         attention: "sdpa" or "eager".
+        driver: What carries runs through the model: "nnsight", "hooks", or "auto" for nnsight
+            wherever something observes or intervenes and hooks where a compressor runs alone.
         **options: Passed on to ``from_pretrained``: ``revision=``, ``device_map="auto"`` for
             several GPUs, ``quantization_config=`` for 4 or 8 bits, ``trust_remote_code=True``.
             Weights are read from safetensors only, unless ``use_safetensors=False``.
 
     Raises:
-        InvalidValueError: If device, dtype or attention is none of the known ones.
+        InvalidValueError: If device, dtype, attention or driver is none of the known ones.
         ModelError: If files are missing or damaged, the hub can't be reached, the architecture is
             unknown, the processor can't be built, or memory does not suffice.
     """
@@ -51,6 +55,7 @@ def load(
     number_type = dtype_named(dtype, where)
     if attention not in ("sdpa", "eager"):
         raise InvalidValueError("attention", attention, "'sdpa' or 'eager'")
+    check_driver(driver)
     options.setdefault("use_safetensors", True)
     source = str(CHECKPOINT if name_or_path is None else name_or_path)
     name = "embedded" if name_or_path is None else str(name_or_path)
@@ -74,7 +79,7 @@ def load(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    return VLM(name, family.adopt(model).eval(), processor, family)
+    return VLM(name, family.adopt(model).eval(), processor, family, driver)
 
 
 def _config(source: str, origin: dict[str, Any]) -> Any:

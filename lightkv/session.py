@@ -116,6 +116,7 @@ class Session:
             new: Tensor = self.vlm.graph.call(
                 run,
                 self._greedy,
+                driver=self.vlm.driver,
                 cache=run.held.cache,
                 ids=ids,
                 positions=positions,

@@ -14,8 +14,8 @@ from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import Compressor, ModelFacts
 from lightkv.contract.interventions import Intervention, check_interventions
 from lightkv.contract.layout import TokenLayout
-from lightkv.engine.graph import InterventionGraph
-from lightkv.engine.record import RunRecord
+from lightkv.engine.graph import Driver, InterventionGraph, check_driver
+from lightkv.engine.record import RunRecord, untouched_records
 from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.run import Observer, Plan, Quirks, Run
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
@@ -58,12 +58,12 @@ class Generation:
 
     Attributes:
         output: What ``model.generate`` returned, unchanged.
-        records: One record per row of the batch.
+        records: One record per row of the batch, made when the first is read.
         run: The run with its cache, if it was asked for.
     """
 
     output: Any
-    records: tuple[RunRecord, ...]
+    records: Sequence[RunRecord]
     run: Run | None = None
 
 
@@ -71,14 +71,28 @@ class VLM:
     """A HuggingFace vision-language model behind one intervention graph.
 
     Built by :func:`lightkv.load`. The model stays unmodified: ``vlm.model`` can be used as usual.
+
+    Args:
+        name: Where it came from.
+        model: The HuggingFace model.
+        processor: Its processor, None for one that is only given processed batches.
+        family: Its architecture family.
+        driver: What carries runs through the model, see :data:`~lightkv.engine.graph.Driver`.
+
+    Raises:
+        InvalidValueError: If there is no such driver.
     """
 
-    def __init__(self, name: str, model: Any, processor: Any, family: Family) -> None:
+    def __init__(
+        self, name: str, model: Any, processor: Any, family: Family, driver: Driver = "auto"
+    ) -> None:
+        check_driver(driver)
         text = model.config.get_text_config()
         self.name = name
         self.model = model
         self.processor = processor
         self.family = family
+        self.driver: Driver = driver
         self.facts = ModelFacts(
             layers=int(text.num_hidden_layers),
             heads=int(text.num_attention_heads),
@@ -174,6 +188,7 @@ class VLM:
         observers: Sequence[Observer] = (),
         interventions: Sequence[Intervention] = (),
         keep_run: bool = False,
+        driver: Driver | None = None,
         **settings: Any,
     ) -> Generation:
         """``model.generate`` with a compressed cache.
@@ -187,6 +202,8 @@ class VLM:
             observers: Look at layers during prefill.
             interventions: Cut attention or swap cache entries, to see what depends on them.
             keep_run: Return the run with its cache, to go on from.
+            driver: "nnsight", "hooks" or "auto" (see :data:`~lightkv.engine.graph.Driver`); default
+                as the model was loaded. Results are the same bit for bit.
             **settings: Passed on to ``model.generate``.
 
         Raises:
@@ -194,6 +211,8 @@ class VLM:
             InvalidValueError: If a hyperparameter does not fit the model or the prompt.
             UnsupportedError: If a setting would make the result silently wrong.
         """
+        driver = self.driver if driver is None else driver
+        check_driver(driver)
         batch = completed(inputs)
         refuse_doubles(batch, settings)
         effective = Settings(self.model, settings)
@@ -220,9 +239,9 @@ class VLM:
         with torch.no_grad():
             if plain:
                 output = self.model.generate(**batch, **settings)
-                return Generation(output, tuple(full_cache_records(self, layout)))
-            output = self.graph.generate(run, batch, **settings)
-        return Generation(output, tuple(run.records()), run if keep_run else None)
+                return Generation(output, full_cache_records(self, layout))
+            output = self.graph.generate(run, batch, driver=driver, **settings)
+        return Generation(output, run.records(), run if keep_run else None)
 
     @property
     def graph(self) -> InterventionGraph:
@@ -297,7 +316,7 @@ class VLM:
         compressor: Compressor | None = None,
         *,
         seed: int = 0,
-    ) -> tuple[RunRecord, ...]:
+    ) -> Sequence[RunRecord]:
         """Show the layers of a prefill to an observer; nothing is generated beyond one token."""
         return self.generate(
             self.encode(requests),
@@ -425,7 +444,7 @@ class CompressedVLM:
         self.vlm = vlm
         self.compressor = compressor
         self.seed = seed
-        self.records: tuple[RunRecord, ...] = ()
+        self.records: Sequence[RunRecord] = ()
 
     def generate(self, *, seed: int | None = None, **inputs: Any) -> Any:
         """``model.generate(**inputs)`` with the compressor at work."""
@@ -452,9 +471,9 @@ def full_cache() -> Any:
     return DynamicCache()
 
 
-def full_cache_records(vlm: VLM, layout: TokenLayout) -> list[RunRecord]:
+def full_cache_records(vlm: VLM, layout: TokenLayout) -> Sequence[RunRecord]:
     """Records of a run that compressed nothing."""
-    return Run(Plan(vlm.facts), layout).untouched_records(_entry_bytes(vlm))
+    return untouched_records(vlm.facts, layout, _entry_bytes(vlm))
 
 
 def _entry_bytes(vlm: VLM) -> int:

@@ -141,22 +141,25 @@ class BenchLayer:
         )
         return output
 
+    def _attention(self) -> ProjectedAttention:
+        return ProjectedAttention(self._queries, self.keys, self._scaling)
+
     def view(self, layer: int) -> LayerView:
         """The layer as a method sees it, as if it were number ``layer`` of the model."""
         inside = layer >= 0
         return LayerView(
-            layer,
-            self.facts.layers,
-            self._output if inside else self.hidden,
-            self.layout,
-            self.layout.real.long(),
+            layer=layer,
+            layers=self.facts.layers,
+            hidden=self._output if inside else self.hidden,
+            layout=self.layout,
+            sizes=self.layout.real.long(),
             # Made anew, so that nothing of it is shared between methods or rounds.
-            ProjectedAttention(self._queries, self.keys, self._scaling) if inside else None,
-            self.keys if inside else None,
-            self.values if inside else None,
-            self.settings.seed,
-            self._vision,
-            PromptInputs(self.hidden, self.layout),
+            attention=self._attention() if inside else None,
+            keys=self.keys if inside else None,
+            values=self.values if inside else None,
+            seed=self.settings.seed,
+            vision=self._vision,
+            inputs=PromptInputs(self.hidden, self.layout),
         )
 
 

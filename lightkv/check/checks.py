@@ -13,6 +13,7 @@ from torch import Tensor
 from lightkv.check.drawn_methods import DrawnEviction, DrawnMerges
 from lightkv.check.subject import Subject, difference, logits
 from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.engine.graph import Driver
 from lightkv.errors import LightKVError
 
 
@@ -247,6 +248,21 @@ def cache_lengths(subject: Subject, name: str) -> Outcome:
     return Outcome(name, same, measured if same else f"{held} held, {recorded} recorded")
 
 
+def drivers(subject: Subject, name: str) -> Outcome:
+    """nnsight traces and hooks carry out a run alike, bit for bit."""
+    method = DrawnMerges(_stage(subject)) | DrawnEviction()
+    settings = subject.settings(subject.answer)
+    ours, theirs = (
+        logits(subject.vlm.generate(subject.batch, method, driver=driver, **settings).output)
+        for driver in _DRIVERS
+    )
+    same = torch.equal(ours, theirs)
+    found = "equal bit for bit" if same else f"off by {difference(ours, theirs):.1e}"
+    return Outcome(name, same, found, difference(ours, theirs))
+
+
+_DRIVERS: tuple[Driver, ...] = ("nnsight", "hooks")
+
 CHECKS: dict[str, Callable[[Subject, str], Outcome]] = {
     "parts": parts,
     "vision tokens": vision_tokens,
@@ -259,4 +275,5 @@ CHECKS: dict[str, Callable[[Subject, str], Outcome]] = {
     "batch = single": batch_equals_single,
     "positions": positions,
     "cache lengths": cache_lengths,
+    "nnsight = hooks": drivers,
 }

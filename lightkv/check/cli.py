@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -67,7 +68,7 @@ def _check_model(
     from lightkv.check.runs import check_model
     from lightkv.errors import LightKVError
 
-    options = {"trust_remote_code": True} if remote else {}
+    options: dict[str, Any] = {"trust_remote_code": True} if remote else {}
     try:
         vlm = lightkv.load(model, device=device, dtype=dtype, attention=attention, **options)
     except LightKVError as error:

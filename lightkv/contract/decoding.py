@@ -11,7 +11,7 @@ from torch import Tensor
 from lightkv.contract.types import Checked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecodeView:
     """One layer's cache at one decode step, the newest token included.
 

@@ -179,7 +179,7 @@ class KVPatch(Intervention):
         if given.shape != keys.shape:
             raise UnsupportedError(
                 f"layer {layer} holds {tuple(keys.shape)} keys, the donors' {tuple(given.shape)}: "
-                "entries can't be swapped behind a merging stage or between batches of other sizes"
+                "entries can't be swapped after a merging stage or between batches of other sizes"
             )
         where = layout.vision[:, None, :, None]
         return torch.where(where, given, keys), torch.where(where, self.values[layer], values)

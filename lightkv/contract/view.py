@@ -85,7 +85,7 @@ class PromptInputs:
     layout: TokenLayout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerView:
     """One decoder layer of the prefill, as a compressor sees it.
 

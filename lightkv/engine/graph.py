@@ -1,119 +1,93 @@
 """The one intervention graph: observe, shorten, evict, decode, on an unmodified model.
 
-Everything enters through a single nnsight edit.  Its body asks, layer by layer, what the current
-run wants (:class:`~lightkv.engine.run.Run`) and knows no method:
-
-* prefill: the input of a layer is replaced by the shortened sequence where an earlier stage
-  reduced it; queries, keys and the layer's output are handed to whoever asked for them;
-* after the last layer the cache is cut to what the run retains;
-* while decoding, every layer attends through a mask of its own length, and decode policies evict.
+What the graph does is written down once, in :mod:`lightkv.engine.passes`. Two drivers carry it
+out, bit for bit alike: nnsight traces, in which a user's own interventions are at home, and torch
+hooks, which cost nothing where nothing is asked.
 """
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-import torch
-from nnsight import NNsight
+from torch import nn
 
-from lightkv.contract.attention import ProjectedAttention, newest_attention
+from lightkv.engine.hooks import Hooks
+from lightkv.engine.passes import Passes
 from lightkv.engine.run import Run
+from lightkv.errors import InvalidValueError, UnsupportedError
 
-# The call of the attention kernel inside a decoder layer's self-attention, as nnsight names it.
-ATTENTION_CALL = "attention_interface_1"
+if TYPE_CHECKING:
+    from lightkv.engine.traces import Traces
+
+Driver = Literal["auto", "nnsight", "hooks"]
+"""What carries a run through the model. "auto" is nnsight wherever something observes or
+intervenes, and hooks where a compressor runs alone."""
+
+DRIVERS: Final[tuple[str, ...]] = get_args(Driver)
+
+# Decoders that a run is being carried through.
+_BUSY: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def check_driver(driver: str) -> None:
+    """Refuse a driver that there is not.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if driver not in DRIVERS:
+        raise InvalidValueError("driver", driver, ", ".join(map(repr, DRIVERS)))
 
 
 class InterventionGraph:
-    """A model with the edit attached; runs are passed in one at a time.
+    """A model that runs can be carried through, one at a time.
 
     Args:
-        model: A HuggingFace model, left unmodified.
+        model: A HuggingFace model, left unmodified between calls.
         decoder_path: Dotted path of its text decoder.
     """
 
-    def __init__(self, model: torch.nn.Module, decoder_path: str) -> None:
+    def __init__(self, model: Any, decoder_path: str) -> None:
         self._model = model
-        self._pending: list[Run] = []
-        self._edited = _attach(NNsight(model), decoder_path, self._pending)
+        self._decoder: nn.Module = model.get_submodule(decoder_path)
+        self._hooks = Hooks(self._decoder)
+        self._traces: Traces | None = None
 
-    def generate(self, run: Run, inputs: dict[str, Any], **settings: Any) -> Any:
+    def generate(
+        self, run: Run, inputs: dict[str, Any], *, driver: Driver = "auto", **settings: Any
+    ) -> Any:
         """``model.generate`` under the run's interventions; returns what it returns."""
-        return self.call(run, self._model.generate, **inputs, **settings)
+        return self.call(run, self._model.generate, driver=driver, **inputs, **settings)
 
-    def call(self, run: Run, function: Any, **settings: Any) -> Any:
+    def call(
+        self, run: Run, function: Callable[..., Any], *, driver: Driver = "auto", **settings: Any
+    ) -> Any:
         """Any function that calls the model, under the run's interventions.
 
         The first forward pass of a run is its prefill, all others join its cache.
+
+        Raises:
+            InvalidValueError: If there is no such driver.
+            UnsupportedError: If another run is being carried through this model.
         """
-        self._pending[:] = [run]
-        with warnings.catch_warnings():
-            # Generation ends before an open iteration does; that is its normal end here.
-            warnings.filterwarnings("ignore", message=".*was never reached.*")
-            return self._edited.trace(fn=function, trace=False, **settings)
+        check_driver(driver)
+        if self._decoder in _BUSY:
+            raise UnsupportedError("another run is active on this model; one after the other")
+        _BUSY.add(self._decoder)
+        try:
+            return self._driver(run, driver).call(Passes(run), function, **settings)
+        finally:
+            _BUSY.discard(self._decoder)
 
+    def _driver(self, run: Run, driver: Driver) -> Hooks | Traces:
+        watched = bool(run.plan.observers or run.plan.interventions)
+        if driver == "hooks" or (driver == "auto" and not watched):
+            return self._hooks
+        if self._traces is None:
+            # nnsight is imported, and wraps a model, only where it is needed.
+            from lightkv.engine.traces import Traces
 
-def _attach(model: Any, decoder_path: str, pending: list[Run]) -> Any:
-    with model.edit() as (tracer, edited):
-        decoder = edited.get(decoder_path)
-        # A run arrives with every call: what is read outside the loop would be shared by replays.
-        for _ in tracer.iter[:]:
-            if pending[0].prefilled:
-                _decode(decoder, pending[0])
-            else:
-                _prefill(decoder, pending[0])
-    return edited
-
-
-def _prefill(decoder: Any, run: Run) -> None:
-    if run.needs_decoder_inputs:
-        args, kwargs = decoder.inputs
-        decoder.inputs = (args, run.enter(kwargs))
-    for number, layer in enumerate(decoder.layers):
-        args, kwargs = layer.inputs
-        if number == 0:
-            run.begin(args[0], kwargs)
-        if run.shortened:
-            args, kwargs = run.shorten(args, kwargs)
-            layer.inputs = (args, kwargs)
-        if run.intervenes(number):
-            layer.inputs = (args, run.intervene(number, kwargs))
-        needs = run.needs(number)
-        attention = None
-        if needs.attention or run.patches(number):
-            call = getattr(layer.self_attn.source, ATTENTION_CALL)
-            (module, queries, keys, values, mask, *rest), settings = call.inputs
-            if run.patches(number):
-                keys, values = run.patch(number, keys, values)
-                call.inputs = ((module, queries, keys, values, mask, *rest), settings)
-            attention = ProjectedAttention(queries, keys, settings["scaling"], mask)
-        if needs.view or run.adds_behind(number):
-            hidden = run.with_additions(number, layer.output)
-            if run.adds_behind(number):
-                layer.output = hidden
-            if needs.view:
-                run.see(number, hidden, attention)
-    run.finish_prefill()
-
-
-def _decode(decoder: Any, run: Run) -> None:
-    held, policy = run.held, run.plan.decode_policy
-    if held.is_plain:
-        # Every step has to ask for something, or the iteration would not end with generation.
-        args, _ = decoder.layers[0].inputs
-        held.next_tokens(args[0].shape[1])
-        return
-    for number, layer in enumerate(decoder.layers):
-        args, kwargs = layer.inputs
-        if number == 0:
-            held.next_tokens(args[0].shape[1])
-        layer.inputs = (args, held.inputs(number, kwargs))
-        if policy.static:
-            continue
-        attention = None
-        if policy.needs_attention:
-            call = getattr(layer.self_attn.source, ATTENTION_CALL)
-            (_, queries, keys, _, mask, *_), settings = call.inputs
-            attention = newest_attention(queries, keys, settings["scaling"], mask)
-        _ = layer.output
-        held.evict(number, attention)
+            self._traces = Traces(self._decoder)
+        return self._traces

@@ -14,6 +14,7 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.engine.cache import LayerEntries, as_mask, decode_mask, hide
 from lightkv.engine.plan import Plan, Quirks
 from lightkv.engine.renumbering import Renumbering
+from lightkv.engine.shortening import Processed
 
 
 class HeldCache:
@@ -22,12 +23,10 @@ class HeldCache:
     Args:
         plan: Who takes part in the run.
         layout: Layout of the prompts.
-        layouts: Per layer the layout of the tokens that it processed.
+        processed: What each layer processed in the prefill.
         cache: The model's cache.
         quirks: What sets the model apart from a plain decoder.
         additive: Dtype of additive masks, None for boolean ones.
-        shortened: True if the prefill was shortened.
-        behind: Per layer how many positions its prompt was shortened by, (B,) int64 or None.
         renumbering: Where later tokens take other positions than their index, else None.
     """
 
@@ -35,24 +34,22 @@ class HeldCache:
         self,
         plan: Plan,
         layout: TokenLayout,
-        layouts: Sequence[TokenLayout],
+        processed: Sequence[Processed],
         cache: Any,
         quirks: Quirks,
         additive: torch.dtype | None,
         *,
-        shortened: bool,
-        behind: Sequence[Tensor | None],
         renumbering: Renumbering | None = None,
     ) -> None:
         self.cache = cache
-        self.entries = [LayerEntries.of_layout(one) for one in layouts]
-        self.changed = shortened
+        self.entries = [LayerEntries.of_layout(one.layout) for one in processed]
+        self.changed = any(one.provenance is not None for one in processed)
         self.continues = False
         self._plan = plan
         self._layout = layout
         self._quirks = quirks
         self._additive = additive
-        self._behind = behind
+        self._processed = processed
         self._renumbering = renumbering
         self._seen = layout.prompt_lengths
         self._joining: Tensor | None = None
@@ -110,6 +107,7 @@ class HeldCache:
         Returns:
             (B, T) int64, their positions: those of the uncompressed conversation.
         """
+        self._catch_up()
         self.continues = True
         self._joining = tokens
         return (self._seen[:, None] + tokens.long().cumsum(1) - 1).clamp_min(0)
@@ -120,6 +118,7 @@ class HeldCache:
         Args:
             lengths: (B,) int64, tokens of each row that count.
         """
+        self._catch_up()
         for entries in self.entries:
             entries.valid = entries.valid & (entries.position < lengths[:, None, None])
         self._seen = lengths
@@ -139,6 +138,12 @@ class HeldCache:
         self._joining = None
         self._new = count
 
+    def _catch_up(self) -> None:
+        """Note tokens that joined the cache while nobody looked, since nothing had to be done."""
+        joined = int(self.cache.layers[0].keys.shape[2]) - self.entries[0].slots
+        if joined > 0:
+            self.next_tokens(joined)
+
     def inputs(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments of a layer with the mask of the layer's own entries."""
         hidden = self._hidden_entries(layer)
@@ -156,7 +161,7 @@ class HeldCache:
         if self._renumbering is not None:
             own = kwargs["position_embeddings"]
             given["position_embeddings"] = self._renumbering.embeddings(
-                entries, self._new, self._behind[layer], layer, own
+                entries, self._new, self._processed[layer].shortfall, layer, own
             )
         return given
 
@@ -196,15 +201,15 @@ class HeldCache:
         retention = entries.retention
         leaving = self._plan.decode_policy.evict(
             DecodeView(
-                layer,
-                entries.position,
-                entries.valid,
-                self._seen,
-                retention.budget_ratio if retention is not None else None,
-                retention.tail if retention is not None else None,
-                grouped,
-                entries.score,
-                retention.counts if retention is not None else None,
+                layer=layer,
+                position=entries.position,
+                valid=entries.valid,
+                seen=self._seen,
+                budget_ratio=retention.budget_ratio if retention is not None else None,
+                tail=retention.tail if retention is not None else None,
+                attention=grouped,
+                score=entries.score,
+                kept=retention.counts if retention is not None else None,
             )
         )
         if leaving is not None and bool(leaving.any()):

@@ -55,6 +55,10 @@ class Plan:
         """Interventions on a layer."""
         return tuple(one for one in self.interventions if layer in one.layers)
 
+    def patches(self, layer: int) -> bool:
+        """True if an intervention swaps the layer's keys and values."""
+        return any(one.swaps for one in self.intervening(layer))
+
     @property
     def first_stage(self) -> int | None:
         """First layer after which the sequence may be shortened, None without reducers."""
@@ -153,7 +157,7 @@ class Quirks:
     Attributes:
         windows: Per layer the tokens a query looks back on, itself included; None for all.
         additive_masks: True if the attention kernel takes additive masks (eager attention).
-        adds_to_layers: True if the decoder adds vision features behind its first layers.
+        adds_to_layers: True if the decoder adds vision features after its first layers.
     """
 
     windows: tuple[int | None, ...]

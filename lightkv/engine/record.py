@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
 
+from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.engine.cache import LayerEntries
+from lightkv.engine.shortening import Processed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerRecord:
     """One decoder layer after prefill, for one row.
 
@@ -38,7 +42,7 @@ class LayerRecord:
     provenance: Reduction | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One row of a run.
 
@@ -83,6 +87,95 @@ class RunRecord:
         return tuple(layer.length for layer in self.layers)
 
 
+class RunRecords(Sequence[RunRecord]):
+    """One record per row, made when the first of them is read.
+
+    Args:
+        method: The compressor, printed.
+        facts: Of the model.
+        layout: Layout of the prompts, (B, N).
+        processed: What each layer processed.
+        entries: What each layer's cache held right after prefill.
+        entry_bytes: Bytes of one key and its value in one head.
+        evicted: True if an evictor took part.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        facts: ModelFacts,
+        layout: TokenLayout,
+        processed: Sequence[Processed],
+        entries: Sequence[LayerEntries],
+        *,
+        entry_bytes: int,
+        evicted: bool,
+    ) -> None:
+        self._method = method
+        self._facts = facts
+        self._layout = layout
+        self._processed = processed
+        self._entries = entries
+        self._entry_bytes = entry_bytes
+        self._evicted = evicted
+        self._made: tuple[RunRecord, ...] | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RunRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> RunRecord | tuple[RunRecord, ...]:
+        return self._rows()[index]
+
+    def __len__(self) -> int:
+        return self._layout.batch_size
+
+    def __repr__(self) -> str:
+        return repr(self._rows())
+
+    def _rows(self) -> tuple[RunRecord, ...]:
+        if self._made is None:
+            self._made = tuple(self._row(row) for row in range(len(self)))
+        return self._made
+
+    def _row(self, row: int) -> RunRecord:
+        real = self._layout.real[row]
+        parts = enumerate(zip(self._processed, self._entries, strict=True))
+        layers = tuple(
+            layer_record(number, row, processed, entries, real)
+            for number, (processed, entries) in parts
+        )
+        per_entry = self._entry_bytes * self._facts.kv_heads
+        full = int(self._layout.prompt_lengths[row]) * self._facts.layers
+        requested = None
+        if self._evicted:
+            requested = sum(one.requested for one in layers) / sum(one.length for one in layers)
+        return RunRecord(
+            method=self._method,
+            layers=layers,
+            layout=single_row(self._layout, row),
+            kv_bytes=round(sum(layer.entries for layer in layers) * per_entry),
+            padding_bytes=round(sum(layer.padded - layer.entries for layer in layers) * per_entry),
+            full_kv_bytes=full * per_entry,
+            requested_retention=requested,
+        )
+
+
+def untouched_records(facts: ModelFacts, layout: TokenLayout, entry_bytes: int) -> RunRecords:
+    """Records of a run without any intervention, known from the layout alone.
+
+    Args:
+        facts: Of the model.
+        layout: Layout of the prompts, (B, N).
+        entry_bytes: Bytes of one key and its value in one head.
+    """
+    processed = [Processed(layout, None, None)] * facts.layers
+    entries = [LayerEntries.of_layout(layout)] * facts.layers
+    return RunRecords(
+        "none", facts, layout, processed, entries, entry_bytes=entry_bytes, evicted=False
+    )
+
+
 def single_row(layout: TokenLayout, row: int) -> TokenLayout:
     """Row ``row`` of a layout, without padding."""
     keep = layout.real[row].nonzero()[:, 0][None]
@@ -119,21 +212,15 @@ def single_provenance(reduction: Reduction, row: int, real: Tensor) -> Reduction
 
 
 def layer_record(
-    layer: int,
-    row: int,
-    layout: TokenLayout,
-    entries: LayerEntries,
-    provenance: Reduction | None,
-    real: Tensor,
+    layer: int, row: int, processed: Processed, entries: LayerEntries, real: Tensor
 ) -> LayerRecord:
     """Record of one layer for batch row ``row``.
 
     Args:
         layer: 0-based index.
         row: Batch row.
-        layout: Layout of the tokens that the layer processed.
+        processed: What the layer processed.
         entries: Of the layer's cache, after prefill.
-        provenance: Of those tokens, None where nothing was shortened.
         real: (N,) bool, the row's real tokens before any shortening.
     """
     position, valid = entries.position[row].cpu(), entries.valid[row].cpu()
@@ -143,12 +230,13 @@ def layer_record(
     kept = torch.where(held_slot, position.gather(1, index), -1)
     kept = kept[0] if kept.shape[0] == 1 else kept
     held, retention = float(counts.mean()), entries.retention
+    provenance = processed.provenance
     return LayerRecord(
-        layer,
-        int(layout.real[row].sum()),
-        kept,
-        held,
-        float(retention.requested[row]) if retention is not None else held,
-        int(counts.max()),
-        None if provenance is None else single_provenance(provenance, row, real),
+        layer=layer,
+        length=int(processed.layout.real[row].sum()),
+        kept=kept,
+        entries=held,
+        requested=float(retention.requested[row]) if retention is not None else held,
+        padded=int(counts.max()),
+        provenance=None if provenance is None else single_provenance(provenance, row, real),
     )

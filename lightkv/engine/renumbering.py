@@ -56,21 +56,21 @@ class Renumbering:
             cached.keys = turned(cached.keys, (cos / scale)[:, None], (-sin / scale)[:, None])
 
     def embeddings(
-        self, entries: LayerEntries, new: int, behind: Tensor | None, layer: int, own: Rotary
+        self, entries: LayerEntries, new: int, shortfall: Tensor | None, layer: int, own: Rotary
     ) -> Rotary:
         """Rotary embedding (B, T, d) of the newest T = ``new`` tokens of a layer.
 
         Args:
             entries: Of the layer, the new tokens included.
             new: Number of new tokens.
-            behind: (B,) int64, positions that the prompt of this layer was shortened by, or None.
+            shortfall: (B,) int64, positions that this layer's prompt was shortened by, or None.
             layer: 0-based.
             own: The embedding that the model made, of the token's index in the conversation.
         """
         if entries.rotated is not None:
             positions = entries.rotated
-        elif behind is not None:
-            positions = entries.position - behind[:, None, None]
+        elif shortfall is not None:
+            positions = entries.position - shortfall[:, None, None]
         else:
             return own
         newest = positions[:, 0, entries.slots - new :].clamp_min(0)

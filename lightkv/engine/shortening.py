@@ -1,13 +1,13 @@
 """The shortened sequence of a prefill: what reducers made of the prompt so far.
 
-Hidden states are reduced once, right behind a stage; everything else that a layer receives per
+Hidden states are reduced once, right after a stage; everything else that a layer receives per
 token (rotary embeddings, positions, masks, added vision features) arrives at full length at every
 layer and is cut to the survivors there.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,11 +21,26 @@ from lightkv.engine.cache import shortened_mask
 Rotary = tuple[Tensor, Tensor]
 
 
+@dataclass(frozen=True)
+class Processed:
+    """What one layer of a prefill processed.
+
+    Attributes:
+        layout: Layout of its tokens.
+        provenance: Which tokens of the prompt each of them stands for, None for the prompt itself.
+        shortfall: (B,) int64 as in :class:`Shortening`, or None.
+    """
+
+    layout: TokenLayout
+    provenance: Reduction | None
+    shortfall: Tensor | None
+
+
 class Shortening:
     """State of one prefill, for B rows of N positions.
 
-    ``behind`` (B,) int64 is how many positions fewer than in the prompt have been given out, where
-    tokens after the prompt go on from the renumbered ones.
+    ``shortfall`` (B,) int64 is how many positions fewer than in the prompt have been given out,
+    where tokens after the prompt go on from the renumbered ones.
 
     Args:
         layout: Layout of the prompts.
@@ -40,7 +55,7 @@ class Shortening:
         self.layout = layout
         self.total: Reduction | None = None
         self.pending: Reduction | None = None
-        self.behind: Tensor | None = None
+        self.shortfall: Tensor | None = None
         self._prompt = layout.prompt_lengths
         self._padding = (~layout.real).sum(1, keepdim=True)
         self._additive = additive
@@ -53,6 +68,10 @@ class Shortening:
         """(B, K) int64: original tokens that each token stands for."""
         return self.layout.real.long() if self.total is None else self.total.sizes()
 
+    def processed(self) -> Processed:
+        """What a layer processes now."""
+        return Processed(self.layout, self.total, self.shortfall)
+
     def reduce(self, reduction: Reduction, positions: Positions) -> None:
         """Apply a reduction to whatever comes next."""
         self.pending = reduction
@@ -60,7 +79,7 @@ class Shortening:
         self.layout = self.layout.select(reduction.index, reduction.valid)
         if positions != "keep":
             left = self.layout.prompt_lengths
-            self.behind = self._prompt - left if positions == "reindex" else None
+            self.shortfall = self._prompt - left if positions == "reindex" else None
             # Renumbered from each row's first real token.
             order = self.layout.real.long().cumsum(1) - 1
             self._source = self._padding + order.clamp_min(0)
@@ -73,14 +92,14 @@ class Shortening:
     def inputs(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Inputs of a layer behind a stage."""
+        """Inputs of a layer after a stage; unchanged before the first."""
+        total, source = self.total, self._source
+        if total is None or source is None:
+            return args, kwargs
         hidden = args[0]
         if self.pending is not None:
             hidden = self.pending.apply(hidden)
             self.pending = None
-        total, source = self.total, self._source
-        if total is None or source is None:
-            return args, kwargs
         cut = dict(kwargs)
         rotary = kwargs.get("position_embeddings")
         if rotary is not None:
@@ -107,9 +126,9 @@ class Shortening:
 
 
 class LayerAdditions:
-    """Vision features that the decoder adds behind its first layers (deepstack).
+    """Vision features that the decoder adds after its first layers (deepstack).
 
-    The decoder adds them at full length, so it may do so only up to the first stage; behind it
+    The decoder adds them at full length, so it may do so only up to the first stage; after it
     they are added here, merged like their tokens.
 
     Args:
@@ -129,7 +148,7 @@ class LayerAdditions:
         return {**kwargs, "deepstack_visual_embeds": self._features[: self._own]}
 
     def added(self, layer: int, hidden: Tensor, shortening: Shortening) -> Tensor:
-        """A layer's output (B, K, D) with the features that belong behind it."""
+        """A layer's output (B, K, D) with the features that belong after it."""
         if layer >= len(self._features) or self._where is None:
             return hidden
         full = torch.zeros(

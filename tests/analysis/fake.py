@@ -27,10 +27,26 @@ def prompt_layout() -> TokenLayout:
 def record(share: float, requested: float | None) -> RunRecord:
     entries = round(PROMPT * share)
     layers = tuple(
-        LayerRecord(number, PROMPT, torch.arange(entries), entries, PROMPT * share, entries, None)
+        LayerRecord(
+            layer=number,
+            length=PROMPT,
+            kept=torch.arange(entries),
+            entries=entries,
+            requested=PROMPT * share,
+            padded=entries,
+            provenance=None,
+        )
         for number in range(LAYERS)
     )
-    return RunRecord("none", layers, prompt_layout(), 100 * entries, 0, 100 * PROMPT, requested)
+    return RunRecord(
+        method="none",
+        layers=layers,
+        layout=prompt_layout(),
+        kv_bytes=100 * entries,
+        padding_bytes=0,
+        full_kv_bytes=100 * PROMPT,
+        requested_retention=requested,
+    )
 
 
 @dataclass

@@ -43,14 +43,14 @@ def given(text: str, attention: Sequence[Sequence[float]] | Tensor, layer: int =
     heads = matrix if matrix.dim() == 3 else matrix[None]
     keys = torch.zeros(1, heads.shape[0], layout.length, 2)
     return LayerView(
-        layer,
-        1,
-        torch.zeros(1, layout.length, 1),
-        layout,
-        layout.real.long(),
-        GivenAttention(heads[None]),
-        keys,
-        keys,
+        layer=layer,
+        layers=1,
+        hidden=torch.zeros(1, layout.length, 1),
+        layout=layout,
+        sizes=layout.real.long(),
+        attention=GivenAttention(heads[None]),
+        keys=keys,
+        values=keys,
     )
 
 
@@ -106,14 +106,14 @@ class Rows:
             hidden = torch.zeros(len(rows), length, self.facts.hidden_size)
             values = stack(self.values, layer)
             view = LayerView(
-                layer,
-                self.facts.layers,
-                hidden,
-                layout,
-                real.long(),
-                attention,
-                keys,
-                values,
+                layer=layer,
+                layers=self.facts.layers,
+                hidden=hidden,
+                layout=layout,
+                sizes=real.long(),
+                attention=attention,
+                keys=keys,
+                values=values,
             )
             views.append(view)
         return views

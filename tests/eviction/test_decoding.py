@@ -128,7 +128,13 @@ def test_capacity_lets_a_short_cache_grow_and_cuts_a_long_one():
 def test_rows_and_heads_of_different_lengths():
     valid = torch.tensor([[[False, False, True, True, True, True], [True] * 6]])
     position = torch.tensor([[[-1, -1, 0, 1, 2, 6], [0, 1, 2, 3, 5, 6]]])
-    view = DecodeView(0, position, valid, torch.tensor([7]), kept=torch.tensor([[3, 5]]))
+    view = DecodeView(
+        layer=0,
+        position=position,
+        valid=valid,
+        seen=torch.tensor([7]),
+        kept=torch.tensor([[3, 5]]),
+    )
     dropped = HoldBudget("oldest", protect_first=1).evict(view)
     assert position[dropped].tolist() == [1, 1]
     assert view.slots[0, 0].tolist() == [-1, -1, 0, 1, 2, 3]

@@ -25,12 +25,12 @@ def test_the_page_names_versions_and_results(tmp_path: Path) -> None:
     files = ["--write", str(page), "--write", str(readme)]
     result = CliRunner().invoke(check_command, ["--all-tiny", *files])
     assert result.exit_code == 0, result.output
-    assert "22 of 22 checks" in result.output
+    assert "24 of 24 checks" in result.output
     text = page.read_text()
     shown = readme.read_text()
-    assert "| fuyu | FuyuForCausalLM | all 22 pass | all 22 pass |" in shown
+    assert "| fuyu | FuyuForCausalLM | all 24 pass | all 24 pass |" in shown
     assert shown.startswith("before\n") and shown.endswith("\nafter\n") and "old" not in shown
-    assert "| fuyu | FuyuForCausalLM | all 22 pass | all 22 pass |" in text
+    assert "| fuyu | FuyuForCausalLM | all 24 pass | all 24 pass |" in text
     for package in ("torch 2", "transformers 5", "nnsight 0"):
         assert package in text
 
@@ -57,7 +57,7 @@ def test_failures_and_raised_errors_exit_with_one(
 def test_the_embedded_model_passes_with_its_processor() -> None:
     result = CliRunner().invoke(check_command, [])
     assert result.exit_code == 0, result.output
-    assert result.output.count("ok  ") == 22
+    assert result.output.count("ok  ") == 24
 
 
 def test_impossible_calls_are_errors() -> None:

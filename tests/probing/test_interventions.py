@@ -187,7 +187,7 @@ def test_wrong_patches(tiny_vlm: VLM) -> None:
     donors = donors_of(tiny_vlm, ROWS[0])
     with pytest.raises(InputError, match="not at the same positions"):
         tiny_vlm.generate(ROWS[1], interventions=(patch_of(donors, (1,)),), **SETTINGS)
-    with pytest.raises(UnsupportedError, match="behind a merging stage"):
+    with pytest.raises(UnsupportedError, match="after a merging stage"):
         tiny_vlm.generate(
             ROWS[0], MergeSome((1,)), interventions=(patch_of(donors, (3,)),), **SETTINGS
         )

@@ -99,7 +99,14 @@ def test_merging_what_is_alike_loses_nothing(tiny_vlm: VLM) -> None:
     pairs = torch.randn(8, 6).repeat_interleave(2, 0)
     hidden = torch.cat([torch.randn(1, 6), pairs, torch.randn(2, 6)])[None]
     attention = GivenAttention(raw=torch.zeros(1, 2, 19, 19))
-    view = LayerView(0, 4, hidden, layout, layout.real.long(), attention)
+    view = LayerView(
+        layer=0,
+        layers=4,
+        hidden=hidden,
+        layout=layout,
+        sizes=layout.real.long(),
+        attention=attention,
+    )
     lost = MergeError(windows=(1, 2)).measure(Reading(view, "mean", None))
     assert_close(lost, torch.zeros(1, 2), 1e-10)
 

@@ -1,0 +1,154 @@
+"""The hooks driver: a run's passes as plain functions around the modules, only where one is asked.
+
+A hook stands where nnsight's controller would stand, in the place of a module's ``forward``: inside
+whatever torch hooks a user or transformers has registered, so that these see the same under both
+drivers.  Queries and keys after rotary embedding come through transformers' attention interface: an
+attention module that is listened to gets a config of its own, whose kernel is a tap that hands them
+over and then calls the kernel that the module would have called.  Masks, vision tower and every
+other module read the model's config, which stays as it is.
+
+Once decoding needs nothing the hooks are gone, within the same call of ``generate``.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightkv.engine.passes import Inputs, Passes
+
+# The tap's name in the attention interface, and in the configs of modules that are listened to.
+_NAME = "lightkv_tap"
+
+Listener = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], tuple[Tensor, Tensor]]
+Before = Callable[[tuple[Any, ...], dict[str, Any]], Inputs]
+After = Callable[[Tensor], Tensor]
+
+
+class Hooks:
+    """A decoder that runs are carried through by hooks.
+
+    Args:
+        decoder: The module that owns ``layers``, left as it was after each call.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self._decoder = decoder
+
+    def call(self, passes: Passes, function: Callable[..., Any], **settings: Any) -> Any:
+        """A function that calls the model, with the passes carried out."""
+        with ExitStack() as hooks:
+            _attach(self._decoder, passes, hooks)
+            return function(**settings)
+
+
+def _attach(decoder: Any, passes: Passes, hooks: ExitStack) -> None:
+    """Hook whatever the passes from the next one on are read at."""
+    if passes.done:
+        return
+    if passes.reads_decoder:
+        hooks.enter_context(
+            _Hook(decoder, lambda args, kwargs: (args, passes.decoder_input(kwargs)), None)
+        )
+    for number, layer in enumerate(decoder.layers):
+        before: Before | None = None
+        after: After | None = None
+        if passes.reads_input(number):
+            before = functools.partial(passes.layer_input, number)
+        if passes.reads_output(number):
+            after = functools.partial(_after, number, decoder, passes, hooks)
+        if before is not None or after is not None:
+            hooks.enter_context(_Hook(layer, before, after))
+        if passes.reads_kernel(number):
+            listener = functools.partial(passes.kernel_input, number)
+            hooks.enter_context(_Tap(layer.self_attn, listener))
+
+
+def _after(
+    number: int, decoder: nn.Module, passes: Passes, hooks: ExitStack, output: Tensor
+) -> Tensor:
+    reading = not passes.prefilled
+    output = passes.layer_output(number, output)
+    if reading and passes.prefilled:
+        hooks.close()
+        _attach(decoder, passes, hooks)
+    return output
+
+
+class _Hook:
+    """Stands in the place of a module's ``forward`` while entered."""
+
+    def __init__(self, module: nn.Module, before: Before | None, after: After | None) -> None:
+        self._module = module
+        self._before = before
+        self._after = after
+        self._forward = module.forward
+        # As accelerate and nnsight do, on the instance; the class is nobody's to change.
+        self._there = {name: f for name, f in vars(module).items() if name == "forward"}
+        functools.update_wrapper(self, self._forward)
+
+    def __enter__(self) -> None:
+        vars(self._module)["forward"] = self
+
+    def __exit__(self, *_: object) -> None:
+        del vars(self._module)["forward"]
+        vars(self._module).update(self._there)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._before is not None:
+            args, kwargs = self._before(args, kwargs)
+        output = self._forward(*args, **kwargs)
+        return output if self._after is None else self._after(output)
+
+
+class _Tap:
+    """Listens to an attention module's call of its kernel while entered."""
+
+    def __init__(self, module: Any, listener: Listener) -> None:
+        self._module = module
+        self._listener = listener
+        self._config = module.config
+
+    def __enter__(self) -> None:
+        _register()
+        tapped = copy.copy(self._config)
+        # Past the property of that name, which would change the configs inside as well.
+        vars(tapped).update({"_attn_implementation_internal": _NAME, _NAME: self})
+        self._module.config = tapped
+
+    def __exit__(self, *_: object) -> None:
+        self._module.config = self._config
+
+    def __call__(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        *rest: Any,
+        **settings: Any,
+    ) -> Any:
+        """Tell the listener, then call the kernel that the module would have called."""
+        keys, values = self._listener(queries, keys, values, mask, settings["scaling"])
+        # Eager attention is no entry of the interface but a function of the model's own file.
+        names = inspect.unwrap(type(self._module).forward).__globals__
+        known, eager = names["ALL_ATTENTION_FUNCTIONS"], names.get("eager_attention_forward")
+        kernel = known.get_interface(self._config._attn_implementation, eager)
+        return kernel(self._module, queries, keys, values, mask, *rest, **settings)
+
+
+@functools.cache
+def _register() -> None:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_NAME, _tapped)
+
+
+def _tapped(module: Any, *args: Any, **settings: Any) -> Any:
+    return vars(module.config)[_NAME](*args, **settings)

@@ -1,0 +1,160 @@
+"""The prefill of one run: the sequence as reducers leave it, and who is shown which layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkv.contract.attention import Attention
+from lightkv.contract.compressor import LayerView, Observation, PromptInputs, VisionFeatures
+from lightkv.contract.layout import TokenLayout
+from lightkv.engine.cache import hide
+from lightkv.engine.plan import Plan
+from lightkv.engine.returned import checked_observation, checked_reduction
+from lightkv.engine.shortening import LayerAdditions, Processed, Shortening
+
+
+class Prefill:
+    """State of one prefill of B rows.
+
+    Args:
+        plan: Who takes part in the run.
+        sequence: The prompts, not shortened yet.
+        hidden: (B, N, D) input embeddings.
+        cache: The model's cache.
+        seed: For methods that draw at random.
+        vision: What the vision tower knows of the tokens, if a reducer asked for it.
+        additions: What the decoder adds after its first layers, if it adds anything.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sequence: Shortening,
+        hidden: Tensor,
+        cache: Any,
+        *,
+        seed: int,
+        vision: VisionFeatures | None,
+        additions: LayerAdditions | None,
+    ) -> None:
+        self.cache = cache
+        self.observations: list[Observation] = []
+        self._plan = plan
+        self._sequence = sequence
+        self._seed = seed
+        self._vision = vision
+        self._additions = additions
+        self._inputs = PromptInputs(hidden, sequence.layout) if plan.needs_inputs else None
+        self._processed: list[Processed] = []
+        if -1 in plan.views:
+            self._visit(self._view(-1, hidden))
+
+    def shorten(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Inputs of a layer after a stage: hidden states reduced, the rest cut to size."""
+        return self._sequence.inputs(args, kwargs)
+
+    def intervene(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of a layer, with attention cut where an intervention says so."""
+        acting = self._plan.intervening(layer)
+        if not acting:
+            return kwargs
+        mask = kwargs.get("attention_mask")
+        for one in acting:
+            pairs = one.hides(self._sequence.layout)
+            if pairs is not None:
+                mask = hide(mask, pairs.matrix())
+        return {**kwargs, "attention_mask": mask}
+
+    def patch(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values that a layer attends to; where they are swapped, the cache holds them."""
+        for one in self._plan.intervening(layer):
+            swapped = one.patch(layer, self._sequence.layout, keys, values)
+            if swapped is not None:
+                keys, values = swapped
+                self.cache.layers[layer].keys, self.cache.layers[layer].values = swapped
+        return keys, values
+
+    def adds_after(self, layer: int) -> bool:
+        """True if the layer's output takes features that the decoder no longer adds."""
+        return self._additions is not None and self._additions.is_ours(layer)
+
+    def with_additions(self, layer: int, hidden: Tensor) -> Tensor:
+        """A layer's output with the features that belong after it."""
+        if self._additions is None:
+            return hidden
+        return self._additions.added(layer, hidden, self._sequence)
+
+    def see(self, layer: int, hidden: Tensor, attention: Attention | None) -> None:
+        """Show a layer to whoever asked for it."""
+        cached = self.cache.layers[layer]
+        self._visit(self._view(layer, hidden, attention, cached.keys, cached.values))
+
+    def processed(self) -> Sequence[Processed]:
+        """What each layer processed, once the last has been seen."""
+        self._note_up_to(self._plan.facts.layers - 1)
+        return self._processed
+
+    def _view(
+        self,
+        layer: int,
+        hidden: Tensor,
+        attention: Attention | None = None,
+        keys: Tensor | None = None,
+        values: Tensor | None = None,
+    ) -> LayerView:
+        return LayerView(
+            layer=layer,
+            layers=self._plan.facts.layers,
+            hidden=hidden,
+            layout=self._sequence.layout,
+            sizes=self._sequence.sizes,
+            attention=attention,
+            keys=keys,
+            values=values,
+            seed=self._seed,
+            vision=self._shortened_vision(layer),
+            inputs=self._inputs,
+        )
+
+    def _shortened_vision(self, layer: int) -> VisionFeatures | None:
+        """Features of the vision tower, for the tokens that represent what is left."""
+        if self._vision is None or layer not in self._plan.reducers:
+            return None
+        total = self._sequence.total
+        return self._vision if total is None else self._vision.take(total)
+
+    def _visit(self, view: LayerView) -> None:
+        for observer in self._plan.observers:
+            if view.layer in observer.layers(self._plan.facts):
+                observer.see(view)
+        evictor = self._plan.evictor
+        if evictor is not None and view.layer >= 0:
+            observed = checked_observation(evictor, evictor.observe(view), view.layout)
+            self.observations.append(observed)
+        self._note_up_to(view.layer)
+        reducer = self._plan.reducers.get(view.layer)
+        if reducer is None:
+            return
+        reduction = checked_reduction(reducer, reducer.reduce(view), view.layout)
+        if not reduction.is_identity:
+            self._sequence.reduce(reduction, reducer.position_rule())
+
+    def _note_up_to(self, layer: int) -> None:
+        while len(self._processed) <= layer:
+            self._processed.append(self._sequence.processed())
+
+
+def repeated(layout: TokenLayout, times: int) -> TokenLayout:
+    """Each row ``times`` times, as beam search and several returned sequences lay them out."""
+    rows = torch.arange(layout.batch_size).repeat_interleave(times)
+    columns = ("kind", "image", "segment", "frame", "row", "col", "position")
+    return TokenLayout(
+        **{name: getattr(layout, name)[rows] for name in columns},
+        grids=tuple(layout.grids[int(row)] for row in rows),
+    )
