@@ -1,6 +1,6 @@
 """Artefacts of the papers: drawings, their numbers beside ours, and verdicts on their claims.
 
-The names below are what the notebooks use; heavy modules load on first use.
+``figures.make("T-T5", vlm)`` makes one; heavy modules load on first use.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from figures.artefacts import artefact
-    from figures.export import publish
+    from figures.artefacts import artefact, artefacts
+    from figures.making import Made, make, make_all
     from figures.models import open_model
+    from figures.notebook import refuse_unknown
 
 _WHERE = {
+    "Made": "figures.making",
     "artefact": "figures.artefacts",
-    "publish": "figures.export",
+    "artefacts": "figures.artefacts",
+    "make": "figures.making",
+    "make_all": "figures.making",
     "open_model": "figures.models",
+    "refuse_unknown": "figures.notebook",
 }
 
-__all__ = ["artefact", "open_model", "publish"]
+__all__ = ["Made", "artefact", "artefacts", "make", "make_all", "open_model", "refuse_unknown"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,20 +1,30 @@
 """The contract of an artefact: what a paper shows, its numbers, its claims, and our drawing.
 
-An artefact is a value. It draws from a frame that a study returned; it never runs a model.
+An artefact is a value. It draws from a frame that a study returned; it never runs a model. Its
+declaration is all there is to write: what lists, makes, tests or shows artefacts finds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from figures.style import styled
 from figures.verdicts import Verdict, untestable
+from lightkv.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+PAPERS: Final = {"L": "LightKV", "T": "TGV-KV", "X": "both papers"}
+"""What the first letter of an id says."""
+
+_ID: Final = re.compile(r"([LTX])-([FT]?)(\d+)")
+_KINDS: Final = ("F", "T", "")
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,8 @@ class Artefact:
         title: One line.
         source: Where it stands in the paper, or whose it is.
         shows: What the paper shows there.
-        study: Name of the study that yields the frame, in :mod:`analysis.studies`.
+        study: Name of the study that yields the frame, in :mod:`analysis.studies`; "" where the
+            paper's own numbers are all that can be shown.
         plotted: From the study's frame to the numbers that the figure shows.
         draw: From the study's frame to a figure.
         table: From the study's frame to a table of our numbers beside the paper's.
@@ -60,6 +71,13 @@ class Artefact:
         explanation: How to read it.
         alt: What the picture shows, for those who can't see it.
         paper: Id of the paper's numbers in :mod:`figures.paper`, None where it prints none.
+        options: What the study is called with besides its defaults.
+        seconds: What it usually takes on one core at the study's own number of questions.
+        missing: What would have to be here for it to be made, "" if nothing is missing.
+
+    Raises:
+        InvalidValueError: The id is not of that form, or there is neither a study nor the paper's
+            numbers to draw.
     """
 
     id: str
@@ -75,6 +93,28 @@ class Artefact:
     explanation: str
     alt: str
     paper: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 10.0
+    missing: str = ""
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise InvalidValueError("id of an artefact", self.id, "like L-F3, T-T5 or X-1")
+        if not self.study and not (self.paper and self.missing):
+            raise InvalidValueError(
+                f"study of {self.id}", self.study, "a name, or the paper's numbers and what lacks"
+            )
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Sort key: by paper, figures before tables, by number."""
+        paper, kind, number = _ID.fullmatch(self.id).groups()  # type: ignore[union-attr]
+        return paper, _KINDS.index(kind), int(number)
+
+    @property
+    def of(self) -> str:
+        """Which paper it is of."""
+        return PAPERS[self.id[0]]
 
     def figure(self, frame: pd.DataFrame) -> Figure:
         """The drawing, in the house style."""

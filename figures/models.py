@@ -1,11 +1,11 @@
-"""What every notebook needs before a study: a model."""
+"""What comes before a study: a model, named so that a notebook finds it, and refused in time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lightkv.errors import InvalidValueError, ModelError
+from lightkv.errors import ModelError
 
 if TYPE_CHECKING:
     from lightkv import VLM
@@ -29,25 +29,32 @@ def open_model(name: str = EMBEDDED, device: str = "cpu", dtype: str | None = No
     return load(None if name == EMBEDDED else name, device=device, dtype=dtype)
 
 
-def check_model(name: str | None, device: str | None) -> None:
-    """Refuse what no notebook could load, without loading anything; None is the default.
+def located(name: str) -> str:
+    """The model as it can be named from any folder: a folder that is here by its full path.
 
     Raises:
-        ModelError: A folder is named that is not there or holds no model.
-        InvalidValueError: There is no such device here.
+        ModelError: A path is named that is not a folder.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
+    if name.startswith((".", "/", "~")):
+        raise ModelError(f"{name!r} is not a folder")
+    return name
+
+
+def check_model(name: str | None, device: str | None, dtype: str | None) -> None:
+    """Refuse what no notebook could load, without reading weights; None is the default.
+
+    Raises:
+        ModelError: The model's files, config or processor can't be used, or are not here.
+        InvalidValueError: There is no such device or number type here.
     """
     if name is not None and name != EMBEDDED:
-        folder = Path(name).expanduser()
-        named_as_path = name.startswith((".", "/", "~"))
-        if (named_as_path or folder.is_dir()) and not (folder / "config.json").is_file():
-            raise ModelError(f"{name!r} holds no model: there is no config.json in it")
-    if device is not None and device != "cpu":
-        import torch
+        from lightkv.loading import check_source
 
-        try:
-            chosen = torch.device(device)
-        except RuntimeError as error:
-            raise InvalidValueError("--device", device, "'cpu', 'cuda', 'cuda:N', 'mps'") from error
-        count = torch.cuda.device_count()
-        if chosen.type == "cuda" and (chosen.index or 0) >= count:
-            raise InvalidValueError("--device", device, f"one of the {count} CUDA devices here")
+        check_source(name)
+    if device is not None or dtype is not None:
+        from lightkv.loading import device_named, dtype_named
+
+        dtype_named(dtype, device_named(device or "cpu"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,12 @@ from typing import Any, Final
 from lightkv.errors import InvalidValueError, LightKVError, UnknownNameError
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "notebooks"
-"""The notebooks of a checkout."""
+"""The notebooks: beside this package in a checkout, and where it was installed."""
 
 TAG: Final = "parameters"
+
+_INJECTED: Final = "# Parameters\n"
+"""How the cell begins in which papermill sets parameters, after the one with the defaults."""
 
 
 class NotebookError(LightKVError):
@@ -41,10 +44,7 @@ class Notebook:
             UnknownNameError: There is no such notebook; the message lists the nearest names.
         """
         if not folder.is_dir():
-            raise NotebookError(
-                f"no notebooks at {folder}: they come with the source checkout, not with the "
-                "installed package; run the command from a checkout installed with pip install -e"
-            )
+            raise NotebookError(f"no notebooks at {folder}: install lightkv again")
         known = [path.stem for path in folder.glob("*.ipynb")]
         if name not in known:
             raise UnknownNameError("notebook", name, known)
@@ -97,14 +97,7 @@ class Notebook:
             raise NotebookError(
                 f"{self.path} has {len(tagged)} cells tagged {TAG!r}; exactly one is needed"
             )
-        try:
-            statements = ast.parse(tagged[0].source).body
-            return dict(_assignment(statement) for statement in statements)
-        except (SyntaxError, ValueError) as error:
-            raise NotebookError(
-                f"{self.path}: the cell tagged {TAG!r} may hold assignments of literals only "
-                f"({error})"
-            ) from error
+        return _assigned(tagged[0].source, str(self.path))
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Defaults with ``given`` values in place.
@@ -114,12 +107,7 @@ class Notebook:
             InvalidValueError: A value is of another kind than the default.
         """
         defaults = self.defaults
-        for name, value in given.items():
-            if name not in defaults:
-                raise UnknownNameError(f"parameter of notebook {self.name}", name, defaults)
-            if not _fits(value, defaults[name]):
-                kind = type(defaults[name]).__name__
-                raise InvalidValueError(name, value, f"a {kind} like {defaults[name]!r}")
+        _check(given, defaults, f"notebook {self.name}")
         return {**defaults, **given}
 
 
@@ -132,6 +120,42 @@ def imported(source: str) -> list[str]:
         return []
     plain = [alias.name for one in nodes if isinstance(one, ast.Import) for alias in one.names]
     return plain + [one.module for one in nodes if isinstance(one, ast.ImportFrom) and one.module]
+
+
+def refuse_unknown(cells: Sequence[str]) -> None:
+    """Refuse parameters that a notebook doesn't have, where papermill only warns.
+
+    Args:
+        cells: What has been executed so far: ``In`` of the notebook.
+
+    Raises:
+        UnknownNameError: papermill has set a parameter that the notebook has none of.
+        InvalidValueError: It has set one to a value of another kind than the default.
+        NotebookError: The notebook's own parameters are not well formed.
+    """
+    for place, source in enumerate(cells):
+        if source.startswith(_INJECTED):
+            defaults = _assigned(cells[place - 1], "this notebook")
+            _check(_assigned(source, "papermill's cell"), defaults, "this notebook")
+
+
+def _assigned(source: str, where: str) -> dict[str, Any]:
+    """Names and values of a cell of assignments."""
+    try:
+        return dict(_assignment(statement) for statement in ast.parse(source).body)
+    except (SyntaxError, ValueError) as error:
+        raise NotebookError(
+            f"{where}: the cell tagged {TAG!r} may hold assignments of literals only ({error})"
+        ) from error
+
+
+def _check(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
+    for name, value in given.items():
+        if name not in defaults:
+            raise UnknownNameError(f"parameter of {where}", name, defaults)
+        if not _fits(value, defaults[name]):
+            kind = type(defaults[name]).__name__
+            raise InvalidValueError(name, value, f"a {kind} like {defaults[name]!r}")
 
 
 def _assignment(statement: ast.stmt) -> tuple[str, Any]:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from figures.artefacts import artefacts, made_by
+from figures.artefacts import artefacts
 from figures.contract import Artefact
 from figures.export import PLOTTED, RECORD, TABLE, replacing, write_text
 from figures.runner import EXECUTED, Finished, complete_units, marker
@@ -27,6 +27,7 @@ LEAD: Final = (
     "ours, so compare orderings and shapes, not heights."
 )
 NOT_RUN: Final = "not run"
+DONE: Final = "done"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def write_report(
     found = {**_earlier(results), **made}
     entries = [_entry(one, found.get(one.id)) for one in artefacts()]
     for entry in entries:
-        if entry.state == "done":
+        if entry.state == DONE:
             _copy(found[entry.id].folder / entry.id, folder / "artefacts" / entry.id)
     page = _template().render(
         title=TITLE,
@@ -94,7 +95,7 @@ def write_report(
     for finished in {f.folder: f for f in found.values() if f.error is None}.values():
         source = finished.folder / EXECUTED
         if source.is_file():
-            name = str((marker(finished.folder) or {})["notebook"])
+            name = str((marker(finished.folder) or {})["name"])
             _copy_file(source, folder / "notebooks" / f"{name}.ipynb")
     return path
 
@@ -104,7 +105,7 @@ def _earlier(results: str | Path | None) -> dict[str, Finished]:
     found: dict[str, Finished] = {}
     for folder in complete_units(results) if results is not None else []:
         done = marker(folder) or {}
-        for one in made_by(str(done["notebook"])):
+        for one in done["artefacts"]:
             found[one] = Finished(folder, float(done["seconds"]), reused=True)
     return found
 
@@ -113,13 +114,13 @@ def _entry(artefact: Artefact, finished: Finished | None) -> Entry:
     if finished is None:
         return Entry(artefact)
     folder = finished.folder / artefact.id
-    if finished.error is not None or not (folder / RECORD).is_file():
+    if not (folder / RECORD).is_file():
         return Entry(artefact, "failed", error=finished.error or f"{folder} is not there")
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     png = (folder / f"{artefact.id}.png").read_bytes()
     return Entry(
         artefact,
-        "done",
+        DONE,
         picture=_data_uri(png, "image/png"),
         width=int.from_bytes(png[16:20], "big") // 2,
         height=int.from_bytes(png[20:24], "big") // 2,

@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, Final
 
-from figures.artefacts import artefact, ids, made_by, notebook_of
+from figures.artefacts import artefact, ids
+from figures.contract import Artefact
+from figures.making import ignored, refuse_idle, study_of
+from figures.models import EMBEDDED
 from figures.notebook import FOLDER, Notebook
 from figures.report import write_report
-from figures.runner import Finished, Unit
+from figures.runner import Finished, Unit, stop_kernels
+from lightkv.errors import InvalidValueError
 
-USUAL_SECONDS: Final[dict[str, float]] = {
-    "retention_sweep": 170,
-    "pilot": 100,
-    "ablation": 55,
-    "layer_sweep": 60,
-    "window_sweep": 40,
-    "latency": 30,
-    "kept_maps": 20,
-    "merge_maps": 15,
-    "cost": 15,
-    "probing_attention": 40,
-    "probing_information": 50,
-    "probing_grounding": 25,
-    "probing_redundancy": 20,
-    "every_method": 20,
-}
-"""Rough run times of the quick settings on two cores; only for the time left."""
+NOTEBOOK: Final = "artefacts"
+"""The notebook that makes every artefact."""
+
+PRINTED: Final = "printed"
+"""Unit of the artefacts without a study."""
+
+MOST_JOBS: Final = 4
+"""More than that are never started unasked."""
+
+START_SECONDS: Final = 12.0
+"""Of a notebook before its first study: a kernel, libraries, a model."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a reproduction stands: before a notebook (``finished`` None) or after it.
+    """Where a reproduction stands: when a unit begins (``finished`` None) or ends.
 
     ``left`` estimates the seconds of everything that is still to do.
     """
 
     number: int
     total: int
-    notebook: str
+    unit: Unit
     left: float
     finished: Finished | None = None
 
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What came of it: the report, and the notebooks that failed with what went wrong."""
+    """What came of it: the report, and the units that failed with what went wrong."""
 
     report: Path
     failures: dict[str, str]
@@ -70,51 +71,127 @@ def plan(
     results: str | Path,
     notebooks: Path = FOLDER,
 ) -> list[Unit]:
-    """Units that make the given artefacts. Options that a notebook does not have are left out.
+    """Units that make the given artefacts: one for all whose studies stand in one module.
 
     Raises:
-        UnknownNameError, InvalidValueError, NotebookError: Before anything runs.
+        UnknownNameError, InvalidValueError, NotebookError: Before anything runs; also if an option
+            has no effect on any of the artefacts.
     """
+    known = [artefact(one) for one in chosen(artefact_ids)]
+    refuse_idle(known, options)
+    rooms: dict[str, list[Artefact]] = {}
+    for one in known:
+        study = study_of(one)
+        rooms.setdefault(study.room if study is not None else PRINTED, []).append(one)
+    notebook = Notebook.named(NOTEBOOK, notebooks)
     units = []
-    for name in dict.fromkeys(notebook_of(one) for one in chosen(artefact_ids)):
-        notebook = Notebook.named(name, notebooks)
-        known = notebook.defaults
-        given = {key: value for key, value in options.items() if key in known}
-        units.append(Unit.of(notebook, given, results))
+    for room, group in rooms.items():
+        idle = [set(ignored(one, options)) for one in group]
+        useful = {k: v for k, v in options.items() if not all(k in names for names in idle)}
+        given = {**useful, "artefacts": " ".join(one.id for one in group)}
+        units.append(Unit.of(notebook, given, results, name=room))
     return units
+
+
+def without_effect(
+    artefact_ids: Sequence[str], options: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Per option the artefacts that it changes nothing about, where there are any."""
+    found: dict[str, list[str]] = {}
+    for one in chosen(artefact_ids):
+        for name in ignored(artefact(one), options):
+            found.setdefault(name, []).append(one)
+    return {name: tuple(ids) for name, ids in found.items()}
+
+
+def usual_jobs(options: Mapping[str, Any]) -> int:
+    """Units at once if nothing else is said: one a core for the embedded model, which is small."""
+    if options.get("model", EMBEDDED) != EMBEDDED or options.get("device", "cpu") != "cpu":
+        return 1
+    return max(1, min(_cores(), MOST_JOBS))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reproduce(
     units: Sequence[Unit],
     report: str | Path,
     *,
+    jobs: int = 1,
     tell: Callable[[Step], None] = lambda step: None,
     command: str = "",
 ) -> Reproduced:
-    """Run units one after the other, whatever fails, and write the report.
+    """Run units, whatever fails, and write the report.
 
     Args:
         units: What to run, see :func:`plan`.
         report: Folder of the report.
-        tell: Is told about every notebook, before and after.
+        jobs: Units at once.
+        tell: Is told about every unit, before and after.
         command: What the user typed, for the run record.
+
+    Raises:
+        InvalidValueError: ``jobs`` is less than 1.
+        StoreError: Results or the report can't be written.
     """
-    done: list[tuple[Unit, Finished]] = []
-    for place, unit in enumerate(units):
-        name = unit.notebook.name
-        tell(Step(place + 1, len(units), name, _left(units[place:], done)))
-        finished = unit.run()
-        done.append((unit, finished))
-        tell(Step(place + 1, len(units), name, _left(units[place + 1 :], done), finished))
-    made = {one: finished for unit, finished in done for one in made_by(unit.notebook.name)}
+    if jobs < 1:
+        raise InvalidValueError("jobs", jobs, "at least 1")
+    done = _run_all(units, jobs, tell)
+    made = {one: finished for unit, finished in done for one in unit.artefacts}
     path = write_report(made, report, results=units[0].results if units else None, command=command)
-    failures = {unit.notebook.name: found.error for unit, found in done if found.error is not None}
+    failures = {unit.name: found.error for unit, found in done if found.error is not None}
     return Reproduced(path, failures)
 
 
-def _left(units: Iterable[Unit], done: Sequence[tuple[Unit, Finished]]) -> float:
+def _run_all(
+    units: Sequence[Unit], jobs: int, tell: Callable[[Step], None]
+) -> list[tuple[Unit, Finished]]:
+    """Units that ran with what came of each, in the order of the units."""
+    done: dict[int, Finished] = {}
+    lock, stopped = Lock(), Event()
+
+    def run(place: int) -> None:
+        unit = units[place]
+        with lock:
+            tell(Step(place + 1, len(units), unit, _left(units, done, jobs)))
+        finished = unit.run()
+        with lock:
+            done[place] = finished
+            if stopped.is_set():
+                return
+            tell(Step(place + 1, len(units), unit, _left(units, done, jobs), finished))
+
+    if jobs == 1:
+        for place in range(len(units)):
+            run(place)
+    else:
+        # A thread each for its arithmetic: small matrices gain nothing from more.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+        # Longest first, so that no long one is left for the end.
+        order = sorted(range(len(units)), key=lambda place: -_usual(units[place]))
+        with ThreadPoolExecutor(jobs) as pool:
+            waiting = [pool.submit(run, place) for place in order]
+            try:
+                for future in as_completed(waiting):
+                    future.result()
+            except BaseException:
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                stop_kernels()
+                raise
+    return [(units[place], done[place]) for place in sorted(done)]
+
+
+def _usual(unit: Unit) -> float:
+    return START_SECONDS + sum(artefact(one).seconds for one in unit.artefacts)
+
+
+def _left(units: Sequence[Unit], done: Mapping[int, Finished], jobs: int) -> float:
     """Seconds that units will take, from usual times and how those that ran compared to them."""
-    ran = [(USUAL_SECONDS.get(u.notebook.name, 60.0), f.seconds) for u, f in done if not f.reused]
+    ran = [(_usual(units[place]), f.seconds) for place, f in done.items() if not f.reused]
     pace = sum(took for _, took in ran) / sum(usual for usual, _ in ran) if ran else 1.0
-    waiting = [unit for unit in units if not unit.complete]
-    return pace * sum(USUAL_SECONDS.get(unit.notebook.name, 60.0) for unit in waiting)
+    waiting = [u for place, u in enumerate(units) if place not in done and not u.complete]
+    usual = [_usual(unit) for unit in waiting]
+    return pace * max(sum(usual) / jobs, max(usual, default=0.0))

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _RESULTS = click.option(
     "--results", default="results", show_default=True, help="Folder of stored results."
 )
+_OPTIONS = {"tasks": "--task"}
+"""How an option is typed, where it isn't called as the studies call it."""
+
 _OUT = click.option("--out", default="report", show_default=True, help="Folder of the report.")
 
 
@@ -27,6 +30,9 @@ _OUT = click.option("--out", default="report", show_default=True, help="Folder o
 @click.option("--samples", type=int, help="Questions per task; default: each study's own.")
 @click.option("--seed", type=int, help="Which questions, and random methods; default: 0.")
 @click.option("--task", "tasks", multiple=True, help="A task for the studies; may be repeated.")
+@click.option(
+    "--jobs", type=int, help="Notebooks at once; default: a core each for the embedded model, or 1."
+)
 @_OUT
 @_RESULTS
 def reproduce_command(
@@ -37,32 +43,40 @@ def reproduce_command(
     samples: int | None,
     seed: int | None,
     tasks: tuple[str, ...],
+    jobs: int | None,
     out: str,
     results: str,
 ) -> None:
     """Make the artefacts IDS (default: all) and write the report.
 
-    What is complete is taken from the stored results. If a notebook fails, the others go on, the
-    report says so, and the exit status is 1.
+    What is complete is taken from the stored results. An option that changes none of the artefacts
+    is an error; one that changes some is named with the others. If a notebook fails, the others go
+    on, the report says so, and the exit status is 1.
     """
-    from figures.reproduce import plan, reproduce
+    from figures.models import located
+    from figures.reproduce import plan, reproduce, usual_jobs, without_effect
 
     options: dict[str, Any] = {
-        "model": model,
+        "model": None if model is None else located(model),
         "device": device,
         "dtype": dtype,
         "samples": samples,
         "seed": seed,
         "tasks": list(tasks) or None,
     }
-    _check(options)
     given = {name: value for name, value in options.items() if value is not None}
+    _check(given)
     units = plan(ids, given, results)
+    for name, others in without_effect(ids, given).items():
+        click.echo(
+            f"{_OPTIONS.get(name, f'--{name}')} has no effect on {', '.join(others)}", err=True
+        )
     started = time.monotonic()
     command = shlex.join(["lightkv", *sys.argv[1:]])
-    made = reproduce(units, out, tell=_tell, command=command)
+    at_once = usual_jobs(given) if jobs is None else jobs
+    made = reproduce(units, out, jobs=at_once, tell=_tell, command=command)
     for name, error in made.failures.items():
-        click.echo(f"failed: notebook {name}: {error}", err=True)
+        click.echo(f"failed: {name}: {error}", err=True)
     click.echo(f"report: {made.report} ({_clock(time.monotonic() - started)})")
     if made.failures:
         raise SystemExit(1)
@@ -89,10 +103,13 @@ def notebook_command(name: str, parameters: tuple[tuple[str, str], ...], results
 
     A VALUE is read as a Python literal where it is one, else as text.
     """
+    from figures.models import located
     from figures.notebook import Notebook
     from figures.runner import FAILED, Unit
 
     given = {key: _literal(value) for key, value in parameters}
+    if isinstance(given.get("model"), str):
+        given["model"] = located(given["model"])
     finished = Unit.of(Notebook.named(name), given, results).run()
     if finished.error is not None:
         click.echo(f"failed: {finished.error}; see {finished.folder / FAILED}", err=True)
@@ -102,32 +119,35 @@ def notebook_command(name: str, parameters: tuple[tuple[str, str], ...], results
 
 @click.command("artefacts")
 def artefacts_command() -> None:
-    """List all artefacts: id, title, and the notebook that makes each."""
-    from figures.artefacts import artefacts, notebook_of
+    """List all artefacts: id, title, study, usual seconds, and what is missing for some."""
+    from figures.artefacts import artefacts
 
     for one in artefacts():
-        click.echo(f"{one.id:6}{one.title}  [{notebook_of(one.id)}]")
+        how = f"missing: {one.missing}" if one.missing else f"{one.study}, {one.seconds:g} s"
+        click.echo(f"{one.id:6}{one.title}  [{how}]")
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Refuse values that no study can use, before anything is loaded."""
+def _check(given: dict[str, Any]) -> None:
+    """Refuse values that no study can use, before anything runs."""
+    from analysis.tasks import task
     from figures.models import check_model
     from lightkv.errors import InvalidValueError
 
-    check_model(options["model"], options["device"])
-    samples, seed = options["samples"], options["seed"]
-    if samples is not None and samples < 1:
-        raise InvalidValueError("--samples", samples, "at least 1")
-    if seed is not None and seed < 0:
-        raise InvalidValueError("--seed", seed, "at least 0")
+    for name, least in (("samples", 1), ("seed", 0)):
+        if name in given and given[name] < least:
+            raise InvalidValueError(f"--{name}", given[name], f"at least {least}")
+    for name in given.get("tasks", ()):
+        task(name)
+    check_model(given.get("model"), given.get("device"), given.get("dtype"))
 
 
 def _tell(step: Step) -> None:
-    """One line before a notebook and one after it."""
-    head = f"[{step.number}/{step.total}] {step.notebook}"
+    """One line when a unit begins and one when it ends."""
+    head = f"[{step.number}/{step.total}] {step.unit.name}"
     found = step.finished
     if found is None:
-        click.echo(f"{head} … about {_clock(step.left)} left", err=True)
+        what = " ".join(step.unit.artefacts)
+        click.echo(f"{head}: {what} … about {_clock(step.left)} left", err=True)
     elif found.error is not None:
         click.echo(f"{head}: failed after {_clock(found.seconds)}", err=True)
     elif found.reused:

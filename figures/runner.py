@@ -12,8 +12,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,7 +24,7 @@ from typing import Any, Final
 
 from analysis.provenance import everything, model_identity, revision
 from analysis.studies import study
-from figures.artefacts import artefact, made_by
+from figures.artefacts import artefact
 from figures.export import write_json
 from figures.notebook import Notebook
 from lightkv.catalogue import user_files
@@ -32,14 +34,14 @@ MARKER: Final = "done.json"
 EXECUTED: Final = "notebook.ipynb"
 FAILED: Final = "failed.ipynb"
 UNITS: Final = "notebooks"
+ARTEFACTS: Final = "artefacts"
+"""Parameter that says what a notebook makes."""
+
 PLACES: Final = ("results", "out")
 """Parameters that say where things lie; they don't change results."""
 
 START_SECONDS: Final = 300
 """How long a kernel may take to start on a busy machine."""
-
-_TRANSPORT = {"transport": "tcp" if os.name == "nt" else "ipc"}
-"""Sockets of the file system can't be reached over the network; Windows has none."""
 
 _NO_CELL = "the kernel ended or could not be started"
 
@@ -69,15 +71,26 @@ class Unit:
         notebook: The notebook.
         parameters: Every parameter but those of :data:`PLACES`.
         results: Folder of all results.
+        name: What it is called to the user.
+        artefacts: Ids of what it makes.
     """
 
     notebook: Notebook
     parameters: Mapping[str, Any]
     results: Path
+    name: str
+    artefacts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, notebook: Notebook, given: Mapping[str, Any], results: str | Path) -> Unit:
-        """The unit of a notebook with some parameters set.
+    def of(
+        cls,
+        notebook: Notebook,
+        given: Mapping[str, Any],
+        results: str | Path,
+        *,
+        name: str | None = None,
+    ) -> Unit:
+        """The unit of a notebook with some parameters set; its name is the notebook's by default.
 
         Raises:
             NotebookError, UnknownNameError, InvalidValueError: The notebook's parameters are not
@@ -85,7 +98,8 @@ class Unit:
         """
         complete = notebook.complete(given)
         chosen = {name: value for name, value in complete.items() if name not in PLACES}
-        return cls(notebook, chosen, Path(results).absolute())
+        ids = tuple(str(complete.get(ARTEFACTS, "")).split())
+        return cls(notebook, chosen, Path(results).absolute(), name or notebook.name, ids)
 
     @cached_property
     def key(self) -> str:
@@ -94,7 +108,7 @@ class Unit:
             "notebook": self.notebook.digest,
             "parameters": dict(self.parameters),
             "model": model_identity(self.parameters.get("model")),
-            "code": revision(self.notebook.modules | _modules(made_by(self.notebook.name))),
+            "code": revision(self.notebook.modules | _modules(self.artefacts)),
             "imports": {name: _digest(file) for name, file in user_files().items()},
         }
         text = json.dumps(depends, sort_keys=True)
@@ -103,7 +117,7 @@ class Unit:
     @property
     def folder(self) -> Path:
         """Where its files lie or will lie."""
-        return self.results / UNITS / f"{self.notebook.name}-{self.key}"
+        return self.results / UNITS / f"{self.name}-{self.key}"
 
     @property
     def complete(self) -> bool:
@@ -129,7 +143,8 @@ class Unit:
         write_json(
             self.folder / MARKER,
             {
-                "notebook": self.notebook.name,
+                "name": self.name,
+                "artefacts": list(self.artefacts),
                 "parameters": dict(self.parameters),
                 "seconds": round(seconds, 1),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -151,16 +166,17 @@ class Unit:
         output = self.folder / EXECUTED
         os.environ["MPLBACKEND"] = "agg"
         try:
-            papermill.execute_notebook(
-                str(self.notebook.path),
-                str(output),
-                parameters=values,
-                kernel_name="python3",
-                progress_bar=False,
-                start_timeout=START_SECONDS,
-                cwd=str(self.results),
-                config=Config(KernelManager=_TRANSPORT),
-            )
+            with _transport() as transport:
+                papermill.execute_notebook(
+                    str(self.notebook.path),
+                    str(output),
+                    parameters=values,
+                    kernel_name="python3",
+                    progress_bar=False,
+                    start_timeout=START_SECONDS,
+                    cwd=str(self.results),
+                    config=Config(KernelManager=transport),
+                )
         except (PapermillException, DeadKernelError) as error:
             if getattr(error, "ename", None) == "KeyboardInterrupt":
                 raise KeyboardInterrupt from error
@@ -196,7 +212,30 @@ def _modules(artefact_ids: Iterable[str]) -> frozenset[str]:
     """Modules that draw some artefacts, and those of their studies."""
     made = [artefact(one) for one in artefact_ids]
     drawn = {one.draw.__module__ for one in made}
-    return frozenset(drawn | {study(one.study).run.__module__ for one in made})
+    return frozenset(drawn | {study(one.study).run.__module__ for one in made if one.study})
+
+
+@contextmanager
+def _transport() -> Iterator[dict[str, str]]:
+    """How to talk to a kernel: over sockets of the file system, which no network can reach.
+
+    Each kernel has a folder of its own, since two that start at once would pick the same names.
+    Windows has no such sockets.
+    """
+    if os.name == "nt":
+        yield {"transport": "tcp"}
+        return
+    with tempfile.TemporaryDirectory(prefix="lightkv-") as folder:
+        yield {"transport": "ipc", "ip": str(Path(folder) / "kernel")}
+
+
+def stop_kernels() -> None:
+    """End the kernels that this process has started: they would outlive an interrupt."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
 
 
 def _emptied(folder: Path) -> None:

@@ -66,11 +66,7 @@ def load(
     origin = {key: options[key] for key in _SOURCE_OPTIONS if key in options}
     config = _config(source, origin)
     family = _family(source, config)
-    if family.remote_code and not options.get("trust_remote_code"):
-        raise ModelError(
-            f"{source!r} ({config.model_type}) runs code that comes with the checkpoint; pass "
-            "trust_remote_code=True if you trust it"
-        )
+    _check_trust(source, config, family, bool(options.get("trust_remote_code")))
     processor = _processor(source, origin)
     if not (family.remote_code or any(key in options for key in _PLACED_BY_TRANSFORMERS)):
         _check_memory(source, config, where, number_type)
@@ -80,6 +76,30 @@ def load(
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     return VLM(name, family.adopt(model).eval(), processor, family, driver)
+
+
+def check_source(name_or_path: str | Path) -> None:
+    """Refuse a hub id or folder that :func:`load` could not load, without reading weights.
+
+    Raises:
+        ModelError: Files are missing or damaged, the hub can't be reached, the architecture is
+            unknown, or the processor can't be built.
+    """
+    folder = Path(name_or_path).expanduser()
+    source = str(folder) if folder.is_dir() else str(name_or_path)
+    if folder.is_dir():
+        _check_folder(folder, safetensors_only=True)
+    config = _config(source, {})
+    _check_trust(source, config, _family(source, config), False)
+    _processor(source, {})
+
+
+def _check_trust(source: str, config: Any, family: Family, trusted: bool) -> None:
+    if family.remote_code and not trusted:
+        raise ModelError(
+            f"{source!r} ({config.model_type}) runs code that comes with the checkpoint; pass "
+            "trust_remote_code=True if you trust it"
+        )
 
 
 def _config(source: str, origin: dict[str, Any]) -> Any:
@@ -158,11 +178,12 @@ def _model(
 
 
 def _advice(source: str, error: Exception) -> str:
+    reason = " ".join(str(error).split()).rstrip(".")
     if Path(source).is_dir():
-        return f"the model in {source!r} can't be loaded (damaged or incomplete?): {error}"
+        return f"the model in {source!r} can't be loaded (damaged or incomplete?): {reason}"
     return (
-        f"{source!r} is no folder here, and as a hub id it can't be loaded: {error}. Give the path "
-        "of a folder with the checkpoint, or set HF_ENDPOINT to a mirror that you can reach"
+        f"{source!r} is not a folder here, and as a hub id it can't be loaded: {reason}. Give the "
+        "path of a folder with the checkpoint, or set HF_ENDPOINT to a mirror that you can reach"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from analysis import provenance
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from analysis.tasks import Task
     from lightkv import VLM
 
-DEFAULT_SAMPLES = 40
-"""Questions per task. All studies together are then about ten thousand questions."""
+SAMPLES: Final = 24
+"""Questions per task of a study that scores answers, where nothing else is said."""
+
+MODEL: Final = "vlm"
+"""First parameter of a study that needs a model."""
 
 _MODEL: Final = ("lightkv.loading", "lightkv.vlm")
 
@@ -26,13 +31,12 @@ Tasks: TypeAlias = "Sequence[str | Task]"
 
 
 class Settings(TypedDict, total=False):
-    """How a study is run; every study that asks questions takes these.
+    """How questions are asked; every study that scores answers takes these.
 
-    samples: Questions per task (40). seed: Which questions, and of random methods (0). store:
-    Where rows are kept (memory). batch_size: Questions at once (16). progress: Show a bar (yes).
+    seed: Which questions, and of random methods (0). store: Where rows are kept (memory).
+    batch_size: Questions at once (16). progress: Show a bar (yes).
     """
 
-    samples: int
     seed: int
     store: Store | None
     batch_size: int
@@ -41,32 +45,60 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Study:
-    """A function that returns a table, and what it is for.
+    """A function that returns a table.
 
     Attributes:
-        name: Key in :data:`STUDIES`.
-        artefacts: Ids of the figures and tables drawn from it.
-        run: The function. It takes a model first unless ``needs_model`` is False.
-        needs_model: False for what follows from dimensions alone.
+        run: The function. It takes a model first, unless all follows from dimensions.
     """
 
-    name: str
-    artefacts: tuple[str, ...]
     run: Function
-    needs_model: bool
+
+    @property
+    def name(self) -> str:
+        """Key in :data:`STUDIES`: the function's name."""
+        return self.run.__name__
+
+    @property
+    def room(self) -> str:
+        """Module that it stands in; studies of one module share answers."""
+        return self.run.__module__.rpartition(".")[2]
+
+    @property
+    def needs_model(self) -> bool:
+        """False for what follows from dimensions alone."""
+        return next(iter(self._signature), "") == MODEL
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it takes besides a model, with the defaults; of shared settings None."""
+        found: dict[str, Any] = {}
+        for name, one in self._signature.items():
+            if one.kind is one.VAR_KEYWORD:
+                found |= dict.fromkeys(Settings.__annotations__)
+            elif name != MODEL:
+                found[name] = one.default
+        return found
+
+    @property
+    def samples(self) -> int | None:
+        """Questions per task if nothing else is said, None if it takes no number of them."""
+        number: int | None = self.parameters.get("samples")
+        return number
+
+    @cached_property
+    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.run).parameters
 
 
 STUDIES: dict[str, Study] = {}
+"""Every study by name."""
 
 
-def register(*artefacts: str, needs_model: bool = True) -> Callable[[Function], Function]:
+def register(function: Function) -> Function:
     """Enter a function under its own name in :data:`STUDIES`."""
-
-    def enter(function: Function) -> Function:
-        STUDIES[function.__name__] = Study(function.__name__, artefacts, function, needs_model)
-        return function
-
-    return enter
+    one = Study(function)
+    STUDIES[one.name] = one
+    return function
 
 
 def study(name: str) -> Study:

@@ -23,7 +23,7 @@ STAGES = ((15, 23, 31), (17, 24, 31))
 WINDOWS = ((4, 2, 1), (6, 4, 2))
 
 
-@register("L-T6", needs_model=False)
+@register
 def schedule_cost(
     *,
     models: Sequence[str] = LARGE,
@@ -61,7 +61,7 @@ def schedule_cost(
     return remembered("schedule_cost", store, configuration, compute)
 
 
-@register("L-F1", needs_model=False)
+@register
 def memory_breakdown(*, models: Sequence[str] = FOUR, store: Store | None = None) -> pd.DataFrame:
     """Memory at the end of prefill, part by part, with and without LightKV.
 

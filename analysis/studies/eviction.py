@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Unpack
 
-from analysis.studies.base import Settings, Tasks, register
+from analysis.studies.base import SAMPLES, Settings, Tasks, register
 from analysis.studies.sweep import Cell, sweep
 from lightkv import TGVKV
 from lightkv.catalogue import method
@@ -32,13 +32,14 @@ _PILOT = {
 }
 
 
-@register("T-T1")
+@register
 def budget_ranking_retention_pilot(
     vlm: VLM,
     *,
     tasks: Tasks = RESPONSIVE,
     retentions: tuple[float, ...] = (0.5, 0.2, 0.05),
     window: int | None = None,
+    samples: int = SAMPLES,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """One part varied at a time.
@@ -52,6 +53,7 @@ def budget_ranking_retention_pilot(
         retentions: Shares of the cache that stay.
         window: Queries of the observation window; None for a tenth of the first prompt, as the
             paper's 64 are of LLaVA's.
+        samples: Questions per task.
         **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
@@ -70,15 +72,17 @@ def budget_ranking_retention_pilot(
         )
         columns = {"block": "b", "variant": "observation-window", "retention": retention}
         cells[f"b observation-window {retention}"] = Cell(observed, columns)
-    return sweep(vlm, tasks, cells, {"block": "", "variant": "vanilla", "retention": 1.0}, settings)
+    nothing = {"block": "", "variant": "vanilla", "retention": 1.0}
+    return sweep(vlm, tasks, cells, nothing, samples, settings)
 
 
-@register("T-T5")
+@register
 def component_ablation(
     vlm: VLM,
     *,
     tasks: Tasks = RESPONSIVE,
     retentions: tuple[float, ...] = (0.2, 0.05),
+    samples: int = SAMPLES,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """Every combination of TVB, TWR and TPR; without one, the uniform budget, self-attention
@@ -88,6 +92,7 @@ def component_ablation(
         vlm: The model.
         tasks: What is asked.
         retentions: Shares of the cache that stay.
+        samples: Questions per task.
         **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
@@ -102,7 +107,7 @@ def component_ablation(
             columns = dict(zip(("tvb", "twr", "tpr"), parts, strict=True))
             cells[f"{name} {retention}"] = Cell(made, {**columns, "retention": retention})
     nothing = {"tvb": None, "twr": None, "tpr": None, "retention": 1.0}
-    return sweep(vlm, tasks, cells, nothing, settings)
+    return sweep(vlm, tasks, cells, nothing, samples, settings)
 
 
 def _window(vlm: VLM, tasks: Tasks, settings: Settings) -> int:

@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 DEFAULT_TASK = "embedded/read"
 DEFAULT_SAMPLES = 12
+RETENTIONS = (0.03, 0.1)
 _BATCH = 12
 
 
-@register("T-F5")
+@register
 def kept_maps(
     vlm: VLM,
     *,
     tasks: Sequence[str | Task] = (DEFAULT_TASK,),
-    compressor: Compressor | None = None,
+    retentions: Sequence[float] = RETENTIONS,
     samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     store: Store | None = None,
@@ -40,8 +41,8 @@ def kept_maps(
     Args:
         vlm: The model.
         tasks: Where the questions come from.
-        compressor: The evictor; None for TGV-KV at 10 %. At the paper's 3 % the embedded model's
-            short prompt would leave the text and no patch.
+        retentions: Shares of the cache that TGV-KV keeps. At the paper's 3 % a short prompt such
+            as the embedded model's leaves the text and hardly a patch.
         samples: Questions per task.
         seed: Which questions.
         store: Where the table is kept.
@@ -49,9 +50,9 @@ def kept_maps(
     Returns:
         Columns model, task, seed, item, layer, position, kind ("system", "vision", "text",
         "separator"), row, col (-1 for what is no patch), token, about (whether the answer depends
-        on the patch, where the task knows) and kept (by any head).
+        on the patch, where the task knows), kept (by any head) and retention.
     """
-    chosen = TGVKV(retention=0.1) if compressor is None else compressor
+    import pandas as pd
 
     def rows(item: TaskItem, tokens: list[str], record: RunRecord) -> Iterator[dict[str, Any]]:
         entries = _entries(record.layout, tokens, item)
@@ -60,10 +61,15 @@ def kept_maps(
             for entry in entries:
                 yield {**entry, "layer": layer.layer, "kept": entry["position"] in kept}
 
-    return _map_table("kept_maps", vlm, tasks, chosen, samples, seed, store, rows)
+    parts = []
+    for retention in retentions:
+        evictor = TGVKV(retention=retention)
+        part = _map_table("kept_maps", vlm, tasks, evictor, samples, seed, store, rows)
+        parts.append(part.assign(retention=retention))
+    return pd.concat(parts, ignore_index=True)
 
 
-@register("L-F3", "L-F7")
+@register
 def merge_maps(
     vlm: VLM,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from analysis.studies.base import Settings, Tasks, register
+from analysis.studies.base import SAMPLES, Settings, Tasks, register
 from analysis.studies.sweep import Cell, sweep
 from lightkv import LightKV
 
@@ -19,7 +19,7 @@ FINE_AND_COARSE = ("embedded/count", "embedded/read", "embedded/list", "embedded
 """One digit lies on one patch, a shape on a dozen: ``read`` needs every patch, the others don't."""
 
 
-@register("L-F6")
+@register
 def single_layer_sweep(
     vlm: VLM,
     *,
@@ -27,6 +27,7 @@ def single_layer_sweep(
     layers: Sequence[int] | None = None,
     windows: int = 2,
     ratio: float = RATIO,
+    samples: int = SAMPLES,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """Score against the single layer λ after which vision tokens merge.
@@ -37,6 +38,7 @@ def single_layer_sweep(
         layers: 0-based layers, None for every one but the last.
         windows: Windows per side; the paper does not say how many.
         ratio: Share of the vision tokens that merges away.
+        samples: Questions per task.
         **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
@@ -47,10 +49,10 @@ def single_layer_sweep(
         f"layer {layer}": Cell(LightKV((layer,), (windows,), (ratio,)), {"layer": float(layer)})
         for layer in chosen
     }
-    return sweep(vlm, tasks, cells, {"layer": float("nan")}, settings)
+    return sweep(vlm, tasks, cells, {"layer": float("nan")}, samples, settings)
 
 
-@register("L-T5")
+@register
 def window_sweep(
     vlm: VLM,
     *,
@@ -58,6 +60,7 @@ def window_sweep(
     windows: tuple[int, ...] = (1, 2, 4),
     layers: Sequence[int] | None = None,
     ratio: float = RATIO,
+    samples: int = SAMPLES,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """Window counts after a shallow and after a deep layer.
@@ -68,6 +71,7 @@ def window_sweep(
         windows: Windows per side.
         layers: 0-based layers; None for those that lie where the paper's 3 and 14 of 32 do.
         ratio: Share of the vision tokens that merges away.
+        samples: Questions per task.
         **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
@@ -84,4 +88,4 @@ def window_sweep(
         for count in windows
     }
     nothing = {"layer": float("nan"), "windows": float("nan")}
-    return sweep(vlm, tasks, cells, nothing, settings)
+    return sweep(vlm, tasks, cells, nothing, samples, settings)

@@ -113,7 +113,7 @@ def tabled(
     return remembered(name, store, configuration, compute, parts=parts)
 
 
-@register("T-F1")
+@register
 def modality_gap(
     vlm: VLM,
     *,
@@ -163,7 +163,7 @@ def modality_gap(
     return tabled("modality_gap", vlm, tasks, samples, seed, parameters, store, measure)
 
 
-@register("T-F2", "T-F7")
+@register
 def attention_maps(
     vlm: VLM,
     *,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from analysis.probing.interventions import answer_tokens, donors_for, knockouts, patches
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
-from analysis.studies.probing_information import DEFAULT_SAMPLES as PROFILED
 from analysis.studies.probing_information import information_profile
 
 if TYPE_CHECKING:
@@ -18,10 +17,12 @@ if TYPE_CHECKING:
 
 DEFAULT_TASKS = ("embedded/color",)
 DEFAULT_SAMPLES = 16
+PROFILED = 4
+"""Estimates of information compare questions and need that many times as many of them."""
 _BATCH = 16
 
 
-@register("X-3")
+@register
 def causal_profile(
     vlm: VLM,
     *,
@@ -29,7 +30,6 @@ def causal_profile(
     samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     width: int | None = None,
-    profiled: int = PROFILED,
     store: Store | None = None,
 ) -> pd.DataFrame:
     """Knock-out curves, and vision entries of another image from each layer on.
@@ -37,10 +37,9 @@ def causal_profile(
     Args:
         vlm: The model.
         tasks: What is asked; patching takes pairs of questions with the same words.
-        samples: Questions per task.
+        samples: Questions per task; four times as many inform the estimates of information.
         seed: Which questions.
         width: Layers of a knock-out; None for about a quarter of all.
-        profiled: Questions per task behind the information.
         store: Where the table is kept.
 
     Returns:
@@ -64,7 +63,9 @@ def causal_profile(
 
     parameters = {"width": width}
     frame = tabled("causal_profile", vlm, tasks, samples, seed, parameters, store, measure)
-    known = information_profile(vlm, tasks=tasks, samples=profiled, seed=seed, store=store)
+    known = information_profile(
+        vlm, tasks=tasks, samples=PROFILED * samples, seed=seed, store=store
+    )
     over = known[known["item"] < 0].assign(panel="information")
     return pd.concat([frame, over], ignore_index=True)
 

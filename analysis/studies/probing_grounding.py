@@ -26,7 +26,7 @@ ASKED_WORDS = frozenset((*COLORS, *SHAPES, *PLURALS.values(), *ROWS, *COLUMNS, "
 """Words of the embedded questions that say what is asked about."""
 
 
-@register("X-4")
+@register
 def grounding_profile(
     vlm: VLM,
     *,

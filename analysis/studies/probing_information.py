@@ -36,7 +36,7 @@ OVER_SAMPLES = ("Gaussian information", "k-NN information")
 DECODED = ("vision", "text", "last")
 
 
-@register("X-2")
+@register
 def information_profile(
     vlm: VLM,
     *,

@@ -20,7 +20,7 @@ DEFAULT_TASKS = ("embedded/read",)
 DEFAULT_SAMPLES = 12
 
 
-@register("X-5")
+@register
 def redundancy_profile(
     vlm: VLM,
     *,

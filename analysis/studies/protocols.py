@@ -30,14 +30,14 @@ COMPARED: Final = (
 """What is asked where nothing ships: all methods would take days on a large model."""
 
 
-@register("X-6")
+@register
 def every_method(
     vlm: VLM,
     *,
-    rows: str | Path | None = None,
     methods: Sequence[str] | None = None,
     tasks: Tasks = EVERY_KIND,
     retentions: tuple[float, ...] = RETENTIONS,
+    samples: int = SAMPLES,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """Every registered method on every task under every protocol.
@@ -48,23 +48,21 @@ def every_method(
 
     Args:
         vlm: The model.
-        rows: A file that ``lightkv evaluate --out`` wrote, shown instead.
         methods: Methods as text (see :mod:`lightkv.catalogue`), "all" for every one; None for what
             ships, or else :data:`COMPARED`.
         tasks: What is asked.
         retentions: Shares of the cache that evictors keep, and of the vision tokens that pruners
             with such an option keep.
-        **settings: See :class:`~analysis.studies.base.Settings`; ``samples`` is 16 by default.
+        samples: Questions per task.
+        **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
         Question rows with the registered name in ``method`` and ``retention``, NaN for methods
         without one. Cells that a method refuses are missing.
     """
-    if rows is not None:
-        return _named(read_rows(rows))
     names = [given.name if isinstance(given, Task) else given for given in tasks]
-    asked = settings.get("samples", SAMPLES), settings.get("seed", 0)
-    usual = (tuple(names), tuple(retentions), *asked) == (EVERY_KIND, RETENTIONS, SAMPLES, 0)
+    asked = (tuple(names), tuple(retentions), samples, settings.get("seed", 0))
+    usual = asked == (EVERY_KIND, RETENTIONS, SAMPLES, 0)
     found = shipped_rows(vlm.fingerprint) if usual and methods is None else None
     if found is None:
         found = evaluate(
@@ -72,7 +70,7 @@ def every_method(
             tasks,
             compressors(COMPARED if methods is None else methods, retentions, vlm.facts),
             protocols=tuple(PROTOCOLS),
-            samples=settings.get("samples", SAMPLES),
+            samples=samples,
             seed=settings.get("seed", 0),
             store=settings.get("store"),
             batch_size=settings.get("batch_size", DEFAULT_BATCH_SIZE),
@@ -80,6 +78,15 @@ def every_method(
             on_refusal=lambda *_: None,
         )
     return _named(found)
+
+
+def evaluated(path: str | Path) -> pd.DataFrame:
+    """What :func:`every_method` returns, from a file that ``lightkv evaluate --out`` wrote.
+
+    Raises:
+        InputError: The file can't be read, or lacks a column.
+    """
+    return _named(read_rows(path))
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:

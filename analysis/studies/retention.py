@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Unpack
 
-from analysis.studies.base import Settings, Tasks, register
+from analysis.studies.base import SAMPLES, Settings, Tasks, register
 from analysis.studies.sweep import Cell, sweep
 from analysis.tasks.embedded import EVERY_KIND
 from lightkv import TGVKV, LightKV
@@ -23,13 +23,14 @@ SCHEDULES = (PAPER.layers, (10, 17, 24), (5, 11, 17), (0, 4, 8))
 Every layer up to the first stage caches in full, so merging can't go far below a fifth."""
 
 
-@register("X-1")
+@register
 def retention_sweep(
     vlm: VLM,
     *,
     tasks: Tasks = EVERY_KIND,
     retentions: tuple[float, ...] = RETENTIONS,
     schedules: tuple[tuple[int, ...], ...] = SCHEDULES,
+    samples: int = SAMPLES,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """The full cache, LightKV, TGV-KV and random eviction.
@@ -40,6 +41,7 @@ def retention_sweep(
         retentions: Shares of the cache that TGV-KV and random eviction keep.
         schedules: Merging layers of LightKV in a model of 40 layers, carried over to this one's
             depth with the paper's windows and ratios.
+        samples: Questions per task.
         **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
@@ -58,4 +60,5 @@ def retention_sweep(
             ("random", method("random", retention)),
         ):
             cells[f"{family} {setting}"] = Cell(evictor, {"family": family, "setting": setting})
-    return sweep(vlm, tasks, cells, {"family": "vanilla", "setting": "full"}, settings)
+    nothing = {"family": "vanilla", "setting": "full"}
+    return sweep(vlm, tasks, cells, nothing, samples, settings)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.asking.rows import VANILLA
-from analysis.studies.base import model_configuration, register, remembered
-from analysis.tasks import Task, task
+from analysis.studies.base import Tasks, model_configuration, register, remembered
+from analysis.tasks import task
 from analysis.timing.latency import LatencySettings, lengthened, machine_name, measure_latency
 from lightkv import TGVKV
 from lightkv.cost.presets import preset
@@ -23,14 +23,14 @@ PAPER_MODEL = "llava-1.5-7b"
 PAPER_CONTEXTS: Mapping[str, int] = {"gib_8k": 8000, "gib_16k": 16000}
 
 
-@register("T-T4")
+@register
 def decode_latency(
     vlm: VLM,
     *,
     retentions: tuple[float, ...] = (0.5, 0.1, 0.05),
     context: int | None = None,
     measuring: LatencySettings | None = None,
-    given: str | Task = "embedded/read",
+    tasks: Tasks = ("embedded/read",),
     seed: int = 0,
     store: Store | None = None,
 ) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def decode_latency(
         retentions: Shares of the cache that TGV-KV keeps.
         context: The question is repeated until the prompt has that many tokens; None: as it is.
         measuring: How often and how long.
-        given: Task whose first question is asked.
+        tasks: The first question of the first task is asked.
         seed: Which first question.
         store: Where the table is kept.
 
@@ -53,7 +53,7 @@ def decode_latency(
         8,000 and 16,000 tokens, whatever the measured model is.
     """
     chosen = LatencySettings() if measuring is None else measuring
-    source = task(given) if isinstance(given, str) else given
+    source = task(tasks[0]) if isinstance(tasks[0], str) else tasks[0]
     configuration = model_configuration(vlm) | {
         "machine": machine_name(vlm.device),
         "retentions": retentions,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
 from analysis.asking.rows import VANILLA
-from analysis.studies.base import DEFAULT_SAMPLES, Settings, Tasks
+from analysis.studies.base import Settings, Tasks
 from lightkv.contract.compressor import Compressor
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def sweep(
     tasks: Tasks,
     cells: Mapping[str, Cell],
     vanilla: Mapping[str, Any],
+    samples: int,
     settings: Settings,
 ) -> pd.DataFrame:
     """The full cache and every cell on the same questions.
@@ -44,6 +45,7 @@ def sweep(
         tasks: What is asked.
         cells: Methods by label.
         vanilla: What the columns of the cells hold for the full cache.
+        samples: Questions per task.
         settings: How it is run.
 
     Returns:
@@ -55,7 +57,7 @@ def sweep(
         vlm,
         tasks,
         {label: cell.compressor for label, cell in grid.items()},
-        samples=settings.get("samples", DEFAULT_SAMPLES),
+        samples=samples,
         seed=settings.get("seed", 0),
         store=settings.get("store"),
         batch_size=settings.get("batch_size", DEFAULT_BATCH_SIZE),

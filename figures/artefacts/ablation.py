@@ -168,6 +168,7 @@ COMPONENTS: Final = Artefact(
     shows="LLaVA-1.5-7B with every combination of text-vision budgeting (TVB), text-weighted "
     "ranking (TWR) and text-prioritised retention (TPR), at 20 and 5 % retention.",
     study="component_ablation",
+    seconds=55,
     plotted=plotted,
     draw=draw,
     table=table,

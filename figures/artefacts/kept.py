@@ -166,6 +166,7 @@ KEPT_ENTRIES: Final = Artefact(
     source="TGV-KV, Figures 5 and 8",
     shows="Text and image entries kept in each layer of LLaVA for one question at 3 % retention.",
     study="kept_maps",
+    seconds=15,
     plotted=counts,
     draw=draw,
     table=table,

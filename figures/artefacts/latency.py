@@ -216,6 +216,7 @@ MEMORY_AND_LATENCY: Final = Artefact(
     shows="LLaVA-1.5-7B at contexts of 8,000 and 16,000 tokens on one A800: full cache against "
     "TGV-KV at 50, 10 and 5 %.",
     study="decode_latency",
+    seconds=30,
     plotted=plotted,
     draw=draw,
     table=table,

@@ -98,6 +98,7 @@ SINGLE_LAYER: Final = Artefact(
     source="LightKV, Figure 6",
     shows="LLaVA-NeXT-13B with one merging stage after layer λ: each benchmark's score against λ.",
     study="single_layer_sweep",
+    seconds=60,
     plotted=plotted,
     draw=draw,
     table=table,

@@ -132,6 +132,7 @@ PREFILL_MEMORY: Final = Artefact(
     shows="Memory of LLaVA-1.5 and LLaVA-NeXT in prefill, split into weights, text KV, vision KV "
     "and the rest, with the full cache and with LightKV.",
     study="memory_breakdown",
+    seconds=2,
     plotted=plotted,
     draw=draw,
     table=table,

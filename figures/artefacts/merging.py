@@ -196,6 +196,7 @@ WINDOWS_BY_STAGE: Final = Artefact(
     shows="How the number of windows shrinks after each stage, so that more distant tokens can "
     "merge.",
     study="merge_maps",
+    seconds=8,
     plotted=counts,
     draw=draw_windows,
     table=table_windows,
@@ -221,6 +222,7 @@ MERGED_PATCHES: Final = Artefact(
     shows="Pictures on LLaVA-1.5-13B whose patches are coloured by the token they ended in, after "
     "each of three halving stages (576, 288, 145, 77 tokens).",
     study="merge_maps",
+    seconds=8,
     plotted=lambda frame: _first(frame),
     draw=draw_merged,
     table=table_windows,

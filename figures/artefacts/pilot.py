@@ -212,6 +212,7 @@ BUDGETS_RANKINGS_RETENTION: Final = Artefact(
     shows="LLaVA-1.5-7B at three budgets: (a) how a layer's budget is set, (b) how entries are "
     "ranked, (c) whether vision or text leaves first, each varied alone.",
     study="budget_ranking_retention_pilot",
+    seconds=100,
     plotted=plotted,
     draw=draw,
     table=table,

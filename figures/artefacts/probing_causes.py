@@ -134,6 +134,7 @@ CAUSES: Final = Artefact(
     source="Our own",
     shows="Not in the papers: their observations are correlations, these are interventions.",
     study="causal_profile",
+    seconds=30,
     plotted=plotted,
     draw=draw,
     table=table,

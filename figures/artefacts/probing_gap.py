@@ -156,6 +156,7 @@ MODALITY_GAP: Final = Artefact(
     shows="Similarity of neighbouring tokens, a layer's attention map, and attention accumulated "
     "per token with the line of the top 5 %.",
     study="modality_gap",
+    seconds=15,
     plotted=plotted,
     draw=draw,
     table=table,

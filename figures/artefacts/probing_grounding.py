@@ -96,6 +96,7 @@ GROUNDING: Final = Artefact(
     source="Our own",
     shows="Not in the papers: whether text-grounded ranking is grounded in what was asked.",
     study="grounding_profile",
+    seconds=25,
     plotted=plotted,
     draw=draw,
     table=table,

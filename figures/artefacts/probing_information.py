@@ -102,6 +102,7 @@ INFORMATION: Final = Artefact(
     source="Our own",
     shows="Not in the papers: the premise of text-vision budgeting, measured.",
     study="information_profile",
+    seconds=30,
     plotted=plotted,
     draw=draw,
     table=table,

@@ -154,6 +154,7 @@ DOMINANT_WORDS: Final = Artefact(
     shows="Attention maps of two models, layer 1, with the text block enlarged and dominant text "
     "tokens boxed.",
     study="attention_maps",
+    seconds=8,
     plotted=weights,
     draw=draw_words,
     table=table_words,
@@ -179,6 +180,7 @@ MAPS_BY_DEPTH: Final = Artefact(
     source="TGV-KV, Figure 7",
     shows="Attention maps at several depths, logarithmic.",
     study="attention_maps",
+    seconds=8,
     plotted=blocks,
     draw=draw_depths,
     table=table_depths,

@@ -106,6 +106,7 @@ REDUNDANCY: Final = Artefact(
     source="Our own",
     shows="Not in the papers: the redundancy that merging lives on, by layer and window count.",
     study="redundancy_profile",
+    seconds=20,
     plotted=plotted,
     draw=draw,
     table=table,

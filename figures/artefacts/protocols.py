@@ -227,6 +227,7 @@ EVERY_METHOD: Final = Artefact(
     shows="Not in the papers: they ask one question per image, with the question in the prompt "
     "that is compressed. TGV-KV's Table 2 is beside it.",
     study="every_method",
+    seconds=20,
     plotted=plotted,
     draw=draw,
     table=table,

@@ -187,6 +187,7 @@ ACCURACY_AGAINST_RETAINED_KV: Final = Artefact(
     shows="Every task under the full cache, LightKV, TGV-KV and random eviction, from half of the "
     "cache down to a twentieth.",
     study="retention_sweep",
+    seconds=170,
     plotted=plotted,
     draw=draw,
     table=table,

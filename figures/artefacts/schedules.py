@@ -182,6 +182,7 @@ SCHEDULES: Final = Artefact(
     source="LightKV, Table 6",
     shows="Computation and KV memory of the 13B models for merge layers Λ and windows W.",
     study="schedule_cost",
+    seconds=2,
     plotted=plotted,
     draw=draw,
     table=table,

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.asking.evaluation import evaluate
 from analysis.asking.question_rows import COLUMNS, read_rows, shipped_rows, write_rows
-from analysis.studies import every_method
+from analysis.studies.protocols import evaluated, every_method
 from analysis.tasks.embedded import EVERY_KIND
 from lightkv import VLM
 from lightkv.catalogue import method
@@ -34,12 +34,12 @@ def test_written_and_read_back_rows_are_the_same(embedded: VLM, tmp_path: Path) 
     assert file.read_bytes() == first
     found = read_rows(file)
     pd.testing.assert_frame_equal(found, frame[list(COLUMNS)], check_dtype=False, rtol=1e-5, atol=0)
-    named = every_method(embedded, rows=file)
+    named = evaluated(file)
     assert set(named["method"]) == {"vanilla", "random"}
     assert named.groupby("method")["retention"].first().to_dict()["random"] == 0.2
     assert named[named["method"] == "vanilla"]["retention"].isna().all()
     write_rows(frame.replace({"method": {"random 20 %": "lightkv | tgvkv 20 %"}}), file)
-    composed = every_method(embedded, rows=file)
+    composed = evaluated(file)
     assert set(composed["method"]) == {"vanilla", "lightkv | tgvkv"}
 
 

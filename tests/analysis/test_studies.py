@@ -31,24 +31,25 @@ def asked(study: Callable[..., pd.DataFrame], **changes: Any) -> tuple[pd.DataFr
     return study(vlm, **{"tasks": ONE, **QUIET, **changes}), vlm
 
 
-def test_every_study_is_registered_with_its_artefacts() -> None:
-    found = {name: study.artefacts for name, study in studies.STUDIES.items()}
-    wanted = {
-        "retention_sweep": ("X-1",),
-        "budget_ranking_retention_pilot": ("T-T1",),
-        "component_ablation": ("T-T5",),
-        "kept_maps": ("T-F5",),
-        "merge_maps": ("L-F3", "L-F7"),
-        "single_layer_sweep": ("L-F6",),
-        "window_sweep": ("L-T5",),
-        "schedule_cost": ("L-T6",),
-        "memory_breakdown": ("L-F1",),
-        "decode_latency": ("T-T4",),
-    }
-    assert found.items() >= wanted.items()
+def test_every_study_of_the_folder_is_registered() -> None:
+    rooms = {one.room for one in studies.STUDIES.values()}
+    assert {"retention", "eviction", "maps", "merging", "costs", "speed", "probing"} <= rooms
+    assert all(name == one.run.__name__ for name, one in studies.STUDIES.items())
     assert studies.study("kept_maps").run is studies.kept_maps
     with pytest.raises(UnknownNameError, match="kept_maps"):
         studies.study("kept_map")
+    with pytest.raises(AttributeError, match="kept_map"):
+        _ = studies.kept_map
+
+
+def test_a_study_says_what_it_takes() -> None:
+    known = studies.study("component_ablation")
+    assert known.needs_model and known.samples == 24 and known.room == "eviction"
+    assert known.parameters["retentions"] == (0.2, 0.05)
+    assert {"seed", "store", "batch_size", "progress"} <= set(known.parameters)
+    assert "vlm" not in known.parameters and "settings" not in known.parameters
+    computed = studies.study("schedule_cost")
+    assert not computed.needs_model and computed.samples is None
 
 
 def test_retention_sweep_compares_three_methods_at_their_settings() -> None:
@@ -177,8 +178,9 @@ def test_tables_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kept_maps_of_the_embedded_model(embedded: VLM) -> None:
     with Store(None) as store:
-        frame = studies.kept_maps(embedded, samples=2, store=store)
-        pd.testing.assert_frame_equal(studies.kept_maps(embedded, samples=2, store=store), frame)
+        wanted: dict[str, Any] = {"samples": 2, "retentions": (0.1,), "store": store}
+        frame = studies.kept_maps(embedded, **wanted)
+        pd.testing.assert_frame_equal(studies.kept_maps(embedded, **wanted), frame)
     assert set(frame["kind"]) == {"system", "vision", "text"}
     for (_, layer), own in frame.groupby(["item", "layer"]):
         assert own["position"].tolist() == list(range(len(own))), layer

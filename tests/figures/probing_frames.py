@@ -191,11 +191,10 @@ def redundancy_profile(
 
 
 FRAMES = {
-    "T-F1": modality_gap,
-    "T-F2": attention_maps,
-    "T-F7": attention_maps,
-    "X-2": information_profile,
-    "X-3": causal_profile,
-    "X-4": grounding_profile,
-    "X-5": redundancy_profile,
+    "modality_gap": modality_gap,
+    "attention_maps": attention_maps,
+    "information_profile": information_profile,
+    "causal_profile": causal_profile,
+    "grounding_profile": grounding_profile,
+    "redundancy_profile": redundancy_profile,
 }

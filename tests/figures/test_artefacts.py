@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from figures.artefacts import artefact, artefacts, ids, made_by, notebook_of
-from figures.notebook import FOLDER
+from figures import artefacts as declared
+from figures.artefacts import artefact, artefacts, ids
+from figures.contract import Artefact
+from figures.making import study_of
 from figures.style import SMALLEST_FONT
-from lightkv.errors import UnknownNameError
-from tests.figures.frames import FRAMES
+from lightkv.errors import InvalidValueError, UnknownNameError
+from tests.figures.frames import FRAMES, frame_of
 
 REAL = Path(__file__).parent / "data"
-WANTED = {
-    *("T-T1", "T-T4", "T-T5", "T-F1", "T-F2", "T-F5", "T-F7"),
-    *("L-F1", "L-F3", "L-F6", "L-F7", "L-T5", "L-T6"),
-    *("X-1", "X-2", "X-3", "X-4", "X-5", "X-6"),
-}
+ALL = pytest.mark.parametrize("one", artefacts(), ids=lambda one: one.id)
 
 
-def test_registry_holds_every_artefact() -> None:
-    assert set(ids()) == WANTED == set(FRAMES)
+def test_artefacts_are_ordered_by_paper_figures_first() -> None:
     assert [one.id for one in artefacts()] == list(ids())
+    places = [ids().index(one) for one in ("L-F1", "L-F7", "L-T5", "T-F1", "T-T5", "X-1", "X-6")]
+    assert places == sorted(places)
 
 
 def test_unknown_id_names_the_nearest() -> None:
@@ -32,21 +32,43 @@ def test_unknown_id_names_the_nearest() -> None:
         artefact("T-T55")
 
 
-@pytest.mark.parametrize("one", sorted(WANTED))
-def test_every_artefact_has_a_notebook_a_study_and_words(one: str) -> None:
-    from analysis.studies import STUDIES
+def test_two_artefacts_of_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from figures.artefacts import ablation
 
-    found = artefact(one)
-    assert (FOLDER / f"{notebook_of(one)}.ipynb").is_file()
-    assert one in made_by(notebook_of(one))
-    assert one in STUDIES[found.study].artefacts
-    assert found.claims and found.alt and found.caption and found.explanation
-    assert all(claim.sentence and claim.source and claim.rule for claim in found.claims)
+    twin = dataclasses.replace(artefact("T-T5"), id="T-T1")
+    monkeypatch.setattr(ablation, "TWIN", twin, raising=False)
+    declared._declared.cache_clear()
+    with pytest.raises(InvalidValueError, match="two artefacts is 'T-T1'"):
+        ids()
+    monkeypatch.undo()
+    declared._declared.cache_clear()
+    assert "T-T1" in ids()
 
 
-@pytest.mark.parametrize("one", sorted(WANTED))
-def test_draws_from_a_constructed_frame(one: str) -> None:
-    _check(one, FRAMES[one]())
+@pytest.mark.parametrize("bad", ["T-5T", "A-1", "T-T", "T-T5 "])
+def test_ids_say_what_they_are(bad: str) -> None:
+    with pytest.raises(InvalidValueError, match="id of an artefact"):
+        dataclasses.replace(artefact("T-T5"), id=bad)
+
+
+def test_an_artefact_without_study_shows_numbers_and_says_what_lacks() -> None:
+    for change in ({"study": ""}, {"study": "", "missing": "x", "paper": None}):
+        with pytest.raises(InvalidValueError, match="study of T-T5"):
+            dataclasses.replace(artefact("T-T5"), **change)
+
+
+@ALL
+def test_every_artefact_has_a_study_and_words(one: Artefact) -> None:
+    study = study_of(one)
+    assert study is not None or one.missing
+    assert study is None or set(one.options) <= set(study.parameters)
+    assert one.claims and one.alt and one.caption and one.explanation
+    assert all(claim.sentence and claim.source and claim.rule for claim in one.claims)
+
+
+@ALL
+def test_draws_from_a_small_frame(one: Artefact) -> None:
+    _check(one.id, frame_of(one))
 
 
 @pytest.mark.parametrize("file", sorted(REAL.glob("*.csv")), ids=lambda file: file.stem)
@@ -56,13 +78,14 @@ def test_draws_from_stored_real_results(file: Path) -> None:
 
 def test_paper_numbers_stand_beside_ours() -> None:
     for one in ("T-T1", "T-T4", "T-T5", "L-T5", "L-T6", "X-1", "L-F1", "L-F3", "X-6"):
-        headings = [" ".join(map(str, name)) for name in artefact(one).table(FRAMES[one]()).columns]
+        chosen = artefact(one)
+        headings = [" ".join(map(str, name)) for name in chosen.table(frame_of(chosen)).columns]
         assert any("paper" in name for name in headings), one
         assert any("here" in name or "computed" in name for name in headings), one
 
 
 def test_table_of_ablation_prints_the_papers_digits() -> None:
-    table = artefact("T-T5").table(FRAMES["T-T5"]())
+    table = artefact("T-T5").table(FRAMES["component_ablation"]())
     row = table[table["parts", ""] == "TVB"].iloc[0]
     assert row["paper (LLaVA-1.5-7B)", "ChartQA at 5 %"] == 1.1
     assert row["here (embedded model)", "read at 5 %"].startswith("58.3 [")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from figures import cli, reproduce
+from figures.artefacts import ids
 from figures.cli import LazyGroup, commands, main
+from figures.models import EMBEDDED, located
 from figures.runner import Finished, Unit
 from lightkv.catalogue import load_module, methods
 from lightkv.contract import registry
@@ -127,12 +130,19 @@ def test_an_imported_module_is_part_of_what_a_notebook_depends_on(
         (("reproduce", "T-T55"), "did you mean T-T5"),
         (("reproduce", "--samples", "0"), "--samples is 0"),
         (("reproduce", "--seed", "-1"), "--seed is -1"),
-        (("reproduce", "--model", "/no/such/folder"), "'/no/such/folder' holds no model"),
-        (("reproduce", "--device", "cuda:99"), "--device is 'cuda:99'"),
-        (("reproduce", "--device", "abacus"), "--device is 'abacus'"),
-        (("notebook", "ablatoin"), "did you mean ablation"),
-        (("notebook", "ablation", "-p", "sample", "3"), "did you mean samples"),
-        (("notebook", "ablation", "-p", "samples", "many"), "samples is 'many'"),
+        (("reproduce", "--model", "/no/such/folder"), "'/no/such/folder' is not a folder"),
+        (("reproduce", "--model", "./tests"), "holds no checkpoint"),
+        (("reproduce", "--model", "no/such-model"), "'no/such-model' is not a folder here"),
+        (("reproduce", "--dtype", "float8"), "dtype is 'float8'"),
+        (("reproduce", "--task", "embedded/colour"), "did you mean embedded/color"),
+        (("reproduce", "--jobs", "0"), "jobs is 0"),
+        (("reproduce", "L-F1", "--samples", "9"), "it has no effect on L-F1, which take models"),
+        (("reproduce", "L-F1", "L-T6", "--device", "cpu"), "no effect on L-F1, L-T6"),
+        (("reproduce", "--device", "cuda:99"), "device is 'cuda:99'"),
+        (("reproduce", "--device", "abacus"), "device is 'abacus'"),
+        (("notebook", "artefact"), "did you mean artefacts"),
+        (("notebook", "artefacts", "-p", "sample", "3"), "did you mean samples"),
+        (("notebook", "artefacts", "-p", "seed", "0", "-p", "out", "3"), "out is 3"),
     ],
 )
 def test_errors_are_one_line_without_traceback(arguments: tuple[str, ...], says: str) -> None:
@@ -159,36 +169,99 @@ def test_a_failed_notebook_does_not_stop_the_others(
     ran: list[str] = []
 
     def run(unit: Unit) -> Finished:
-        ran.append(unit.notebook.name)
-        error = "ValueError: broken" if unit.notebook.name == "cost" else None
+        ran.append(unit.name)
+        error = "ValueError: broken" if unit.name == "costs" else None
         return Finished(unit.folder, 1.0, error=error)
 
     monkeypatch.setattr(Unit, "run", run)
     out = tmp_path / "report"
-    places = ("--out", str(out), "--results", str(tmp_path))
-    found = call("reproduce", "L-F1", "L-F6", "T-T5", "--samples", "3", *places)
-    assert ran == ["ablation", "cost", "layer_sweep"]
+    places = ("--out", str(out), "--results", str(tmp_path), "--jobs", "1")
+    found = call("reproduce", "T-T5", "L-F6", "L-F1", "--samples", "3", *places)
+    assert ran == ["costs", "merging", "eviction"]
     assert found.exit_code == 1
-    assert "notebook cost: ValueError: broken" in found.stderr
+    assert "failed: costs: ValueError: broken" in found.stderr
+    assert "--samples has no effect on L-F1" in found.stderr
     assert f"report: {out / 'index.html'}" in found.stdout
-    assert "[3/3]" in found.stderr and "left" in found.stderr
+    assert "[3/3] eviction: T-T5 … about" in found.stderr
     assert "ValueError: broken" in (out / "index.html").read_text(encoding="utf-8")
 
 
-def test_options_reach_the_notebooks_that_have_them(tmp_path: Path) -> None:
+def test_units_at_once_come_back_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def run(unit: Unit) -> Finished:
+        both.wait()
+        return Finished(unit.folder, 1.0, error=f"broken {unit.name}")
+
+    monkeypatch.setattr(Unit, "run", run)
+    told: list[reproduce.Step] = []
+    units = reproduce.plan(("L-F6", "X-1"), {}, tmp_path)
+    made = reproduce.reproduce(units, tmp_path / "report", jobs=2, tell=told.append)
+    assert list(made.failures) == ["merging", "retention"]
+    assert [step.finished is None for step in told] == [True, True, False, False]
+    assert told[0].unit.name == "retention", "the longest goes first"
+    assert told[0].left == max(reproduce._usual(unit) for unit in units)
+    assert told[-1].left == 0
+
+
+def test_an_error_in_one_of_several_ends_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped: list[bool] = []
+
+    def run(unit: Unit) -> Finished:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Unit, "run", run)
+    monkeypatch.setattr(reproduce, "stop_kernels", lambda: stopped.append(True))
+    units = reproduce.plan(("L-F6", "T-T5"), {}, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.reproduce(units, tmp_path / "report", jobs=2)
+    assert stopped == [True]
+
+
+def test_options_reach_the_units_that_take_them(tmp_path: Path) -> None:
     options = {"samples": 3, "device": "cuda", "tasks": ["embedded/read"]}
-    units = {u.notebook.name: u.parameters for u in reproduce.plan((), options, tmp_path)}
-    assert len(units) == 14
-    assert units["ablation"]["samples"] == 3
-    assert units["ablation"]["device"] == "cuda"
-    assert units["pilot"]["tasks"] == ["embedded/read"]
-    assert "samples" not in units["cost"]
+    units = {unit.name: unit for unit in reproduce.plan((), options, tmp_path)}
+    assert {one for unit in units.values() for one in unit.artefacts} == set(ids())
+    assert sum(len(unit.artefacts) for unit in units.values()) == len(ids())
+    given = {name: unit.parameters for name, unit in units.items()}
+    assert given["eviction"]["artefacts"] == "T-T1 T-T5"
+    assert given["eviction"]["samples"] == 3 and given["eviction"]["tasks"] == ["embedded/read"]
+    assert given["eviction"]["device"] == "cuda"
+    assert given["costs"]["samples"] is None and given["costs"]["device"] == "cpu"
+    assert given["speed"]["samples"] is None and given["speed"]["tasks"] == ["embedded/read"]
+    assert given["protocols"]["samples"] == 3
+    without = reproduce.without_effect(("X-6", "L-F1", "T-T4"), options)
+    assert without == {"samples": ("L-F1", "T-T4"), "device": ("L-F1",), "tasks": ("L-F1",)}
+
+
+@pytest.mark.parametrize(
+    ("given", "jobs"),
+    [({}, 2), ({"model": "a/b"}, 1), ({"device": "cuda"}, 1), ({"samples": 3}, 2)],
+)
+def test_small_models_use_every_core(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], jobs: int
+) -> None:
+    monkeypatch.setattr(reproduce, "_cores", lambda: 2)
+    assert reproduce.usual_jobs(given) == jobs
+    monkeypatch.setattr(reproduce, "_cores", lambda: 64)
+    assert reproduce.usual_jobs({}) == reproduce.MOST_JOBS
+
+
+def test_a_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert located("folder") == located("./folder") == str((tmp_path / "folder").resolve())
+    assert located("owner/name") == "owner/name"
+    assert located(EMBEDDED) == EMBEDDED
 
 
 def test_artefacts_are_listed() -> None:
     found = call("artefacts")
     assert found.exit_code == 0
-    assert len(found.output.splitlines()) == 19
+    assert [line.split()[0] for line in found.output.splitlines()] == list(ids())
+    assert "[component_ablation, " in found.output
 
 
 def test_the_groups_own_errors_pass_through() -> None:

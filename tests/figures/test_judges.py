@@ -192,7 +192,7 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
 
 def test_every_claim_is_tried_both_ways() -> None:
     for one in artefacts():
-        for number in range(len(one.claims)):
+        for number in range(len(one.claims) if not one.missing else 0):
             outcomes = {outcome for outcome, _ in CASES[one.id, number]}
             assert {HOLDS, FAILS} <= outcomes, (one.id, number)
 
@@ -213,5 +213,5 @@ def test_judge(key: tuple[str, int], expected: Outcome, frame: pd.DataFrame) -> 
 
 def test_nothing_measured_is_not_testable() -> None:
     for one in artefacts():
-        empty = f.FRAMES[one.id]().iloc[:0]
+        empty = f.frame_of(one).iloc[:0]
         assert all(judged.verdict.outcome is OPEN for judged in one.judge(empty))

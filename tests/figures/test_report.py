@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from figures.artefacts import artefact, artefacts, ids, notebook_of
+from figures.artefacts import artefact, artefacts, ids
 from figures.export import publish
 from figures.report import write_report
 from figures.runner import EXECUTED, MARKER, UNITS, Finished
 from figures.style import canvas
-from tests.figures.frames import FRAMES
+from tests.figures.frames import frame_of
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -52,12 +52,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for one in ids():
         if one == "T-T4":
             continue
-        unit = folder / UNITS / f"{notebook_of(one)}-0123"
+        unit = folder / UNITS / f"{one}-0123"
         drawing, _ = canvas(height=0.5)
         settings = {"model": "embedded", "device": "cpu", "dtype": None, "seed": 0}
-        publish(artefact(one), FRAMES[one](), unit, parameters=settings, drawing=drawing)
+        frame = frame_of(artefact(one))
+        publish(artefact(one), frame, unit, parameters=settings, drawing=drawing)
         (unit / EXECUTED).write_text("{}")
-        done = {"notebook": notebook_of(one), "seconds": 2.5, "finished": "2026-01-01T00:00:00"}
+        done = {"name": one, "artefacts": [one], "seconds": 2.5, "finished": "2026-01-01T00:00:00"}
         (unit / MARKER).write_text(json.dumps(done))
     return folder
 
@@ -65,11 +66,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("report")
-    failed = {"T-T4": Finished(results / UNITS / "latency-4567", 3.0, error="ValueError: <broken>")}
+    failed = {"T-T4": Finished(results / UNITS / "speed-4567", 3.0, error="ValueError: <broken>")}
     path = write_report(failed, out, results=results, command="lightkv reproduce")
     assert path == out / "index.html"
     assert (out / "artefacts" / "T-T5" / "T-T5.pdf").is_file()
-    assert (out / "notebooks" / "ablation.ipynb").is_file()
+    assert (out / "notebooks" / "T-T5.ipynb").is_file()
     return path.read_text(encoding="utf-8")
 
 

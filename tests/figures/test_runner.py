@@ -87,7 +87,7 @@ def test_a_file_that_is_no_notebook(tmp_path: Path) -> None:
 def test_unknown_notebook_names_the_nearest(toy: Notebook, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="toy"):
         Notebook.named("tou", tmp_path)
-    with pytest.raises(NotebookError, match="checkout"):
+    with pytest.raises(NotebookError, match="no notebooks at"):
         Notebook.named("toy", tmp_path / "nowhere")
 
 

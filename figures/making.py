@@ -1,0 +1,228 @@
+"""Make artefacts: study, table, figure and verdicts in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from figures.artefacts import artefact
+from figures.contract import Artefact
+from figures.export import publish
+from figures.models import EMBEDDED, open_model
+from figures.view import made_html
+from lightkv.errors import InputError, InvalidValueError, UnknownNameError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from analysis.asking.store import Store
+    from analysis.studies import Study
+    from lightkv import VLM
+
+LOADING: Final = ("model", "device", "dtype")
+"""Options that say which model is asked."""
+
+_APART: Final = ("store", "progress")
+"""What a study takes that doesn't change its table."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artefact with the frame that it is drawn from.
+
+    Attributes:
+        artefact: What was made.
+        frame: What its study returned.
+        parameters: The model and what the study was called with.
+    """
+
+    artefact: Artefact
+    frame: pd.DataFrame
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def figure(self) -> Figure:
+        """The drawing."""
+        return self.artefact.figure(self.frame)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Our numbers beside the paper's."""
+        return self.artefact.table(self.frame)
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """Claims with their verdicts and the numbers behind them."""
+        return self.artefact.verdicts(self.frame)
+
+    def publish(self, out: str | Path) -> Path:
+        """Write pictures, tables, rows and record into ``out/<id>`` and return that folder.
+
+        Raises:
+            StoreError: It can't be written.
+        """
+        return publish(
+            self.artefact, self.frame, out, parameters=self.parameters, drawing=self.figure
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"{self.artefact.id} {self.artefact.title}"]
+        lines += [f"  {one.verdict}: {one.claim}" for one in self.verdicts.itertuples()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return made_html(self.artefact, self.figure, self.table, self.verdicts)
+
+
+def make(
+    artefact_id: str,
+    vlm: VLM | None = None,
+    *,
+    frame: pd.DataFrame | None = None,
+    store: Store | None = None,
+    **options: Any,
+) -> Made:
+    """Run an artefact's study; draw, table and judge what it returns.
+
+    Args:
+        artefact_id: Such as "T-T5".
+        vlm: The model; None where all follows from dimensions.
+        frame: What the study returned before; nothing is run then.
+        store: Where answers and tables are kept.
+        **options: Of the study, such as ``samples``, ``seed`` or ``tasks``. What is left out or
+            None is as the artefact and its study say.
+
+    Raises:
+        UnknownNameError: There is no such artefact, or its study takes no such option.
+        InputError: The study needs a model, or options were given beside a frame.
+    """
+    chosen = artefact(artefact_id)
+    wanted = _set(options)
+    for name in ignored(chosen, wanted):
+        raise UnknownNameError(f"option of {chosen.id}", name, taken(chosen))
+    if frame is not None:
+        if wanted:
+            raise InputError(f"{', '.join(wanted)} can't change a frame that is there already")
+        return Made(chosen, frame)
+    study = study_of(chosen)
+    if study is None:
+        return Made(chosen, _printed(chosen))
+    if study.needs_model and vlm is None:
+        raise InputError(f"{chosen.id} asks a model: pass one, such as lightkv.load()")
+    settings = {**chosen.options, **wanted}
+    apart = {"store": store, "progress": False}
+    apart = {name: value for name, value in apart.items() if name in study.parameters}
+    found = study.run(*([vlm] if study.needs_model else []), **settings, **apart)
+    defaults = {k: v for k, v in study.parameters.items() if k not in _APART and v is not None}
+    return Made(chosen, found, {**_model(study, vlm), **defaults, **settings})
+
+
+def make_all(
+    artefacts: str,
+    *,
+    model: str = EMBEDDED,
+    device: str = "cpu",
+    dtype: str | None = None,
+    results: str | Path | None = None,
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    **common: Any,
+) -> Iterator[Made]:
+    """Make several artefacts with one model and one store, one after the other.
+
+    Args:
+        artefacts: Ids, separated by spaces.
+        model: "embedded", a hub id or a folder; loaded if a study needs it.
+        device: Where to put it.
+        dtype: Of its numbers, None for what suits the device.
+        results: Folder in which answers and tables are kept, None for nowhere.
+        out: Folder in which each is published, None for nowhere.
+        options: Further options of the studies.
+        **common: ``samples``, ``seed``, ``tasks``. An option goes to the studies that take it.
+
+    Raises:
+        UnknownNameError, InputError: As :func:`make`.
+        InvalidValueError: An option has no effect on any of the artefacts.
+    """
+    from analysis.asking.store import Store
+
+    chosen = [artefact(one) for one in artefacts.split()]
+    if not chosen:
+        raise InputError("no artefact named; give ids such as 'T-T5 L-F3'")
+    wanted = _set({**common, **(options or {})})
+    refuse_idle(chosen, wanted)
+    studies = [study_of(one) for one in chosen]
+    needed = any(study is not None and study.needs_model for study in studies)
+    vlm = open_model(model, device, dtype) if needed else None
+    with Store(results) as store:
+        for one in chosen:
+            useful = {k: v for k, v in wanted.items() if k not in ignored(one, wanted)}
+            made = make(one.id, vlm, store=store, **useful)
+            if out is not None:
+                made.publish(out)
+            yield made
+
+
+def study_of(chosen: Artefact) -> Study | None:
+    """The study of an artefact, None if it shows the paper's own numbers only."""
+    from analysis.studies import study
+
+    return study(chosen.study) if chosen.study else None
+
+
+def taken(chosen: Artefact) -> tuple[str, ...]:
+    """Options that the artefact's study takes."""
+    study = study_of(chosen)
+    return tuple(k for k in study.parameters if k not in _APART) if study is not None else ()
+
+
+def ignored(chosen: Artefact, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of the options that would change nothing about an artefact."""
+    study = study_of(chosen)
+    loading = LOADING if study is not None and study.needs_model else ()
+    return tuple(name for name in options if name not in (*taken(chosen), *loading))
+
+
+def refuse_idle(chosen: Sequence[Artefact], options: Mapping[str, Any]) -> None:
+    """Refuse an option that changes none of the artefacts.
+
+    Raises:
+        InvalidValueError: There is one.
+    """
+    for name, value in options.items():
+        if all(name in ignored(one, options) for one in chosen):
+            known = sorted({known for one in chosen for known in taken(one)})
+            ids = ", ".join(one.id for one in chosen)
+            allowed = f"left out: it has no effect on {ids}"
+            if known:
+                allowed += f", which take {', '.join(known)}"
+            raise InvalidValueError(name, value, allowed)
+
+
+def _set(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that say something; lists as tuples, as studies take them."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def _printed(chosen: Artefact) -> pd.DataFrame:
+    """The paper's numbers, which are all that can be shown of an artefact without a study."""
+    numbers = chosen.paper_numbers()
+    if numbers is None:
+        raise InputError(f"{chosen.id} has neither a study nor numbers in print")
+    return numbers
+
+
+def _model(study: Study, vlm: VLM | None) -> dict[str, Any]:
+    """What the record says of the model."""
+    if vlm is None or not study.needs_model:
+        return {}
+    dtype = str(vlm.dtype).removeprefix("torch.")
+    return {"model": vlm.name, "device": str(vlm.device), "dtype": dtype}
