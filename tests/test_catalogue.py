@@ -52,7 +52,13 @@ def test_methods_come_in_alphabetical_order_and_know_when_they_act() -> None:
     assert found["fastv"].stage == found["lightkv"].stage == "in prefill"
     assert found["snapkv"].stage == found["tome-cache"].stage == "after prefill"
     assert all(one.description for one in found.values())
-    assert {n for n, one in found.items() if one.by_share} == {"fastv", "hired", "divprune"}
+    assert {n for n, one in found.items() if one.by_share} == {
+        "divprune",
+        "downsample",
+        "fastv",
+        "hired",
+        "uniform-grid",
+    }
     assert found["snapkv"].takes_retention and not found["tome-cache"].takes_retention
 
 

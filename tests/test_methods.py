@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "vispruner": {"tokens": 8},
     "hired": {"kept": 0.5},
     "cdpruner": {"tokens": 8},
+    "hiprune": {"tokens": 8, "alpha": 0.6},
 }
 
 #: LLaVA's vision tower has no text tower beside it.

@@ -123,7 +123,9 @@ class BenchLayer:
         heads = projected.view(*shape[:2], -1, settings.dimensions.head_dim).transpose(1, 2)
         self._queries, _ = apply_rotary_pos_emb(heads, heads, *self.rotary)
         self._scaling = float(attention.scaling)
-        self._vision = drawn_features(self.layout, _VISION_WIDTH, settings.seed)
+        self._vision = drawn_features(
+            self.layout, _VISION_WIDTH, settings.dimensions.hidden, settings.seed
+        )
 
     def _cache(self) -> Any:
         from transformers import DynamicCache

@@ -24,7 +24,8 @@ _SYSTEM, _SIDE, _QUESTION = 35, 24, 20  # LLaVA-1.5's prompt
 _WIDTH = 8  # of a head
 _DRAWS = 2
 _LAYERS = 2  # that an evictor sees, and takes for all of them
-_WIDE = ("keys", "features")  # fields of VisionFeatures with a feature dimension
+_WIDE = ("keys", "features", "received", "last_keys")  # fields with a feature dimension
+_FLAT = ("cls_attention", "first_attention", "last_attention", "text_relevance")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _view(layer: int, draw: int, read: set[int]) -> LayerView:
         attention=_Watched(queries, keys, read),
         keys=keys,
         values=states(*keys.shape),
-        vision=drawn_features(layout, _WIDTH, draw),
+        vision=drawn_features(layout, _WIDTH, FACTS.hidden_size, draw),
         inputs=PromptInputs(hidden, layout),
     )
 
@@ -108,23 +109,29 @@ def prompt_layout() -> TokenLayout:
     return single_layout(kinds + [int(TokenKind.TEXT)] * _QUESTION, [Grid(1, _SIDE, _SIDE)])
 
 
-def drawn_features(layout: TokenLayout, width: int, seed: int) -> VisionFeatures:
+def drawn_features(layout: TokenLayout, width: int, hidden: int, seed: int) -> VisionFeatures:
     """What a vision tower would know of each vision token, at random.
 
     Args:
         layout: Of the prompt.
         width: Feature dimension of keys and features.
+        hidden: Feature dimension of the decoder.
         seed: Of the draw.
     """
     generator = torch.Generator().manual_seed(seed)
     seen = layout.vision
+    matrix = torch.randn(width, hidden, generator=generator).to(seen.device) / width**0.5
 
     def numbers(*wide: int) -> Tensor:
         drawn = torch.rand(*seen.shape, *wide, generator=generator).to(seen.device)
         return drawn * seen.view(*seen.shape, *[1] * len(wide))
 
-    names = VisionFeatures.__dataclass_fields__
-    return VisionFeatures(**{n: numbers(width) if n in _WIDE else numbers() for n in names})
+    return VisionFeatures(
+        **{name: numbers(width) for name in _WIDE},
+        **{name: numbers() for name in _FLAT},
+        tile=torch.where(seen, 0, -1),
+        project=lambda states: states.float() @ matrix,
+    )
 
 
 class _Watched(ProjectedAttention):

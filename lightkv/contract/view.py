@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,30 +38,39 @@ class VisionFeatures:
         first_attention: (B, N) float32, the same in the tower's first layer.
         keys: (B, N, d) keys of that reading layer, mean over heads.
         features: (B, N, d) the tower's output before the projector.
+        received: (B, N, T) float32, attention that each patch receives in each of the tower's T
+            layers up to the reading one, mean over heads and over all queries.
+        last_attention: (B, N) float32, attention of the class token in the tower's last layer,
+            all heads taken for one.
+        last_keys: (B, N, C) keys of that layer, all heads side by side.
         text_relevance: (B, N) float32, cosine of patch and question in a joint embedding space.
         tile: (B, N) int64, number of the tower's pass that made each patch; -1 for other tokens.
+        project: Turns tower states (..., d) into embeddings (..., D) of the decoder.
     """
 
     cls_attention: Tensor | None = None
     first_attention: Tensor | None = None
     keys: Tensor | None = None
     features: Tensor | None = None
+    received: Tensor | None = None
+    last_attention: Tensor | None = None
+    last_keys: Tensor | None = None
     text_relevance: Tensor | None = None
     tile: Tensor | None = None
+    project: Callable[[Tensor], Tensor] | None = None
 
     def repeated(self, times: int) -> VisionFeatures:
         """Each row ``times`` times."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return VisionFeatures(
-            **{n: None if v is None else v.repeat_interleave(times, 0) for n, v in given.items()}
-        )
+        return self._each(lambda value: value.repeat_interleave(times, 0))
 
     def take(self, reduction: Reduction) -> VisionFeatures:
         """The features of each survivor's representative."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return VisionFeatures(
-            **{name: None if v is None else reduction.take(v) for name, v in given.items()}
-        )
+        return self._each(reduction.take)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> VisionFeatures:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors: dict[str, Any] = {n: change(v) for n, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
 
 _WANTED = {
@@ -67,6 +78,9 @@ _WANTED = {
     "first_attention": "the attention of a class token (CLS) in the vision tower's first layer",
     "keys": "the keys of a vision tower with a class token (CLS)",
     "features": "the output of a vision tower with a class token (CLS)",
+    "received": "the attention maps of a vision tower that makes one token of each patch",
+    "last_attention": "the attention of a class token (CLS) in the vision tower's last layer",
+    "last_keys": "the keys of the last layer of a vision tower with a class token (CLS)",
     "text_relevance": "a text tower that shares a space with the vision tower",
     "tile": "a vision tower that makes one token of each patch",
 }
@@ -134,6 +148,19 @@ class LayerView:
         if value is None:
             raise UnsupportedError(f"the method needs {name}: {_WANTED[name]}; the model has none")
         return value
+
+    def project(self, states: Tensor) -> Tensor:
+        """Embeddings (..., D) of the decoder for states (..., d) of the vision tower.
+
+        Raises:
+            UnsupportedError: If the model has no projector of single states.
+        """
+        if self.vision is None or self.vision.project is None:
+            raise UnsupportedError(
+                "the method changes states of the vision tower before the projector; this model "
+                "has no projector that takes them one by one"
+            )
+        return self.vision.project(states)
 
     def read_inputs(self) -> PromptInputs:
         """The uncompressed prompt.

@@ -3,9 +3,12 @@
 from lightkv.contract.registry import load_folder
 from lightkv.pruning.cdpruner import CDPruner
 from lightkv.pruning.divprune import DivPrune
+from lightkv.pruning.downsample import Downsample
 from lightkv.pruning.fastv import FastV
+from lightkv.pruning.hiprune import HiPrune
 from lightkv.pruning.hired import HiRED
 from lightkv.pruning.sparsevlm import SparseVLM
+from lightkv.pruning.uniform_grid import UniformGrid
 from lightkv.pruning.visionzip import VisionZip
 from lightkv.pruning.vispruner import VisPruner
 
@@ -14,9 +17,12 @@ load_folder(__name__, __path__)
 __all__ = [
     "CDPruner",
     "DivPrune",
+    "Downsample",
     "FastV",
+    "HiPrune",
     "HiRED",
     "SparseVLM",
+    "UniformGrid",
     "VisPruner",
     "VisionZip",
 ]

@@ -63,7 +63,7 @@ def test_methods_that_do_not_fit_are_listed_with_the_reason(
 ) -> None:
     blind = measure_methods(["lightkv"], settings()).costs
     assert [cost.part for cost in blind] == ["stage"]
-    monkeypatch.setattr(bench_layer, "drawn_features", lambda layout, width, seed: None)
+    monkeypatch.setattr(bench_layer, "drawn_features", lambda *_: None)
     # 49 tokens are fewer than some pruners keep; without a tower others have nothing to read.
     bench = measure_methods(settings=settings(tokens=49, repeats=1))
     assert "at most 49" in bench.refused["cdpruner"]

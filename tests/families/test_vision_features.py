@@ -87,6 +87,46 @@ def test_a_tile_is_one_pass_of_the_tower(name: str, number: int) -> None:
     assert seen == list(range(int(before.tile.max()) + 1))
 
 
+def test_attention_of_the_tower_is_what_the_tower_computes() -> None:
+    """Received in every layer up to the one read, and paid by the class token."""
+    vlm = ZOO["llava"].build("eager")
+    vlm.model.config.vision_feature_layer = -2
+    inputs = ZOO["llava"].rows(vlm.model.config)[0]
+    layout = vlm.layout(inputs)
+    names = frozenset({"received", "cls_attention", "first_attention"})
+    read = vlm.family.vision_features(vlm.model, inputs, layout, names)
+    with torch.no_grad():
+        maps = vlm.model.model.vision_tower(inputs["pixel_values"], output_attentions=True)
+    attentions = maps.attentions[:-1]  # the last layer is not read
+    assert read.received is not None
+    assert read.cls_attention is not None
+    assert read.first_attention is not None
+    expected = torch.stack([layer.mean((1, 2))[0, 1:] for layer in attentions], -1)
+    assert_close(read.received[layout.vision], expected)
+    assert_close(read.cls_attention[layout.vision], attentions[-1][0, :, 0, 1:].sum(0))
+    assert_close(read.first_attention[layout.vision], attentions[0][0, :, 0, 1:].sum(0))
+    assert bool((read.received[~layout.vision] == 0).all())
+
+
+def test_the_last_layer_is_read_as_if_it_had_one_head() -> None:
+    vlm = ZOO["llava"].build()
+    inputs = ZOO["llava"].rows(vlm.model.config)[0]
+    layout = vlm.layout(inputs)
+    names = frozenset({"last_attention", "last_keys"})
+    read = vlm.family.vision_features(vlm.model, inputs, layout, names)
+    assert read.last_attention is not None
+    assert read.last_keys is not None
+    tower = vlm.model.model.vision_tower
+    layer = getattr(tower, "vision_model", tower).encoder.layers[-1]
+    with torch.no_grad():
+        states = tower(inputs["pixel_values"], output_hidden_states=True).hidden_states[-2]
+        normed = layer.layer_norm1(states)[0]
+        queries, keys = layer.self_attn.q_proj(normed), layer.self_attn.k_proj(normed)
+    assert_close(read.last_keys[layout.vision], keys[1:])
+    weights = torch.softmax(queries[0] @ keys.T / keys.shape[-1] ** 0.5, -1)
+    assert_close(read.last_attention[layout.vision], weights[1:])
+
+
 @pytest.mark.parametrize("name", TILED)
 def test_pruners_select_tile_by_tile_or_image_by_image(name: str) -> None:
     vlm = ZOO[name].build()

@@ -10,7 +10,17 @@ import torch
 from lightkv.contract.compressor import LayerView, PromptInputs
 from lightkv.contract.layout import Grid
 from lightkv.contract.similarity import cosine
-from lightkv.pruning import CDPruner, DivPrune, FastV, HiRED, SparseVLM, VisionZip, VisPruner
+from lightkv.errors import InvalidValueError
+from lightkv.pruning import (
+    CDPruner,
+    DivPrune,
+    FastV,
+    HiPrune,
+    HiRED,
+    SparseVLM,
+    VisionZip,
+    VisPruner,
+)
 from lightkv.pruning.cdpruner import relevance
 from lightkv.pruning.density import cluster_centres
 from lightkv.pruning.greedy import greedy_map, without_duplicates
@@ -209,6 +219,54 @@ def test_cdpruner_greedy_map_equals_the_determinants() -> None:
         chosen = greedy_map(kernel[None], valid, torch.tensor([count]))
         assert chosen[0].nonzero()[:, 0].tolist() == sorted(picks)
     assert int(greedy_map(kernel[None], valid, torch.tensor([7])).sum()) == 7
+
+
+# ---------------------------------------------------------------- HiPrune
+
+
+def tower_view(grid: Grid, middle: torch.Tensor, reading: torch.Tensor) -> LayerView:
+    """One tile; attention received in the middle and in the reading layer."""
+    received = torch.stack([middle.flatten(), reading.flatten()], -1)
+    return before([grid], received=received)
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "alpha", "kept"),
+    [
+        # Anchors 23 and 24 touch in the raster; 23 - 24 is moved to 0.
+        ("raster", 0.6, {0, 22, 23, 24, 25, 47, 48} | set(range(567, 576))),
+        ("raster", 1.0, {0, 1, 22, 23, 24, 25, 47, 48} | set(range(568, 576))),
+        # On the grid 23 ends the first row and 24 starts the second.
+        ("grid", 0.6, {22, 23, 47, 0, 24, 25, 48} | set(range(567, 576))),
+    ],
+)
+def test_hiprune_keeps_anchors_neighbours_and_registers(
+    neighbours: str, alpha: float, kept: set[int]
+) -> None:
+    middle = torch.zeros(576)
+    middle[[23, 24, 0]] = torch.tensor([3.0, 2.0, 1.0])
+    view = tower_view(Grid(1, 24, 24), middle, torch.arange(576.0))
+    method = HiPrune(tokens=16, alpha=alpha, object_layer=1, neighbours=neighbours)  # type: ignore[arg-type]
+    index = method.reduce(view).index
+    assert {n for n in kept_vision(index, 1) if 0 <= n < 576} == kept
+
+
+def test_hiprune_drops_the_least_attended_neighbours_beyond_the_budget() -> None:
+    middle = torch.tensor([[0.0, 4, 0], [2, 9, 3], [0, 1, 0]])
+    view = tower_view(Grid(1, 3, 3), middle, torch.zeros(9))
+    method = HiPrune(tokens=3, alpha=1.0, object_layer=1)
+    assert kept_vision(method.reduce(view).index, 1) == [-1, 1, 4, 5, 9, 10]
+
+
+def test_hiprune_takes_the_ninth_of_23_layers_and_refuses_more_than_there_are() -> None:
+    received = torch.zeros(9, 23)
+    received[4, 8] = 1
+    received[:, -1] = torch.arange(9.0)
+    view = before([Grid(1, 3, 3)], received=received)
+    kept = kept_vision(HiPrune(tokens=6, alpha=1.0).reduce(view).index, 1)
+    assert kept == [-1, 1, 3, 4, 5, 7, 8, 9, 10]
+    with pytest.raises(InvalidValueError, match="at most 23"):
+        HiPrune(tokens=6, object_layer=24).reduce(view)
 
 
 # ---------------------------------------------------------------- SparseVLM

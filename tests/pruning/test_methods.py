@@ -14,9 +14,12 @@ from lightkv.errors import InputError, InvalidValueError, UnknownNameError, Unsu
 from lightkv.pruning import (
     CDPruner,
     DivPrune,
+    Downsample,
     FastV,
+    HiPrune,
     HiRED,
     SparseVLM,
+    UniformGrid,
     VisionZip,
     VisPruner,
 )
@@ -38,6 +41,11 @@ BEFORE: list[Reducer] = [
     CDPruner(tokens=5),
     CDPruner(tokens=5, sign="positive", theta=0.5),
     CDPruner(tokens=5, per="image"),
+    HiPrune(tokens=7, alpha=0.8),
+    HiPrune(tokens=7, alpha=0.8, object_layer=2, neighbours="raster"),
+    UniformGrid(kept=0.3),
+    UniformGrid(kept=0.3, spacing="sequence"),
+    Downsample(kept=0.3),
 ]
 INSIDE: list[Reducer] = [
     FastV(layer=3, removed=0.4),
@@ -160,6 +168,11 @@ def test_nothing_removed_changes_nothing() -> None:
         (VisPruner(important=1.5), "important"),
         (CDPruner(tokens=0), "tokens"),
         (CDPruner(theta=1), "theta"),
+        (HiPrune(tokens=0), "tokens"),
+        (HiPrune(alpha=1.1), "alpha"),
+        (HiPrune(object_layer=0), "object_layer"),
+        (UniformGrid(kept=0), "kept"),
+        (Downsample(kept=1.1), "kept"),
         (SparseVLM(), "layers"),
         (SparseVLM(layers=(2, 3), kept=(5,)), "kept"),
         (SparseVLM(layers=(2,), kept=(0,)), "kept"),
@@ -184,6 +197,10 @@ def test_wrong_values_are_refused_by_name(method: Reducer, name: str) -> None:
         (CDPruner, "per"),
         (VisionZip, "per"),
         (VisPruner, "per"),
+        (HiPrune, "neighbours"),
+        (UniformGrid, "of"),
+        (UniformGrid, "spacing"),
+        (Downsample, "of"),
     ],
 )
 def test_unknown_choices_are_refused(build: type[Reducer], option: str) -> None:
@@ -193,7 +210,9 @@ def test_unknown_choices_are_refused(build: type[Reducer], option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [VisionZip(15, 10), VisPruner(tokens=25), CDPruner(tokens=25)], ids=str
+    "method",
+    [VisionZip(15, 10), VisPruner(tokens=25), CDPruner(tokens=25), HiPrune(tokens=25)],
+    ids=str,
 )
 def test_more_tokens_than_an_image_has_are_refused(method: Reducer) -> None:
     method.check_layout(row_layout([Grid(1, 5, 5)]))

@@ -55,6 +55,7 @@ def random_before(layout: TokenLayout, seed: int = 0) -> LayerView:
         keys=features[..., 2:6],
         features=features[..., 6:10],
         text_relevance=features[..., 10],
+        received=features[..., 2:6],
         tile=torch.where(layout.vision, layout.segment, -1),
     )
     return dataclasses.replace(view, vision=vision)
@@ -66,11 +67,9 @@ def alone(view: LayerView, row: int) -> LayerView:
     if view.vision is None:
         return single
     real = view.layout.real[row]
-    fields = {
-        field.name: getattr(view.vision, field.name)[row : row + 1, real]
-        for field in dataclasses.fields(view.vision)
-    }
-    return dataclasses.replace(single, vision=VisionFeatures(**fields))
+    values = {f.name: getattr(view.vision, f.name) for f in dataclasses.fields(view.vision)}
+    cut = {n: v[row : row + 1, real] for n, v in values.items() if isinstance(v, Tensor)}
+    return dataclasses.replace(single, vision=dataclasses.replace(view.vision, **cut))
 
 
 def with_rows(layout: TokenLayout, attention: Tensor, layer: int) -> LayerView:
