@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from figures.neighbours import check_neighbours
+
 if TYPE_CHECKING:
     from figures.artefacts import artefact, artefacts
     from figures.making import Made, make, make_all
@@ -23,6 +25,8 @@ _WHERE = {
     "open_model": "figures.models",
     "refuse_unknown": "figures.notebook",
 }
+
+check_neighbours()
 
 __all__ = ["Made", "artefact", "artefacts", "make", "make_all", "open_model", "refuse_unknown"]
 

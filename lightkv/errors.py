@@ -70,3 +70,20 @@ class RetentionMismatchError(LightKVError):
 
 class StoreError(LightKVError):
     """Results can't be written or read (disk full, damaged file, results of another format)."""
+
+
+class ShadowedError(LightKVError, ImportError):
+    """Another module has the name of a package of this project and is found first.
+
+    Args:
+        package: The name that both have.
+        found: File that Python finds.
+        wanted: Folder of the package.
+    """
+
+    def __init__(self, package: str, found: str, wanted: str) -> None:
+        super().__init__(
+            f"{package!r} is {found} here and hides the package of that name in {wanted}: rename "
+            "that file or folder, or run from another one"
+        )
+        self.name = package

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,24 @@ def test_what_cannot_be_made_is_said() -> None:
         make("T-T5", sample=3)
     with pytest.raises(InputError, match="no artefact named"):
         list(make_all(" "))
+
+
+def test_a_module_that_hides_a_package_is_named(tmp_path: Path) -> None:
+    (tmp_path / "analysis.py").write_text("mine = 1\n")
+    (tmp_path / "script.py").write_text("from figures import make\n")
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    file = tmp_path.resolve() / "analysis.py"
+    assert f"ShadowedError: 'analysis' is {file} here and hides the package" in done.stderr
+    assert "rename that file" in done.stderr
 
 
 def test_options_without_effect() -> None:
