@@ -51,7 +51,7 @@ def untestable(reason: str) -> Verdict:
 
 
 def above(estimate: Estimate, threshold: float, what: str) -> Verdict:
-    """Whether an estimate lies above a threshold."""
+    """Whether an estimate lies above a threshold; an interval that touches it is undecided."""
     return _decided(
         estimate,
         what,
@@ -62,7 +62,7 @@ def above(estimate: Estimate, threshold: float, what: str) -> Verdict:
 
 
 def at_least(estimate: Estimate, threshold: float, what: str) -> Verdict:
-    """Whether an estimate reaches a threshold."""
+    """Whether an estimate reaches a threshold; an interval that begins on it does."""
     return _decided(
         estimate,
         what,
@@ -73,7 +73,7 @@ def at_least(estimate: Estimate, threshold: float, what: str) -> Verdict:
 
 
 def at_most(estimate: Estimate, threshold: float, what: str) -> Verdict:
-    """Whether an estimate does not exceed a threshold."""
+    """Whether an estimate does not exceed a threshold; an interval that ends on it doesn't."""
     return _decided(
         estimate,
         what,
@@ -96,7 +96,10 @@ def better(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
 
 
 def alike(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
-    """Whether the scores of two variants differ by less than :data:`MARGIN`."""
+    """Whether the scores of two variants differ by less than :data:`MARGIN`.
+
+    An interval that ends on the margin is undecided.
+    """
     estimate = difference(one, other)
     return _decided(
         estimate,

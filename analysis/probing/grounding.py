@@ -34,7 +34,8 @@ def grounding(values: xr.DataArray, data: xr.Dataset, cells: Sequence[Cells]) ->
     Returns:
         Columns sample, layer, share (of the vision tokens' score on those cells), chance (their
         share of the vision tokens), lift (share / chance) and auc (probability that a random
-        asked cell scores above a random other one, ties counting half; 0.5 is chance).
+        asked cell scores above a random other one, ties counting half; 0.5 is chance). Scores that
+        differ by their rounding alone count as different.
 
     Raises:
         InvalidValueError: If there are not as many sets of cells as samples.
@@ -95,8 +96,8 @@ def word_weight(data: xr.Dataset, words: frozenset[str]) -> pd.DataFrame:
 
     Returns:
         Columns sample, layer, share, chance (share of the text tokens that are such words), lift
-        and top (whether the heaviest text token is such a word). Samples without such a word are
-        left out.
+        and top (whether the heaviest text token is such a word; of equal ones the first counts).
+        Samples without such a word are left out.
 
     Raises:
         InputError: If no sample has such a word.

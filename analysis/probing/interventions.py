@@ -66,7 +66,8 @@ def score_answers(
 
     Returns:
         One row per request: logprob (nats, sum over the answer's tokens) and given (True if every
-        token of the answer was the most likely one).
+        token of the answer was the most likely one; of equally likely ones that of lowest id, and
+        of those that differ by rounding alone the one it favours).
 
     Raises:
         InputError: If there are not as many answers as requests.

@@ -1,7 +1,8 @@
 """Who merges with whom: bipartite matching inside groups, all groups at once.
 
 Ties are settled the same way everywhere: of equal proposals the token that comes first in its
-group wins, of equal partners the first is chosen.
+group wins, of equal partners the first is chosen. Likenesses are compared as they were computed:
+which of two that differ by their rounding alone is the nearer one may change with the processor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Choosing tokens: the best of some candidates, a row or a group at a time. Ties: lowest index."""
+"""Choosing tokens: the best of some candidates, a row or a group at a time. Ties: lowest index.
+
+Near-ties fall as the rounding of the scores does, which may change with the processor.
+"""
 
 from __future__ import annotations
 

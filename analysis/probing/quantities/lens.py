@@ -20,6 +20,9 @@ _BLOCK = 256
 class Lens(LayerQuantity):
     """Final norm and output head applied to hidden states (nostalgebraist, 2020).
 
+    Words that are equally likely come in either order, and so do words that differ by rounding
+    alone: then ids may change with the processor and the batch, their probabilities don't.
+
     Attributes:
         top: How many of the most likely tokens are kept.
         kind: Which positions are read ("vision", "text", "system" or "all").

@@ -65,6 +65,8 @@ class PivotMerge(AnchorMerge):
 def most_similar(unit: Tensor, kept: Tensor) -> Tensor:
     """Index (R, N) of the kept entry of highest cosine; kept entries map to themselves.
 
+    Of equal cosines the first entry's counts; near-ties fall as their rounding does.
+
     Args:
         unit: (R, N, D), normalised.
         kept: (R, N) bool.

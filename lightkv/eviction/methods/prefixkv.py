@@ -43,7 +43,7 @@ class CumulativeMass(Budget):
             place = torch.arange(mass.shape[1], device=mass.device)
             missing = place >= lengths[:, layer, None]
             before.append((ordered.cumsum(1) - ordered).masked_fill(missing, torch.inf))
-        # Stable, so that equal masses go to the lower layer.
+        # Stable, so that equal masses go to the lower layer; near-ties fall as rounding does.
         order = torch.argsort(torch.cat(before, 1), dim=1, stable=True)
         taken = torch.argsort(order, dim=1) < nominal.sum(1, keepdim=True).round()
         counts, start = [], 0

@@ -116,6 +116,9 @@ def surplus(view: DecodeView) -> Tensor:
 
 
 def smallest(value: Tensor, candidate: Tensor) -> Tensor:
-    """Mark the smallest (first on ties) of the candidates in (B, G, K), if there are any."""
+    """Mark the smallest (first on ties) of the candidates in (B, G, K), if there are any.
+
+    Near-ties fall as the rounding of the values does.
+    """
     victim = value.masked_fill(~candidate, torch.inf).argmin(-1, keepdim=True)
     return torch.zeros_like(candidate).scatter_(-1, victim, True) & candidate

@@ -23,6 +23,9 @@ BudgetLeWindow = Literal["truncate_window", "window_only", "sinks_first"]
 def keep_best(score: Tensor, tier: Tensor, budget: Tensor) -> Tensor:
     """Mark the best entries: higher tier first, then higher score, then lower index.
 
+    Scores are compared as they were computed: which of two that differ by their rounding alone is
+    the higher one may change with the processor, the number of threads and the batch.
+
     Args:
         score: (B, G, N) float.
         tier: (B, G, N) or broadcastable, int64.
