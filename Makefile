@@ -26,7 +26,7 @@ NUMERIC := tests/test_closeness.py tests/test_attention.py tests/eviction tests/
 	tests/probing/test_measures.py tests/probing/test_mutual_information.py
 
 .PHONY: reproduce test test-processors test-numeric $(ONE_THREAD) $(TWO_THREADS) test-oldest
-.PHONY: lint docs lock clean
+.PHONY: mutants lint docs lock clean
 
 reproduce: $(READY)
 	$(BIN)/lightkv reproduce
@@ -48,6 +48,12 @@ test-numeric: $(READY)
 	if $(BIN)/python -c 'import torch; exit(torch.backends.cpu.get_cpu_capability() != "AVX512")'; \
 		then $(MAKE) test-avx2-2 SUITE="$(NUMERIC)"; \
 		else $(MAKE) test-default-2 SUITE="$(NUMERIC)"; fi
+
+# A sample of one-line changes per room, and which of them no test notices; goes on where it stopped.
+mutants: $(READY)
+	$(BIN)/python -m pip install -q -r requirements-mutants.lock
+	OMP_NUM_THREADS=1 WORKERS=$(WORKERS) $(BIN)/python -m tests.mutation run $(ROOMS)
+	$(BIN)/python -m tests.mutation report $(ROOMS)
 
 # The graph on the oldest supported nnsight, from a folder of its own.
 test-oldest: $(READY)
@@ -84,4 +90,4 @@ lock:
 	rm -rf .lock-venv
 
 clean:
-	rm -rf $(VENV) .oldest report results site build *.egg-info
+	rm -rf $(VENV) .oldest mutants report results site build *.egg-info
