@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.asking.rows import Configuration, Row
-from analysis.scoring.metrics import Metric
 from analysis.tasks.base import TaskItem
 from lightkv.contract.compressor import Compressor
 from lightkv.errors import InvalidValueError
@@ -26,7 +25,6 @@ def ask(
     batch: Sequence[TaskItem],
     compressor: Compressor | None,
     settings: Configuration,
-    scoring: Metric,
 ) -> list[Row]:
     """Rows of a batch of questions.
 
@@ -49,20 +47,17 @@ def ask(
         allowed = "fewer, as the device's memory is full; finished questions are kept"
         raise BatchTooLargeError("batch_size", len(batch), allowed) from error
     seconds = (time.perf_counter() - start) / len(batch)
-    return [
-        _row(item, answer, seconds, scoring) for item, answer in zip(batch, answers, strict=True)
-    ]
+    return [_row(item, answer, seconds) for item, answer in zip(batch, answers, strict=True)]
 
 
-def _row(item: TaskItem, answer: Answer, seconds: float, scoring: Metric) -> Row:
+def _row(item: TaskItem, answer: Answer, seconds: float) -> Row:
     record = answer.record
     return Row(
         item=item.index,
         identity=item.identity,
+        picture=item.picture or item.identity,
         question=item.question,
         answer=answer.text,
-        references=item.answers,
-        score=scoring.score(answer.text, item.answers) if scoring.per_item else None,
         kv_bytes=record.kv_bytes,
         full_kv_bytes=record.full_kv_bytes,
         requested_retention=record.requested_retention,

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from analysis.asking.schema import APPLICATION_ID, FORMAT, FROM_FORMAT_2, TABLES
 from lightkv.errors import StoreError
 
-FORMAT = 2
-APPLICATION_ID = 0x6C6B7631
 BUSY_SECONDS = 60.0
-
-_SCHEMA = (
-    """CREATE TABLE configurations (
-        key TEXT PRIMARY KEY, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
-        method TEXT NOT NULL, parameters TEXT NOT NULL, task TEXT NOT NULL,
-        task_fingerprint TEXT NOT NULL, protocol TEXT NOT NULL, metric TEXT NOT NULL,
-        seed INTEGER NOT NULL, max_new_tokens INTEGER NOT NULL, dtype TEXT NOT NULL,
-        attention TEXT NOT NULL, device TEXT NOT NULL, revision TEXT NOT NULL,
-        versions TEXT NOT NULL)""",
-    """CREATE TABLE answers (
-        key TEXT NOT NULL REFERENCES configurations (key), item INTEGER NOT NULL,
-        identity TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
-        reference TEXT NOT NULL, score REAL, kv_bytes INTEGER NOT NULL,
-        full_kv_bytes INTEGER NOT NULL, requested_retention REAL,
-        achieved_retention REAL NOT NULL, token_layers INTEGER NOT NULL,
-        full_token_layers INTEGER NOT NULL, generated_tokens INTEGER NOT NULL,
-        seconds REAL NOT NULL, warnings TEXT NOT NULL, PRIMARY KEY (key, item))""",
-    """CREATE TABLE frames (
-        key TEXT PRIMARY KEY, study TEXT NOT NULL, configuration TEXT NOT NULL,
-        content TEXT NOT NULL)""",
-)
 
 _ADVICE = {
     "full": "{path} can't grow ({error}): free space on that disk and run the same command again; "
@@ -99,11 +77,11 @@ class Database:
         self._connection.executemany(f"INSERT INTO {table} VALUES ({slots}) {conflict}", rows)
 
     def query(
-        self, statement: str, arguments: tuple[Any, ...] = ()
+        self, statement: str, arguments: Mapping[str, Any] | None = None
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of a SELECT."""
         with self._translated():
-            cursor = self._connection.execute(statement, arguments)
+            cursor = self._connection.execute(statement, arguments or {})
             return [column[0] for column in cursor.description], cursor.fetchall()
 
     def _connect(self) -> sqlite3.Connection:
@@ -117,27 +95,43 @@ class Database:
         return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
     def _prepare(self) -> None:
-        """Create the tables of a new file; refuse a file that is damaged or something else."""
+        """Create the tables of a new file, bring an older one up to date, refuse any other."""
         if not self.read_only:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             with self.transaction():
                 if self._one("SELECT count(*) FROM sqlite_master") == 0:
-                    for statement in _SCHEMA:
-                        self._connection.execute(statement)
+                    self._build(TABLES)
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    self._connection.execute(f"PRAGMA user_version = {FORMAT}")
-        if self._one("PRAGMA application_id") != APPLICATION_ID:
+                elif self._is_ours() and self._one("PRAGMA user_version") == 2:
+                    self._build(FROM_FORMAT_2)
+        if not self._is_ours():
             raise StoreError(f"{self.path} holds no results of this package; choose another folder")
+        self._check_format()
+        verdict = self._one("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise StoreError(_ADVICE["damaged"].format(path=self.path, error=verdict))
+
+    def _build(self, statements: Sequence[str]) -> None:
+        for statement in statements:
+            self._connection.execute(statement)
+        self._connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _is_ours(self) -> bool:
+        return bool(self._one("PRAGMA application_id") == APPLICATION_ID)
+
+    def _check_format(self) -> None:
         version = self._one("PRAGMA user_version")
+        if version == 2:
+            raise StoreError(
+                f"{self.path} is of format 2: open it once for writing, by any command that takes "
+                f"it with --out, and it becomes one of format {FORMAT}; nothing is lost"
+            )
         if version != FORMAT:
             raise StoreError(
                 f"{self.path} is of format {version}, this version reads {FORMAT}; choose another "
                 "folder, or open it with the version that wrote it"
             )
-        verdict = self._one("PRAGMA quick_check(1)")
-        if verdict != "ok":
-            raise StoreError(_ADVICE["damaged"].format(path=self.path, error=verdict))
 
     def _one(self, statement: str) -> Any:
         return self._connection.execute(statement).fetchone()[0]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from analysis.asking.rows import ALL
 from analysis.options import method_options, model_options, table
-
-if TYPE_CHECKING:
-    from lightkv.errors import LightKVError
+from lightkv.errors import InvalidValueError, LightKVError
 
 SUMMARY = "summary.csv"
 REFUSED = "refused.csv"
@@ -45,6 +42,12 @@ _SHARES = ["kv_share", "token_share"]
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--max-new-tokens", default=None, type=int, help="The task's own by default.")
 @click.option(
+    "--shard",
+    metavar="I/N",
+    help="Ask the I-th of N parts only, I from 1; processes or machines ask the others, with the "
+    "same options and an --out of their own, and lightkv merge joins them.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
@@ -63,6 +66,7 @@ def evaluate_command(
     seed: int,
     batch_size: int,
     max_new_tokens: int | None,
+    shard: str | None,
     out: Path | None,
 ) -> None:
     """Ask every method every question and print scores with 95 % intervals.
@@ -73,15 +77,19 @@ def evaluate_command(
     import pandas as pd
 
     from analysis.asking.evaluation import evaluate
+    from analysis.asking.jobs import Shard
     from analysis.asking.method_grid import compressors
+    from analysis.asking.opening import UnloadedVLM, open_model
     from analysis.asking.question_rows import write_rows
     from analysis.asking.store import Store
     from analysis.scoring.summaries import summarise
     from analysis.tasks import task
     from analysis.tasks.embedded import EVERY_KIND
-    from lightkv import load
     from lightkv.protocols import PROTOCOLS
 
+    part = None if shard is None else Shard.read(shard)
+    if part is not None and out is None:
+        raise InvalidValueError("--out", None, "a folder, to keep the part that --shard asks for")
     named = EVERY_KIND if tasks == (ALL,) else tasks
     chosen = [task(name) for name in named]
     refused: dict[tuple[str, str, str], str] = {}
@@ -90,7 +98,7 @@ def evaluate_command(
         refused.setdefault((protocol, given, label), str(error))
 
     with Store(out) as store:
-        vlm = load(model, device=device, dtype=dtype, attention=attention)
+        vlm = open_model(store, model, device=device, dtype=dtype, attention=attention)
         frame = evaluate(
             vlm,
             chosen,
@@ -102,8 +110,13 @@ def evaluate_command(
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             on_refusal=note if ALL in methods else None,
+            shard=part,
         )
+    if isinstance(vlm, UnloadedVLM) and not vlm.is_loaded:
+        click.echo("nothing was left to ask, so the model was not loaded", err=True)
     summary = summarise(frame)
+    if part is not None:
+        click.echo(f"part {shard} of the questions; lightkv merge joins the parts", err=True)
     click.echo(table(summary[_SHOWN + _SHARES]))
     left_out = pd.DataFrame(
         [(*cell, reason) for cell, reason in refused.items()],
@@ -111,7 +124,7 @@ def evaluate_command(
     )
     if len(left_out):
         click.echo(f"\nleft out:\n{table(left_out)}", err=True)
-    if out is not None:
+    if out is not None and part is None:
         summary.to_csv(out / SUMMARY, index=False, float_format="%.6g")
         left_out.to_csv(out / REFUSED, index=False)
         write_rows(frame, out / ROWS)

@@ -13,11 +13,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from analysis.asking.answering import BatchTooLargeError, ask
-from analysis.asking.jobs import Jobs, Methods, plan
+from analysis.asking.jobs import Cut, Job, Jobs, Methods, Shard, plan
+from analysis.asking.opening import UnloadedVLM, loaded
 from analysis.asking.refusals import OnRefusal, Refusals
 from analysis.asking.store import Store
-from analysis.scoring.metrics import metric
-from analysis.tasks import Task, task
+from analysis.tasks import Task, TaskItem, task
 from lightkv.errors import InvalidValueError, LightKVError, StoreError, UnsupportedError
 from lightkv.prompting import QUESTION_FIRST
 from lightkv.protocols import protocol as protocol_named
@@ -31,7 +31,7 @@ DEFAULT_BATCH_SIZE = 16
 
 
 def evaluate(
-    vlm: VLM,
+    vlm: VLM | UnloadedVLM,
     tasks: Sequence[str | Task],
     methods: Methods,
     *,
@@ -43,6 +43,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     progress: bool = True,
     on_refusal: OnRefusal | None = None,
+    shard: Shard | None = None,
 ) -> pd.DataFrame:
     """Ask every method every question of every task, except what the store already holds.
 
@@ -51,7 +52,7 @@ def evaluate(
     of memory can be picked up with a smaller one.
 
     Args:
-        vlm: The model.
+        vlm: The model; one that is not loaded is, when there is something to ask.
         tasks: Names (see :func:`analysis.tasks.task`) or tasks.
         methods: Compressors by label, None for the full cache.
         protocols: Names of :data:`lightkv.protocols.PROTOCOLS`.
@@ -64,6 +65,7 @@ def evaluate(
         on_refusal: Called with protocol, task, label and error where a method can't be used on the
             model, on a task's prompts or under a protocol; such cells are then left out. None
             raises the error instead.
+        shard: Ask this part of the batches only; others ask the rest, with the same batch size.
 
     Returns:
         One row per protocol, label, task and question: the columns of
@@ -75,25 +77,28 @@ def evaluate(
     """
     chosen = [task(given) if isinstance(given, str) else given for given in tasks]
     _check(chosen, methods, protocols, seed, batch_size, max_new_tokens)
-    refusals = Refusals(on_refusal)
-    jobs = plan(
-        vlm,
-        chosen,
-        refusals.without_misfits(vlm, methods, chosen, protocols),
-        protocols=protocols,
-        samples=samples,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-    )
-    # Reversed, so that of several labels the first is the one that is told.
-    distinct = {pair[1].configuration.key: pair for pair in reversed(jobs)}
-    asked = refusals.checked(vlm, list(reversed(distinct.values())))
     with nullcontext(store) if store is not None else Store(None) as kept:
-        refused = _run(vlm, asked, kept, refusals, batch_size, progress)
-        left = {job.configuration.key for _, job in asked} - refused
+        refusals = Refusals(on_refusal, kept)
+        jobs = plan(
+            vlm,
+            chosen,
+            refusals.without_misfits(vlm, methods, chosen, protocols),
+            protocols=protocols,
+            samples=samples,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            cut=Cut(batch_size, shard),
+        )
+        for label, job in jobs:
+            kept.note_asked(job.key, label, len(job.items))
+        # Reversed, so that of several labels the first is the one that is told.
+        distinct = {pair[1].key: pair for pair in reversed(jobs)}
+        usable = refusals.usable(list(reversed(distinct.values())))
+        refused = _run(vlm, usable, kept, refusals, progress)
+        left = {job.key for _, job in usable} - refused
         if not left:
             raise UnsupportedError("none of these methods can be used so: see what was refused")
-        return _collect([pair for pair in jobs if pair[1].configuration.key in left], kept)
+        return _collect([pair for pair in jobs if pair[1].key in left], kept)
 
 
 def _check(
@@ -126,51 +131,51 @@ def _check(
 
 
 def _run(
-    vlm: VLM,
-    jobs: Jobs,
-    store: Store,
-    refusals: Refusals,
-    batch_size: int,
-    progress: bool,
+    vlm: VLM | UnloadedVLM, jobs: Jobs, store: Store, refusals: Refusals, progress: bool
 ) -> set[str]:
     """Ask what is not finished; returns the keys of jobs whose method refused."""
     from tqdm.auto import tqdm
 
-    refused = set()
-
-    finished = [store.finished(job.configuration.key) for _, job in jobs]
-    total = sum(len(job.items) for _, job in jobs)
-    done = sum(
-        item.index in own
-        for (_, job), own in zip(jobs, finished, strict=True)
-        for item in job.items
-    )
+    finished = {job.key: store.finished(job.key) for _, job in jobs}
+    total = sum(len(job.part) for _, job in jobs)
+    waiting = [pair for pair in jobs if pair[1].left(finished[pair[1].key])]
+    done = total - sum(job.left(finished[job.key]) for _, job in waiting)
+    fitting = refusals.checked(vlm, waiting)
+    refused = {job.key for _, job in waiting} - {job.key for _, job in fitting}
+    for _, job in jobs:
+        job.scoring.catch_up(job.key, job.items, store)
     with tqdm(total=total, initial=done, unit="question", disable=not progress) as bar:
-        for (label, job), own in zip(jobs, finished, strict=True):
-            settings = job.configuration
-            bar.set_description(f"{settings.protocol} {job.task.name} {label}")
+        for label, job in fitting:
+            bar.set_description(f"{job.configuration.protocol} {job.task.name} {label}")
             try:
-                for batch in job.batches(batch_size, own):
-                    rows = ask(vlm, batch, job.compressor, settings, metric(job.task.metric))
-                    store.add(settings, rows)
+                for batch in job.batches(finished[job.key]):
+                    _ask_and_store(vlm, job, batch, store)
                     bar.update(len(batch))
             except (StoreError, BatchTooLargeError):
                 raise
             except LightKVError as error:
-                refusals.refuse(settings.protocol, job.task.name, label, error)
-                refused.add(settings.key)
+                refusals.refuse_job(label, job, error)
+                refused.add(job.key)
     return refused
+
+
+def _ask_and_store(
+    vlm: VLM | UnloadedVLM, job: Job, batch: Sequence[TaskItem], store: Store
+) -> None:
+    rows = ask(loaded(vlm), batch, job.compressor, job.configuration)
+    answers = zip(batch, (row.answer for row in rows), strict=True)
+    store.add(job.configuration, rows, job.scoring.scorer, job.scoring.outcomes(answers))
 
 
 def _collect(jobs: Jobs, store: Store) -> pd.DataFrame:
     """Rows of the jobs' questions, once per label, in the order of the jobs."""
     import pandas as pd
 
-    rows = store.rows({job.configuration.key for _, job in jobs})
+    rows = store.rows({job.key for _, job in jobs}, [job.scoring.scorer for _, job in jobs])
     by_key = dict(list(rows.groupby("key")))
     parts = []
     for label, job in jobs:
-        own = by_key[job.configuration.key]
-        asked = own["item"].isin([item.index for item in job.items])
-        parts.append(own[asked].assign(method=label))
+        stored = by_key.get(job.key, rows.iloc[:0])
+        asked = stored["item"].isin([item.index for item in job.part])
+        parts.append(stored[asked].assign(method=label))
     return pd.concat(parts, ignore_index=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.asking.jobs import Jobs, Methods
+from analysis.asking.jobs import Job, Jobs, Methods
+from analysis.asking.opening import UnloadedVLM, loaded
 from analysis.tasks import Task
-from lightkv.errors import LightKVError
+from lightkv.errors import LightKVError, UnsupportedError
 from lightkv.protocols import protocol as protocol_named
 
 if TYPE_CHECKING:
+    from analysis.asking.store import Store
     from lightkv import VLM
     from lightkv.contract.layout import TokenLayout
 
@@ -21,13 +23,15 @@ OnRefusal = Callable[[str, str, str, LightKVError], None]
 
 @dataclass(frozen=True)
 class Refusals:
-    """What happens to methods that can't be used.
+    """Told, or raised, and remembered, so that what was refused is not tried again.
 
     Attributes:
         heard: Told of each; None raises.
+        store: Where they are remembered.
     """
 
     heard: OnRefusal | None
+    store: Store
 
     def refuse(self, protocol: str, task: str, label: str, error: LightKVError) -> None:
         """Tell, or raise the error."""
@@ -35,8 +39,17 @@ class Refusals:
             raise error
         self.heard(protocol, task, label, error)
 
+    def refuse_job(self, label: str, job: Job, error: LightKVError) -> None:
+        """The same, and remember it."""
+        self.store.note_refusal(job.key, str(error))
+        self.refuse(job.configuration.protocol, job.task.name, label, error)
+
     def without_misfits(
-        self, vlm: VLM, methods: Methods, tasks: Sequence[Task], protocols: Sequence[str]
+        self,
+        vlm: VLM | UnloadedVLM,
+        methods: Methods,
+        tasks: Sequence[Task],
+        protocols: Sequence[str],
     ) -> Methods:
         """Methods whose hyperparameters fit the model."""
         fitting = {}
@@ -50,7 +63,19 @@ class Refusals:
                     self.refuse(protocol, given.name, label, error)
         return fitting
 
-    def checked(self, vlm: VLM, jobs: Jobs) -> Jobs:
+    def usable(self, jobs: Jobs) -> Jobs:
+        """Jobs of which no refusal is remembered."""
+        fitting = []
+        for label, job in jobs:
+            reason = self.store.refusal(job.key)
+            if reason is None:
+                fitting.append((label, job))
+            else:
+                error = UnsupportedError(reason)
+                self.refuse(job.configuration.protocol, job.task.name, label, error)
+        return fitting
+
+    def checked(self, vlm: VLM | UnloadedVLM, jobs: Jobs) -> Jobs:
         """Jobs whose first prompt can be compressed."""
         layouts: dict[tuple[str, str], TokenLayout] = {}
         fitting = []
@@ -60,10 +85,10 @@ class Refusals:
             try:
                 if where not in layouts:
                     request = job.items[0].request(protocol)
-                    layouts[where] = protocol_named(protocol).layout(vlm, [request])
+                    layouts[where] = protocol_named(protocol).layout(loaded(vlm), [request])
                 if job.compressor is not None:
                     job.compressor.check_layout(layouts[where])
                 fitting.append((label, job))
             except LightKVError as error:
-                self.refuse(protocol, job.task.name, label, error)
+                self.refuse_job(label, job, error)
         return fitting

@@ -1,4 +1,4 @@
-"""What is stored: the configuration that answers depend on, and one row per answered question."""
+"""What is stored: what answers depend on, one row per answered question, and its outcomes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 VANILLA = "vanilla"
 ALL = "all"
+LABELS = ("model", "method", "source")
+"""Fields of a configuration that don't change its answers."""
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,18 @@ class Configuration:
     """What a set of answers depends on.
 
     Attributes:
-        model: Name or path the model was loaded from; not part of the key.
+        model: Name or path that the model was loaded from; not part of the key.
         fingerprint: Hash of its weights and config.
         method: Class of the compressor, or "vanilla"; not part of the key.
         parameters: The compressor, printed in full.
         task, task_fingerprint: The questions.
         protocol: What has been read when the cache is compressed.
-        metric: Name of the metric of the stored scores.
         seed: Of the questions and of methods that draw at random.
         max_new_tokens: Longest answer.
         dtype, attention, device: Arithmetic of the model.
         revision: Digest of the code.
         versions: Of the package and its libraries, as JSON.
+        source: Where the questions come from, as JSON; not part of the key.
     """
 
     model: str
@@ -38,7 +40,6 @@ class Configuration:
     task: str
     task_fingerprint: str
     protocol: str
-    metric: str
     seed: int
     max_new_tokens: int
     dtype: str
@@ -46,12 +47,12 @@ class Configuration:
     device: str
     revision: str
     versions: str
+    source: str = "{}"
 
     @property
     def key(self) -> str:
-        """Digest of everything but the labels ``model`` and ``method``."""
-        named = {k: v for k, v in asdict(self).items() if k not in ("model", "method")}
-        return digest_of(named)
+        """Digest of everything but the labels ``model``, ``method`` and ``source``."""
+        return digest_of({k: v for k, v in asdict(self).items() if k not in LABELS})
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ class Row:
 
     Attributes:
         item, identity: Which question of the task.
+        picture: What it is about; questions about one picture are not independent.
         question, answer: What was asked and said.
-        references: Right answers.
-        score: By the configuration's metric; None where it is defined on a corpus only.
         kv_bytes, full_kv_bytes: Cache after prefill, and without compression.
         requested_retention: Share of the entries that the evictor was asked to keep, if any.
         achieved_retention: Share of the full cache's entries that are held.
@@ -74,10 +74,9 @@ class Row:
 
     item: int
     identity: str
+    picture: str
     question: str
     answer: str
-    references: tuple[str, ...]
-    score: float | None
     kv_bytes: int
     full_kv_bytes: int
     requested_retention: float | None
@@ -94,6 +93,49 @@ class Row:
         return tuple(
             json.dumps(v, ensure_ascii=False) if isinstance(v, tuple) else v for v in given
         )
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What outcomes depend on besides the answers.
+
+    Attributes:
+        metric: Name of the metric, or of the task whose harness scores.
+        truth: Digest of the right answers.
+        code: Digest of the code that scores.
+        libraries: Versions of the libraries that do, as JSON.
+    """
+
+    metric: str
+    truth: str
+    code: str
+    libraries: str
+
+    @property
+    def key(self) -> str:
+        """Digest of all of it."""
+        return digest_of(asdict(self))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a scorer made of one answer.
+
+    Attributes:
+        item: Which question of the task.
+        references: Right answers.
+        score: None where it is defined on a corpus only.
+        details: What scores of a whole corpus are made of, as JSON.
+    """
+
+    item: int
+    references: tuple[str, ...]
+    score: float | None
+    details: str = "{}"
+
+    def values(self) -> tuple[Any, ...]:
+        """References as JSON, score and details."""
+        return json.dumps(self.references, ensure_ascii=False), self.score, self.details
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

@@ -5,9 +5,10 @@ not at all, and what is there is never asked again. The rollback journal is used
 write-ahead log: it also works on network folders and for readers without the right to write, and
 a batch is written once in seconds.
 
-Rows belong to a :class:`~analysis.asking.rows.Configuration`. Its key is a digest of everything
-that an answer depends on, so results of another model, method, seed, library or revision of the
-code are never mixed.
+Answers belong to a :class:`~analysis.asking.rows.Configuration`, whose key is a digest of
+everything that an answer depends on: results of another model, method, seed, library or code are
+never mixed. Outcomes belong to an answer and a :class:`~analysis.asking.rows.Scorer`, so what is
+changed about scoring is computed anew from the answers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from analysis.asking.database import Database
-from analysis.asking.rows import Configuration, Row, digest_of
+from analysis.asking.rows import Configuration, Outcome, Row, Scorer, digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,23 @@ if TYPE_CHECKING:
 FILE_NAME = "results.sqlite"
 _KEEP_FIRST = "ON CONFLICT DO NOTHING"
 _KEEP_LAST = "ON CONFLICT DO UPDATE SET content = excluded.content"
+_KEEP_MOST = "ON CONFLICT DO UPDATE SET questions = max(questions, excluded.questions)"
+
+# Of several scorers of one metric the latest is shown, unless one is asked for.
+_ROWS = """
+    WITH chosen AS (
+        SELECT key, metric, max(number) AS number FROM outcomes JOIN scorers USING (scorer)
+        WHERE :scorers IS NULL OR scorer IN (SELECT value FROM json_each(:scorers))
+        GROUP BY key, metric),
+    scored AS (
+        SELECT outcomes.key, item, scorers.metric, reference, score, outcome
+        FROM chosen JOIN scorers USING (number) JOIN outcomes
+        ON outcomes.key = chosen.key AND outcomes.scorer = scorers.scorer)
+    SELECT configurations.*, answers.*, metric, coalesce(reference, '[]') AS reference, score,
+        coalesce(outcome, '{}') AS outcome
+    FROM configurations JOIN answers USING (key) LEFT JOIN scored USING (key, item)
+    WHERE :keys IS NULL OR key IN (SELECT value FROM json_each(:keys))
+    ORDER BY task, parameters, seed, key, metric, item"""
 
 
 class Store:
@@ -63,41 +81,111 @@ class Store:
         self._database.close()
 
     def finished(self, key: str) -> frozenset[int]:
-        """Items of a configuration that are stored."""
-        _, found = self._database.query("SELECT item FROM answers WHERE key = ?", (key,))
+        """Items of a configuration that are answered."""
+        _, found = self._database.query("SELECT item FROM answers WHERE key = :key", {"key": key})
         return frozenset(int(item) for (item,) in found)
 
-    def add(self, configuration: Configuration, rows: Sequence[Row]) -> None:
-        """Store rows, all or none. A row that is there already stays as it is.
+    def unscored(self, key: str, scorer: Scorer) -> list[tuple[int, str]]:
+        """Items of a configuration that a scorer has not seen, with their answers."""
+        _, found = self._database.query(
+            """SELECT item, answer FROM answers WHERE key = :key AND item NOT IN
+            (SELECT item FROM outcomes WHERE key = :key AND scorer = :scorer) ORDER BY item""",
+            {"key": key, "scorer": scorer.key},
+        )
+        return [(int(item), str(answer)) for item, answer in found]
+
+    def add(
+        self,
+        configuration: Configuration,
+        rows: Sequence[Row],
+        scorer: Scorer | None = None,
+        outcomes: Sequence[Outcome] = (),
+    ) -> None:
+        """Store answers, and what a scorer made of them, all or none.
+
+        What is there already stays as it is.
 
         Raises:
             StoreError: They can't be written; nothing of what was stored before is lost.
         """
-        key = configuration.key
-        own = (key, *asdict(configuration).values())
+        key, insert = configuration.key, self._database.insert
         with self._database.transaction():
-            self._database.insert("configurations", [own], _KEEP_FIRST)
-            self._database.insert("answers", [(key, *row.values()) for row in rows], _KEEP_FIRST)
+            insert("configurations", [(key, *asdict(configuration).values())], _KEEP_FIRST)
+            insert("answers", [(key, *row.values()) for row in rows], _KEEP_FIRST)
+            if scorer is not None:
+                self._insert_outcomes(key, scorer, outcomes)
 
-    def rows(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
+    def score(self, key: str, scorer: Scorer, outcomes: Sequence[Outcome]) -> None:
+        """Store what a scorer made of answers that are there, all or none.
+
+        Raises:
+            StoreError: They can't be written, or there is no such answer.
+        """
+        with self._database.transaction():
+            self._insert_outcomes(key, scorer, outcomes)
+
+    def _insert_outcomes(self, key: str, scorer: Scorer, outcomes: Sequence[Outcome]) -> None:
+        name = scorer.key
+        self._database.insert("scorers", [(None, name, *asdict(scorer).values())], _KEEP_FIRST)
+        made = [(key, one.item, name, *one.values()) for one in outcomes]
+        self._database.insert("outcomes", made, _KEEP_FIRST)
+
+    def note_asked(self, key: str, label: str, questions: int) -> None:
+        """Remember what a command called a configuration, and how many questions it is to ask."""
+        with self._database.transaction():
+            self._database.insert("asked", [(key, label, questions)], _KEEP_MOST)
+
+    def note_refusal(self, key: str, reason: str) -> None:
+        """Remember why a method can't be used as a configuration says."""
+        with self._database.transaction():
+            self._database.insert("refusals", [(key, reason)], _KEEP_FIRST)
+
+    def refusal(self, key: str) -> str | None:
+        """Why a configuration was refused, None if it was not."""
+        return self._text("SELECT reason FROM refusals WHERE key = :key", key)
+
+    def note_model(self, identity: str, description: str) -> None:
+        """Remember what is known of a model, see :mod:`analysis.asking.opening`."""
+        with self._database.transaction():
+            self._database.insert("models", [(identity, description)], _KEEP_FIRST)
+
+    def model(self, identity: str) -> str | None:
+        """What is known of a model, None if nothing is."""
+        return self._text("SELECT description FROM models WHERE identity = :key", identity)
+
+    def _text(self, statement: str, key: str) -> str | None:
+        _, found = self._database.query(statement, {"key": key})
+        return str(found[0][0]) if found else None
+
+    def rows(
+        self, keys: Iterable[str] | None = None, scorers: Iterable[Scorer] | None = None
+    ) -> pd.DataFrame:
         """Rows of some configurations (default: all) with what they belong to.
 
-        ``reference`` and ``warnings`` are lists; ``kv_share`` and ``token_share`` are what was
-        held and processed, as shares of the uncompressed run.
+        Args:
+            keys: Of the configurations.
+            scorers: Whose outcomes are shown; by default the latest of each metric.
+
+        Returns:
+            One row per answer and metric, the columns of the configuration, the answer and the
+            outcome. ``reference`` and ``warnings`` are lists; ``outcome`` is a dictionary;
+            ``kv_share`` and ``token_share`` are what was held and processed, as shares of the
+            uncompressed run. An answer without an outcome has no metric and no score.
         """
         import pandas as pd
 
-        chosen = None if keys is None else sorted(set(keys))
-        join = "SELECT * FROM configurations JOIN answers USING (key)"
-        if chosen is not None:
-            join += " WHERE key IN (SELECT value FROM json_each(?))"
-        arguments = () if chosen is None else (json.dumps(chosen),)
+        wanted = None if scorers is None else [scorer.key for scorer in scorers]
         columns, rows = self._database.query(
-            join + " ORDER BY task, parameters, seed, key, item", arguments
+            _ROWS,
+            {
+                "keys": None if keys is None else json.dumps(sorted(set(keys))),
+                "scorers": None if wanted is None else json.dumps(wanted),
+            },
         )
         frame = pd.DataFrame(rows, columns=columns)
+        frame = frame.loc[:, ~frame.columns.duplicated()]
         frame = frame.astype({"score": float, "requested_retention": float})
-        for column in ("reference", "warnings"):
+        for column in ("warnings", "reference", "outcome"):
             frame[column] = [json.loads(text) for text in frame[column]]
         frame["kv_share"] = frame["kv_bytes"] / frame["full_kv_bytes"]
         frame["token_share"] = frame["token_layers"] / frame["full_token_layers"]
@@ -121,9 +209,9 @@ class Store:
         import pandas as pd
 
         key = digest_of({"study": study, **configuration})
-        _, found = self._database.query("SELECT content FROM frames WHERE key = ?", (key,))
-        if not found:
+        found = self._text("SELECT content FROM frames WHERE key = :key", key)
+        if found is None:
             return None
-        content = json.loads(found[0][0])
+        content = json.loads(found)
         frame = pd.DataFrame(content["data"], columns=content["columns"])
         return frame.astype(dict(zip(content["columns"], content["dtypes"], strict=True)))

@@ -12,7 +12,14 @@ from typing import Any
 
 from analysis.provenance.identity import described, parts_of
 from analysis.provenance.loaded import definition, loaded_code
-from analysis.provenance.machine import answering_versions, hardware, model_identity, versions
+from analysis.provenance.machine import (
+    answering_versions,
+    hardware,
+    model_identity,
+    model_is_here,
+    scoring_versions,
+    versions,
+)
 from analysis.provenance.sources import everything, revision
 
 __all__ = [
@@ -22,8 +29,10 @@ __all__ = [
     "everything",
     "hardware",
     "model_identity",
+    "model_is_here",
     "provenance",
     "revision",
+    "scoring_versions",
     "versions",
 ]
 
@@ -38,12 +47,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def code_of(parts: Iterable[object], modules: Iterable[str]) -> str:
+def code_of(parts: Iterable[object], modules: Iterable[str], apart: tuple[str, ...] = ()) -> str:
     """Digest of the code that some objects and modules are made of.
 
     Args:
         parts: Instances, classes or functions: methods with all their parts, tasks, metrics.
         modules: Names of modules of this project.
+        apart: Names of packages of this project that don't count, though they are imported.
 
     Returns:
         16 hexadecimal digits for the code of this project, and after a "+" 16 more for code from
@@ -56,5 +66,5 @@ def code_of(parts: Iterable[object], modules: Iterable[str]) -> str:
     kinds = [definition(part) for part in whole]
     bases = [base for kind in kinds for base in getattr(kind, "__mro__", ())]
     named = (str(one.__module__) for one in (*kinds, *bases))
-    inside, outside = revision(frozenset((*named, *modules))), loaded_code(kinds)
+    inside, outside = revision(frozenset((*named, *modules)), apart), loaded_code(kinds)
     return f"{inside}+{outside}" if outside else inside

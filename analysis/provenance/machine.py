@@ -13,6 +13,9 @@ from typing import Final
 ANSWERING: Final = ("lightkv", "torch", "transformers", "nnsight")
 """What computes answers."""
 
+SCORING: Final = ("anls-star", "pycocoevalcap", "rouge-score")
+"""What scores them."""
+
 LIBRARIES: Final = (*ANSWERING, "numpy", "pandas", "matplotlib", "papermill")
 """What makes results of them."""
 
@@ -21,6 +24,12 @@ LIBRARIES: Final = (*ANSWERING, "numpy", "pandas", "matplotlib", "papermill")
 def answering_versions() -> dict[str, str]:
     """Versions of what computes answers."""
     return {name: metadata.version(name) for name in ANSWERING}
+
+
+@cache
+def scoring_versions() -> dict[str, str]:
+    """Versions of what scores answers."""
+    return {name: metadata.version(name) for name in SCORING}
 
 
 @cache
@@ -80,12 +89,24 @@ def model_identity(model: str | None) -> str:
     return digest.hexdigest()[:16]
 
 
+def model_is_here(model: str) -> bool:
+    """Whether a model's files lie on this machine, so that its identity tells one from another."""
+    return (
+        model == "embedded"
+        or Path(model).expanduser().is_dir()
+        or _cached_revision(model) != _NOT_CACHED
+    )
+
+
+_NOT_CACHED: Final = "not cached"
+
+
 def _cached_revision(model: str) -> str:
     from huggingface_hub import constants
 
     name = "models--" + model.replace("/", "--")
     reference = Path(constants.HF_HUB_CACHE) / name / "refs" / "main"
-    return reference.read_text(encoding="utf-8") if reference.is_file() else "not cached"
+    return reference.read_text(encoding="utf-8") if reference.is_file() else _NOT_CACHED
 
 
 def _processor() -> str:

@@ -33,14 +33,15 @@ _DIGITS: Final = 16
 
 
 @cache
-def revision(modules: frozenset[str]) -> str:
+def revision(modules: frozenset[str], apart: tuple[str, ...] = ()) -> str:
     """Digest of what some modules do; 16 hexadecimal digits.
 
     Args:
         modules: Names of modules of this project; others don't count.
+        apart: Names of packages that don't count, though they are imported.
     """
     digest = hashlib.sha256()
-    for name, file in sorted(closure(modules).items()):
+    for name, file in sorted(closure(modules, apart).items()):
         digest.update(f"module {name}\n{_normalised(file)}\n".encode())
         for data in _data(name, file):
             content = data.read_bytes()
@@ -64,14 +65,15 @@ def everything() -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def closure(modules: Iterable[str]) -> dict[str, Path]:
+def closure(modules: Iterable[str], apart: tuple[str, ...] = ()) -> dict[str, Path]:
     """Modules of this project and those that they import, with their files."""
+    left_out = (*_HARMLESS, *apart)
     files: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
         file = source_file(name)
-        if file is not None and name not in files and not name.startswith(_HARMLESS):
+        if file is not None and name not in files and not name.startswith(left_out):
             files[name] = file
             waiting += _imports(name, file)
     return files

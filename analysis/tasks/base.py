@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class TaskItem:
         cells: (row, column) patches that the answer depends on, where the task knows them.
         earlier: A question about the same images that comes before, for the protocol of two turns;
             None where the task has none.
+        picture: Name of what the question is about, equal for questions about the same; "" for one
+            that no other question is about.
     """
 
     index: int
@@ -41,6 +43,7 @@ class TaskItem:
     system: str | None = None
     cells: Cells = frozenset()
     earlier: str | None = None
+    picture: str = ""
 
     def request(self, protocol: str = QUESTION_FIRST) -> Request:
         """The question as a model takes it.
@@ -85,7 +88,17 @@ class Task(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes whenever the questions of a seed would."""
+        """Changes whenever the questions of a seed would, or the pictures that they are about."""
+
+    @property
+    def truth(self) -> str:
+        """Changes whenever the right answers would while the questions stay, if that can be."""
+        return ""
+
+    @property
+    def source(self) -> Mapping[str, str]:
+        """Where the questions come from, for whoever reads the results."""
+        return {}
 
     @abstractmethod
     def items(self, samples: int | None, seed: int) -> list[TaskItem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from analysis.scoring.kinds import metric_of_kind
 from analysis.tasks.base import Task, TaskItem, check_samples, register
 from lightkv.embedded import questions
 from lightkv.errors import InvalidValueError
@@ -21,9 +22,6 @@ _SHORT_ANSWER = 4
 class EmbeddedKind(Task):
     """One question kind of :mod:`lightkv.embedded.questions`.
 
-    Captions are scored by the ROUGE-L of caption tables, since one wrong word of forty is not a
-    wrong caption; all other kinds have one right answer and are scored by exact match.
-
     Attributes:
         kind: One of :data:`lightkv.embedded.questions.QUESTION_KINDS`.
     """
@@ -37,8 +35,8 @@ class EmbeddedKind(Task):
 
     @property
     def metric(self) -> str:
-        """ROUGE-L of coco-caption for captions, else exact match."""
-        return "coco_rouge_l" if self.kind == "caption" else "exact"
+        """See :mod:`analysis.scoring.kinds`."""
+        return metric_of_kind(self.kind)
 
     @property
     def max_new_tokens(self) -> int:

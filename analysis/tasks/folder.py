@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,14 +63,12 @@ class FolderTask(Task):
         header: Name, metric and limits.
         questions: Its questions in file order.
         lines: The number of the line of each question.
-        digest: SHA-256 of the file's content.
     """
 
     path: Path
     header: Header
     questions: tuple[TaskItem, ...]
     lines: tuple[int, ...]
-    digest: str
 
     @classmethod
     def read(cls, path: str | Path) -> FolderTask:
@@ -82,8 +81,7 @@ class FolderTask(Task):
             raise InvalidValueError("folder", str(path), "folder:PATH of a JSON Lines file")
         file = Path(path)
         try:
-            content = file.read_bytes()
-            lines = content.decode("utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file} can't be read: {error}") from error
         written = [
@@ -96,7 +94,7 @@ class FolderTask(Task):
         header = _header(written[0], file.stem) if described else _plain_header(file.stem)
         questions = tuple(_question(line, index, header) for index, line in enumerate(asked))
         numbers = tuple(line.number for line in asked)
-        return cls(file, header, questions, numbers, hashlib.sha256(content).hexdigest())
+        return cls(file, header, questions, numbers)
 
     @property
     def name(self) -> str:
@@ -113,10 +111,27 @@ class FolderTask(Task):
         """The header's limit."""
         return self.header.max_new_tokens
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """The digest of the file."""
-        return self.digest
+        """Digest of the questions as they are asked, and of the pictures' content."""
+        files = {image for item in self.questions for image in item.images}
+        contents = {image: _content(image) for image in files}
+        return _digest(
+            [
+                [item.question, item.system, item.earlier, [contents[one] for one in item.images]]
+                for item in self.questions
+            ]
+        )
+
+    @cached_property
+    def truth(self) -> str:
+        """Digest of the right answers."""
+        return _digest([item.answers for item in self.questions])
+
+    @property
+    def source(self) -> Mapping[str, str]:
+        """The file."""
+        return {"path": str(self.path)}
 
     def items(self, samples: int | None, seed: int) -> list[TaskItem]:
         """Questions in the seed's order; the headers of their images are read."""
@@ -215,7 +230,21 @@ def _question(line: _Line, index: int, header: Header) -> TaskItem:
         answers=answers,
         system=header.system,
         earlier=line.text("earlier") if "earlier" in line.fields else None,
+        picture=" ".join(line.texts("image")),
     )
+
+
+def _content(image: Image.Image | Path) -> str:
+    """Digest of a picture file; one that is not there is told when it is asked about."""
+    assert isinstance(image, Path)  # noqa: S101
+    try:
+        return hashlib.sha256(image.read_bytes()).hexdigest()
+    except OSError:
+        return "not there"
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
 
 def _check_image(image: Image.Image | Path, where: str) -> None:

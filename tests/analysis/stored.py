@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from analysis.asking.rows import Configuration, Row
+from analysis.asking.rows import Configuration, Outcome, Row, Scorer
 
 BATCH = 5
 CONFIGURATION = Configuration(
@@ -16,7 +16,6 @@ CONFIGURATION = Configuration(
     task="embedded/read",
     task_fingerprint="generated",
     protocol="question-first",
-    metric="exact",
     seed=0,
     max_new_tokens=6,
     dtype="float32",
@@ -27,14 +26,24 @@ CONFIGURATION = Configuration(
 )
 
 
+SCORER = Scorer(metric="exact", truth="", code="abc", libraries="{}")
+
+
+def outcome(item: int, score: float | None = 1.0) -> Outcome:
+    return Outcome(item, ("1 2 3 4",), score)
+
+
+def outcomes(*items: int) -> list[Outcome]:
+    return [outcome(item) for item in items]
+
+
 def row(item: int, **changes: Any) -> Row:
     given = Row(
         item=item,
         identity=f"0/{item}",
+        picture=f"0/{item}",
         question="what is the red number ?",
         answer="1 2 3 4",
-        references=("1 2 3 4",),
-        score=1.0,
         kv_bytes=100,
         full_kv_bytes=400,
         requested_retention=0.25,

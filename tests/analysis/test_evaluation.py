@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from analysis.asking.evaluation import evaluate
+from analysis.asking.jobs import Shard
+from analysis.asking.opening import Description, UnloadedVLM, loaded, open_model
 from analysis.asking.store import Store
+from analysis.scoring.metrics import METRICS, Metric, each, register
 from analysis.tasks import Task, TaskItem, task
 from lightkv import TGVKV, VLM, LightKV, Request
 from lightkv.catalogue import method
@@ -370,3 +377,162 @@ def test_a_task_without_earlier_questions_is_told_under_all_protocols() -> None:
     )
     assert set(frame["protocol"]) == {"question-first"}
     assert set(told) == {("second-turn", "sums", name) for name in ("vanilla", "TGV-KV")}
+
+
+def scored_as(name: str, score: Any) -> Iterator[None]:
+    """A metric of that name that scores so."""
+    before = METRICS.get(name)
+    register(Metric(name, each(score)))
+    yield
+    del METRICS[name]
+    if before is not None:
+        METRICS[name] = before
+
+
+def half(answer: str, references: Any) -> float:
+    return 0.5
+
+
+def test_a_changed_metric_never_asks_a_model_again(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        first = FakeVLM(echo)
+        frame = run(first, store=store)
+        assert first.asked == 20
+        with contextmanager(scored_as)("exact", half):
+            again = FakeVLM(echo)
+            changed = run(again, store=store)
+            assert again.asked == 0
+            assert changed["score"].tolist() == [0.5] * 20
+        # Another metric of the same questions, beside the first.
+        other = FakeVLM(echo)
+        beside = run(other, tasks=[Sums("anls")], store=store)
+        assert other.asked == 0
+        assert set(beside["metric"]) == {"anls"}
+        back = FakeVLM(echo)
+        pd.testing.assert_frame_equal(run(back, store=store), frame)
+        assert back.asked == 0
+
+
+def test_other_right_answers_are_scored_from_the_stored_answers(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png")
+    file = tmp_path / "toy.jsonl"
+
+    def ask(right: str) -> tuple[float, int, list[Any]]:
+        lines = [
+            {"image": "a.png", "question": f"q{number}", "answer": right} for number in range(4)
+        ]
+        file.write_text("\n".join(map(json.dumps, lines)))
+        vlm = FakeVLM(lambda *_: "7")
+        with Store(tmp_path / "results") as store:
+            frame = run(vlm, tasks=[f"folder:{file}"], samples=4, store=store)
+        return float(frame["score"].mean()), vlm.asked, frame["reference"].tolist()[0]
+
+    assert ask("3") == (0.0, 8, ["3"])
+    assert ask("7") == (1.0, 0, ["7"])
+    assert ask("3") == (0.0, 0, ["3"])
+
+
+def test_answers_that_were_stored_without_an_outcome_are_scored(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        run(FakeVLM(echo), store=store)
+        database = store._database
+        with database.transaction():
+            database._connection.execute("DELETE FROM outcomes WHERE item < 5")
+        vlm = FakeVLM(echo)
+        frame = run(vlm, store=store)
+        assert vlm.asked == 0
+        assert not frame["score"].isna().any()
+
+
+def test_what_was_refused_is_remembered(tmp_path: Path) -> None:
+    methods = {"vanilla": None, "picky": Picky(retention=0.5)}
+    told: list[str] = []
+    for looked in (2, 2):
+        vlm = FakeVLM(echo)
+        with Store(tmp_path) as store:
+            run(vlm, methods=methods, store=store, on_refusal=lambda *cell: told.append(cell[2]))
+        assert vlm.layouts_checked <= looked
+    assert told == ["picky", "picky"]
+    assert vlm.layouts_checked == 0, "nothing was left to look at"
+    with Store(tmp_path) as store, pytest.raises(UnsupportedError, match="prompt is 'this one'"):
+        run(FakeVLM(echo), methods=methods, store=store)
+
+
+def test_nothing_left_means_nothing_loaded(embedded: VLM, tmp_path: Path) -> None:
+    def opened(store: Store, **changes: Any) -> VLM | UnloadedVLM:
+        given: dict[str, Any] = {"device": "cpu", "dtype": None, "attention": "sdpa"}
+        return open_model(store, None, **{**given, **changes})
+
+    def ask(store: Store, vlm: Any, samples: int) -> pd.DataFrame:
+        return evaluate(
+            vlm,
+            ["embedded/color"],
+            {"vanilla": None, "tgvkv": TGVKV(retention=0.5)},
+            samples=samples,
+            store=store,
+            progress=False,
+        )
+
+    with Store(tmp_path) as store:
+        first = opened(store)
+        assert isinstance(first, VLM)
+        frame = ask(store, first, 2)
+        again = opened(store)
+        assert isinstance(again, UnloadedVLM)
+        pd.testing.assert_frame_equal(ask(store, again, 2), frame)
+        assert not again.is_loaded
+        assert len(ask(store, again, 3)) == 6
+        assert again.is_loaded, "a third question was left"
+        assert isinstance(opened(store, attention="eager"), VLM), "settings are told apart"
+
+
+def test_an_unloaded_model_says_the_same_as_the_loaded_one(embedded: VLM) -> None:
+    known = UnloadedVLM(Description.of(embedded), lambda: embedded)
+    for name in ("name", "fingerprint", "attention", "dtype", "facts", "device"):
+        assert getattr(known, name) == getattr(embedded, name)
+    assert type(known.family) is type(embedded.family)
+    assert loaded(known) is embedded and loaded(embedded) is embedded
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_together_ask_what_a_whole_run_asks(count: int, tmp_path: Path) -> None:
+    whole = FakeVLM(echo)
+    expected = run(whole)
+    batches: list[list[str]] = []
+    parts = []
+    with Store(tmp_path) as store:
+        for number in range(1, count + 1):
+            vlm = FakeVLM(echo)
+            parts.append(run(vlm, store=store, shard=Shard(number, count)))
+            batches += vlm.batches
+        rest = FakeVLM(echo)
+        frame = run(rest, store=store)
+    assert rest.asked == 0
+    assert sorted(batches) == sorted(whole.batches)
+    assert sum(map(len, parts)) == 20
+    timed = ["seconds"]
+    pd.testing.assert_frame_equal(frame.drop(columns=timed), expected.drop(columns=timed))
+
+
+def test_a_shard_is_picked_up_where_it_stopped(tmp_path: Path) -> None:
+    stopped = FakeVLM(echo, fail_after=1)
+    with Store(tmp_path) as store, pytest.raises(KeyboardInterrupt):
+        run(stopped, store=store, batch_size=2, shard=Shard(1, 2))
+    resumed, whole = FakeVLM(echo), FakeVLM(echo)
+    with Store(tmp_path) as store:
+        run(resumed, store=store, batch_size=2, shard=Shard(1, 2))
+    run(whole, batch_size=2, shard=Shard(1, 2))
+    assert stopped.batches + resumed.batches == whole.batches
+    assert 0 < whole.asked < 20
+
+
+@pytest.mark.parametrize(
+    "text", ["3/2", "0/2", "-1/2", "1/0", "1", "1/", "/2", "a/b", "1.5/2", "1/2/3", "", "1:2"]
+)
+def test_a_shard_that_is_none(text: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"shard is .* allowed: I/N"):
+        Shard.read(text)
+
+
+def test_shards_are_read() -> None:
+    assert (Shard.read("1/1"), Shard.read(" 2 / 4 ")) == (Shard(1, 1), Shard(2, 4))

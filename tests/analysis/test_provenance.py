@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from analysis import provenance
-from analysis.asking.jobs import _ASKING
+from analysis.asking.jobs import _ASKING, _SCORING
 from analysis.provenance import sources
+from analysis.scoring.metrics import metric
 from analysis.studies import study
 from analysis.tasks import FolderTask, task
 from figures.artefacts import artefacts
@@ -23,7 +24,7 @@ def answers(*parts: object) -> set[str]:
     """Files of the modules that a method's answers depend on."""
     kinds = [type(one) for whole in parts for one in (whole, *provenance.parts_of(whole))]
     named = {base.__module__ for kind in kinds for base in kind.__mro__}
-    return set(sources.closure({*named, *_ASKING}))
+    return set(sources.closure({*named, *_ASKING}, _SCORING))
 
 
 def unit(*artefact_ids: str) -> set[str]:
@@ -34,10 +35,11 @@ def unit(*artefact_ids: str) -> set[str]:
 RESULTS = {
     "lightkv": answers(LightKV((1,), (1,), (0.5,)), task("embedded/read")),
     "tgvkv": answers(TGVKV(retention=0.5), task("embedded/read")),
-    "fastv on a file": answers(FastV()) | set(sources.closure({FolderTask.__module__})),
+    "fastv on a file": answers(FastV()) | set(sources.closure({FolderTask.__module__}, _SCORING)),
     "a probing table": set(sources.closure({study("modality_gap").run.__module__, "lightkv.vlm"})),
     "a cost table": set(sources.closure({study("schedule_cost").run.__module__})),
     "a drawing of T-T1": unit("T-T1"),
+    "an outcome": set(sources.closure({metric("exact").scores.__module__})),
     "the report": set(sources.closure({"figures.report"})),
 }
 
@@ -56,6 +58,11 @@ CHANGES = {
     "analysis.probing.probe": {"a probing table"},
     "lightkv.cost.token_counts": {"lightkv", "a probing table", "a cost table"},
     "lightkv.cost.workload": {"a cost table"},
+    "analysis.scoring.metrics": {"an outcome", "a probing table"},
+    "analysis.scoring.vqa": {"an outcome", "a probing table"},
+    "analysis.scoring.kinds": {"a probing table"},
+    "analysis.scoring.summaries": set(),
+    "analysis.asking.scoring": set(),
     "analysis.asking.store": set(),
     "analysis.asking.evaluation": set(),
     "analysis.asking.evaluate_cli": set(),

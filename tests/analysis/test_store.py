@@ -14,16 +14,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.asking.rows import Configuration
+from analysis.asking.rows import LABELS, Configuration, Scorer
 from analysis.asking.store import Store
 from lightkv.errors import StoreError
-from tests.analysis.stored import BATCH, CONFIGURATION, row, rows
+from tests.analysis.stored import BATCH, CONFIGURATION, SCORER, outcome, outcomes, row, rows
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     with Store(tmp_path / "new" / "folder") as store:
         given = row(1, answer="Größe \u2713 \x00 '; DROP TABLE answers", warnings=("skipped",))
-        store.add(CONFIGURATION, [row(0), given, row(2, score=None, requested_retention=None)])
+        asked = [row(0), given, row(2, requested_retention=None)]
+        scored = [outcome(0), outcome(1), outcome(2, None)]
+        store.add(CONFIGURATION, asked, SCORER, scored)
     with Store(tmp_path / "new" / "folder", read_only=True) as store:
         frame = store.rows()
     assert frame["item"].tolist() == [0, 1, 2]
@@ -53,7 +55,7 @@ def test_an_empty_store_has_all_columns() -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [f.name for f in dataclasses.fields(Configuration) if f.name not in ("model", "method")],
+    [f.name for f in dataclasses.fields(Configuration) if f.name not in LABELS],
 )
 def test_the_key_follows_everything_an_answer_depends_on(field: str) -> None:
     value = getattr(CONFIGURATION, field)
@@ -64,7 +66,8 @@ def test_the_key_follows_everything_an_answer_depends_on(field: str) -> None:
 
 
 def test_the_key_does_not_follow_labels() -> None:
-    renamed = dataclasses.replace(CONFIGURATION, model="elsewhere", method="full method")
+    labels: dict[str, Any] = dict.fromkeys(LABELS, "other")
+    renamed = dataclasses.replace(CONFIGURATION, **labels)
     assert renamed.key == CONFIGURATION.key
 
 
@@ -86,6 +89,66 @@ def test_a_failed_batch_leaves_nothing_behind() -> None:
     assert store.finished(CONFIGURATION.key) == frozenset()
     store.add(CONFIGURATION, rows(0, 1))
     assert store.finished(CONFIGURATION.key) == {0, 1}
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Scorer)])
+def test_the_scorer_follows_everything_an_outcome_depends_on(field: str) -> None:
+    changes: dict[str, Any] = {field: getattr(SCORER, field) + "x"}
+    assert dataclasses.replace(SCORER, **changes).key != SCORER.key
+
+
+def test_outcomes_of_several_metrics_stand_beside_each_other() -> None:
+    store = Store(None)
+    store.add(CONFIGURATION, rows(0, 1), SCORER, outcomes(0, 1))
+    other = dataclasses.replace(SCORER, metric="anls")
+    assert store.unscored(CONFIGURATION.key, other) == [(0, "1 2 3 4"), (1, "1 2 3 4")]
+    store.score(CONFIGURATION.key, other, [outcome(1, 0.5)])
+    frame = store.rows()
+    shown = list(zip(frame["metric"], frame["item"], frame["score"], strict=True))
+    assert shown == [("anls", 1, 0.5), ("exact", 0, 1.0), ("exact", 1, 1.0)]
+    assert store.rows(scorers=[SCORER])["metric"].tolist() == ["exact", "exact"]
+    assert store.unscored(CONFIGURATION.key, other) == [(0, "1 2 3 4")]
+    assert store.unscored(CONFIGURATION.key, SCORER) == []
+
+
+def test_the_latest_scorer_of_a_metric_is_shown_unless_one_is_asked_for() -> None:
+    store = Store(None)
+    store.add(CONFIGURATION, rows(0), SCORER, [outcome(0, 0.0)])
+    corrected = dataclasses.replace(SCORER, code="corrected")
+    store.score(CONFIGURATION.key, corrected, [outcome(0, 1.0)])
+    assert store.rows()["score"].tolist() == [1.0]
+    assert store.rows(scorers=[SCORER])["score"].tolist() == [0.0]
+    assert store.rows(scorers=[corrected])["score"].tolist() == [1.0]
+
+
+def test_an_answer_without_an_outcome_has_no_score() -> None:
+    store = Store(None)
+    store.add(CONFIGURATION, rows(0, 1), SCORER, outcomes(0))
+    frame = store.rows()
+    by_item = frame.set_index("item")["score"]
+    assert by_item[0] == 1.0 and np.isnan(by_item[1])
+    assert frame.set_index("item")["reference"][1] == []
+    with pytest.raises(StoreError, match="FOREIGN KEY"):
+        store.score(CONFIGURATION.key, SCORER, outcomes(7))
+    assert len(store.rows()) == 2
+
+
+def test_answers_and_outcomes_are_stored_together_or_not_at_all() -> None:
+    store = Store(None)
+    with pytest.raises(StoreError, match="FOREIGN KEY"):
+        store.add(CONFIGURATION, rows(0), SCORER, outcomes(0, 1))
+    assert store.finished(CONFIGURATION.key) == frozenset()
+
+
+def test_refusals_and_models_are_remembered(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        assert store.refusal("k") is None and store.model("m") is None
+        store.note_refusal("k", "first")
+        store.note_refusal("k", "second")
+        store.note_model("m", "{}")
+    with Store(tmp_path, read_only=True) as store:
+        assert store.refusal("k") == "first"
+        assert store.model("m") == "{}"
 
 
 WRITER = """

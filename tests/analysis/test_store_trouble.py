@@ -89,7 +89,7 @@ def test_another_format_and_another_program(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="format 99, this version reads 2"):
+    with pytest.raises(StoreError, match="format 99, this version reads 3"):
         Store(tmp_path)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -97,3 +97,87 @@ def test_another_format_and_another_program(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE notes (text TEXT)")
     with pytest.raises(StoreError, match="choose another folder"):
         Store(foreign)
+
+
+FORMAT_2 = """
+    CREATE TABLE configurations (
+        key TEXT PRIMARY KEY, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
+        method TEXT NOT NULL, parameters TEXT NOT NULL, task TEXT NOT NULL,
+        task_fingerprint TEXT NOT NULL, protocol TEXT NOT NULL, metric TEXT NOT NULL,
+        seed INTEGER NOT NULL, max_new_tokens INTEGER NOT NULL, dtype TEXT NOT NULL,
+        attention TEXT NOT NULL, device TEXT NOT NULL, revision TEXT NOT NULL,
+        versions TEXT NOT NULL);
+    CREATE TABLE answers (
+        key TEXT NOT NULL REFERENCES configurations (key), item INTEGER NOT NULL,
+        identity TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
+        reference TEXT NOT NULL, score REAL, kv_bytes INTEGER NOT NULL,
+        full_kv_bytes INTEGER NOT NULL, requested_retention REAL,
+        achieved_retention REAL NOT NULL, token_layers INTEGER NOT NULL,
+        full_token_layers INTEGER NOT NULL, generated_tokens INTEGER NOT NULL,
+        seconds REAL NOT NULL, warnings TEXT NOT NULL, PRIMARY KEY (key, item));
+    CREATE TABLE frames (
+        key TEXT PRIMARY KEY, study TEXT NOT NULL, configuration TEXT NOT NULL,
+        content TEXT NOT NULL);
+    INSERT INTO configurations VALUES
+        ('k1', 'toy', 'f00d', 'TGVKV', 'TGVKV()', 'embedded/read', 'generated', 'question-first',
+         'exact', 0, 6, 'float32', 'sdpa', 'cpu', 'abc', '{}'),
+        ('k2', 'toy', 'f00d', 'vanilla', 'vanilla', 'caps', '12', 'question-first',
+         'cider', 0, 6, 'float32', 'sdpa', 'cpu', 'abc', '{}');
+    INSERT INTO answers VALUES
+        ('k1', 0, '0/0', 'q', 'a', '["a", "b"]', 1.0, 100, 400, .25, .25, 60, 80, 5, .5, '["w"]'),
+        ('k1', 1, '0/1', 'q', 'x', '["a"]', 0.0, 100, 400, .25, .25, 60, 80, 5, .5, '[]'),
+        ('k2', 0, '0/0', 'q', 'c', '["d"]', NULL, 400, 400, NULL, 1.0, 80, 80, 5, .5, '[]');
+    INSERT INTO frames VALUES ('f', 'study', '{}', '{}');
+    PRAGMA application_id = 1818981937;
+    PRAGMA user_version = 2;
+"""
+
+
+def older(folder: Path) -> Path:
+    """A store as the version before wrote it."""
+    folder.mkdir()
+    with sqlite3.connect(folder / FILE_NAME) as connection:
+        connection.executescript(FORMAT_2)
+    connection.close()
+    return folder
+
+
+def test_an_older_store_is_brought_up_to_date_with_every_row(tmp_path: Path) -> None:
+    folder = older(tmp_path / "old")
+    with Store(folder) as store:
+        frame = store.rows()
+    assert frame["key"].tolist() == ["k2", "k1", "k1"]
+    assert frame["metric"].tolist() == ["cider", "exact", "exact"]
+    assert frame["score"].tolist()[1:] == [1.0, 0.0] and frame["score"].isna().tolist()[0]
+    assert frame["reference"].tolist() == [["d"], ["a", "b"], ["a"]]
+    assert frame["warnings"].tolist() == [[], ["w"], []]
+    assert frame["answer"].tolist() == ["c", "a", "x"]
+    assert frame["kv_bytes"].tolist() == [400, 100, 100]
+    assert frame["picture"].tolist() == ["0/0", "0/0", "0/1"]
+    with Store(folder, read_only=True) as again:
+        assert len(again.rows()) == 3
+        assert again.finished("k1") == {0, 1}
+    with sqlite3.connect(folder / FILE_NAME) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        assert connection.execute("SELECT count(*) FROM frames").fetchone() == (1,)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert not {name for name in names if name.startswith("old_")}
+
+
+def test_an_older_store_that_may_not_be_written_says_what_to_do(tmp_path: Path) -> None:
+    folder = older(tmp_path / "old")
+    before = (folder / FILE_NAME).read_bytes()
+    with pytest.raises(StoreError, match="format 2: open it once for writing"):
+        Store(folder, read_only=True)
+    assert (folder / FILE_NAME).read_bytes() == before
+
+
+def test_a_store_that_can_not_be_brought_up_to_date_stays_as_it_is(tmp_path: Path) -> None:
+    folder = older(tmp_path / "old")
+    with sqlite3.connect(folder / FILE_NAME) as connection:
+        connection.execute("CREATE TABLE outcomes (in_the_way TEXT)")
+    connection.close()
+    before = (folder / FILE_NAME).read_bytes()
+    with pytest.raises(StoreError, match="outcomes already exists"):
+        Store(folder)
+    assert (folder / FILE_NAME).read_bytes() == before

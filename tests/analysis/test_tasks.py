@@ -93,10 +93,50 @@ def test_folder_order_depends_on_the_seed_and_not_on_the_count(tmp_path: Path) -
     assert ten != [item.identity for item in given.items(10, seed=2)]
 
 
-def test_folder_fingerprint_follows_the_content(tmp_path: Path) -> None:
-    first = FolderTask.read(write(tmp_path, HEADER, question()))
-    second = FolderTask.read(write(tmp_path, HEADER, question(answers=["blue"])))
-    assert first.fingerprint != second.fingerprint
+def test_folder_fingerprint_follows_what_is_asked_and_the_truth_what_is_right(
+    tmp_path: Path,
+) -> None:
+    def read(*lines: object) -> tuple[str, str]:
+        given = FolderTask.read(write(tmp_path, *lines))
+        return given.fingerprint, given.truth
+
+    plain = read(HEADER, question())
+    Image.new("RGB", (4, 4), "blue").save(tmp_path / "b.png")
+    asked = [
+        read(HEADER, question(question="Which?")),
+        read(HEADER, question(image="b.png")),
+        read(HEADER, question(image=["a.png", "a.png"])),
+        read(HEADER, question(earlier="What?")),
+        read(HEADER | {"prompt": "{question} Now."}, question()),
+        read(HEADER | {"system": "Look."}, question()),
+        read(HEADER, question(), question()),
+        read(HEADER, question(image="none.png")),
+    ]
+    assert len({plain[0], *(fingerprint for fingerprint, _ in asked)}) == 1 + len(asked)
+    for same in (
+        read(HEADER | {"metric": "anls", "task": "other", "max_new_tokens": 9}, question()),
+        read({}, question(question="Which color? Be brief.", id="other")),
+    ):
+        assert same == plain
+    fingerprint, truth = read(HEADER, question(answers=["blue"]))
+    assert (fingerprint, truth != plain[1]) == (plain[0], True)
+
+
+def test_a_picture_with_other_content_is_another_question(tmp_path: Path) -> None:
+    file = write(tmp_path, HEADER, question())
+    before = FolderTask.read(file).fingerprint
+    Image.new("RGB", (4, 4), "green").save(tmp_path / "a.png")
+    assert FolderTask.read(file).fingerprint != before
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "elsewhere" / "a.png")
+    moved = FolderTask.read(file.rename(tmp_path / "elsewhere" / "toy.jsonl"))
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "elsewhere" / "a.png")
+    assert FolderTask.read(moved.path).fingerprint == before
+
+
+def test_questions_about_one_picture_are_told(tmp_path: Path) -> None:
+    given = FolderTask.read(write(tmp_path, question(), question(), question(image=["a.png"] * 2)))
+    assert [item.picture for item in given.questions] == ["a.png", "a.png", "a.png a.png"]
 
 
 @pytest.mark.parametrize(
