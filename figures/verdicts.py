@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from figures.estimates import Estimate, difference, share
+from analysis.scoring.estimate import Estimate
+from analysis.scoring.intervals import difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,14 +86,7 @@ def at_most(estimate: Estimate, threshold: float, what: str) -> Verdict:
 
 def better(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
     """Whether ``one`` scores higher than ``other`` on the questions that both answered."""
-    estimate = difference(one, other)
-    if estimate.questions >= FEWEST_QUESTIONS and estimate.same:
-        score = f"{one['score'].mean():.3f}"
-        return untestable(
-            f"{what}: both score alike on every one of {estimate.questions} questions ({score}), "
-            "so nothing here tells them apart"
-        )
-    return above(estimate, 0.0, f"{what}, difference of scores")
+    return above(difference(one, other), 0.0, f"{what}, difference of scores")
 
 
 def alike(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
@@ -114,14 +108,16 @@ def keeps(part: pd.DataFrame, whole: pd.DataFrame, least: float, what: str) -> V
     """Whether ``part`` scores at least the share ``least`` of what ``whole`` scores."""
     if len(whole) and whole["score"].mean() == 0:
         return untestable(f"{what}: the full cache scores 0 already")
-    return at_least(share(part, whole), least, what)
+    lead = difference(part, whole, share=least)
+    return at_least(lead, 0.0, f"{what}, score minus {least:g} of the full cache's")
 
 
 def collapses(part: pd.DataFrame, whole: pd.DataFrame, most: float, what: str) -> Verdict:
     """Whether ``part`` scores at most the share ``most`` of what ``whole`` scores."""
     if len(whole) and whole["score"].mean() == 0:
         return untestable(f"{what}: the full cache scores 0 already")
-    return at_most(share(part, whole), most, what)
+    lead = difference(part, whole, share=most)
+    return at_most(lead, 0.0, f"{what}, score minus {most:g} of the full cache's")
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
@@ -151,8 +147,8 @@ def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _decided(estimate: Estimate, what: str, *, holds: bool, fails: bool, gap: str) -> Verdict:
-    numbers = f"{what}: {estimate:.3f}, {estimate.questions} questions"
-    if estimate.questions < FEWEST_QUESTIONS:
+    numbers = f"{what}: {estimate:.3f}, {estimate.n} questions"
+    if estimate.n < FEWEST_QUESTIONS:
         return untestable(f"{numbers}; at least {FEWEST_QUESTIONS} are needed")
     if holds or fails:
         return verdict(holds, numbers)

@@ -4,7 +4,7 @@
 * :func:`gaussian_information`: canonical correlations, exact for jointly Gaussian variables;
 * :func:`knn_information`: the k-nearest-neighbour estimator of Kraskov, Stögbauer and Grassberger
   (Phys. Rev. E 69, 066138, 2004), which assumes no shape;
-* :func:`interval` and :func:`mean_interval`: 95 % intervals over samples.
+* :func:`interval`: 95 % interval over samples.
 """
 
 from __future__ import annotations
@@ -195,25 +195,6 @@ def interval(
     if floor is not None:
         low, high = max(low, min(floor, value)), max(high, floor)
     return Estimate(value, low, high, count)
-
-
-def mean_interval(values: Any, *, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """Mean over samples with its 95 % bootstrap interval (percentiles).
-
-    Args:
-        values: (n,); NaN counts as missing.
-
-    Raises:
-        InvalidValueError: If fewer than two values are there.
-    """
-    given = np.asarray(values, float).ravel()
-    given = given[np.isfinite(given)]
-    if len(given) < 2:
-        raise InvalidValueError("samples", len(given), "at least 2 for an interval")
-    drawn = np.random.default_rng(seed).integers(len(given), size=(resamples, len(given)))
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(given[drawn].mean(1), [tail, 100 - tail])
-    return Estimate(float(given.mean()), float(low), float(high), len(given))
 
 
 # ------------------------------------------------------------------ helpers

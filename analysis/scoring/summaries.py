@@ -1,75 +1,32 @@
 """From question rows to means with confidence intervals, and to paired comparisons.
 
-Zero-or-one scores get Wilson intervals and the exact McNemar test, all others bootstrap intervals
-and a paired permutation test. Everything statistical is scipy's. No correction for the number of
+Intervals are those of :mod:`analysis.scoring.intervals`. Comparisons of zero-or-one scores also get
+the exact McNemar test, all others a paired permutation test. No correction for the number of
 comparisons is made: with many cells some intervals miss their value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.scoring.estimate import LEVEL
+from analysis.scoring.intervals import PICTURE, difference, mean_of
 from analysis.scoring.metrics import Metric, metric
-from lightkv.errors import InputError, InvalidValueError, UnknownNameError
+from lightkv.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Scores = NDArray[np.float64]
 
-CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
 PAIRING: Final = ("protocol", "task", "seed", "item")
 CELL: Final = ("protocol", "task", "method")
 _MEANS: Final = ("kv_bytes", "kv_share", "token_share", "requested_retention", "seconds")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its confidence interval.
-
-    Attributes:
-        n: Number of scores.
-        mean: Their mean.
-        low, high: Bounds, NaN where one score alone does not tell.
-        method: "wilson" or "bootstrap".
-    """
-
-    n: int
-    mean: float
-    low: float
-    high: float
-    method: str
-
-
-def estimate(
-    scores: Sequence[float], *, binary: bool, confidence: float = CONFIDENCE, seed: int = 0
-) -> Estimate:
-    """Mean of scores with a Wilson (binary) or percentile bootstrap interval.
-
-    Raises:
-        InputError: There are no scores, or some are missing.
-        InvalidValueError: ``confidence`` is not between 0 and 1.
-    """
-    from scipy import stats
-
-    if not 0 < confidence < 1:
-        raise InvalidValueError("confidence", confidence, "between 0 and 1")
-    values = np.asarray(scores, dtype=np.float64)
-    if not len(values) or np.isnan(values).any():
-        raise InputError("a mean needs at least one score, and none of them missing")
-    mean = float(values.mean())
-    if binary:
-        test = stats.binomtest(round(values.sum()), len(values))
-        bounds = test.proportion_ci(confidence_level=confidence, method="wilson")
-        return Estimate(len(values), mean, float(bounds.low), float(bounds.high), "wilson")
-    low, high = _bootstrap(values, confidence, seed)
-    return Estimate(len(values), mean, low, high, "bootstrap")
 
 
 def rescore(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -93,8 +50,7 @@ def summarise(
     frame: pd.DataFrame,
     by: Sequence[str] = CELL,
     *,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
+    confidence: float = LEVEL,
 ) -> pd.DataFrame:
     """One row per group: n, score with bounds, and means of what was held and processed.
 
@@ -102,29 +58,31 @@ def summarise(
         frame: Rows of :func:`analysis.asking.evaluation.evaluate`.
         by: Columns that make a group; each group has one metric.
         confidence: Of the intervals.
-        seed: Of the bootstrap.
 
     Returns:
         Columns: ``by``, metric, n, score, low, high, interval, kv_bytes, kv_share, token_share,
         requested_retention, seconds; in the order in which groups first appear.
+
+    Raises:
+        InputError: A group has several metrics, or scores are missing.
+        InvalidValueError: ``confidence`` is not between 0 and 1.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for key, group in frame.groupby(list(by), sort=False, dropna=False):
         chosen = _one_metric(group)
-        found = estimate(
-            _scores(group, chosen), binary=chosen.binary, confidence=confidence, seed=seed
-        )
+        pictures = group[PICTURE].tolist() if PICTURE in group.columns else None
+        score = mean_of(_scores(group, chosen), pictures=pictures, level=confidence)
         rows.append(
             {
                 **dict(zip(by, key, strict=True)),
                 "metric": chosen.name,
-                "n": found.n,
-                "score": found.mean,
-                "low": found.low,
-                "high": found.high,
-                "interval": found.method,
+                "n": score.n,
+                "score": score.value,
+                "low": score.low,
+                "high": score.high,
+                "interval": score.method,
                 **{name: float(group[name].mean()) for name in _MEANS},
             }
         )
@@ -137,7 +95,7 @@ def compare(
     method: str,
     baseline: str,
     *,
-    confidence: float = CONFIDENCE,
+    confidence: float = LEVEL,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Two methods on the same questions, by protocol and task.
@@ -147,11 +105,11 @@ def compare(
         method: Label in its ``method`` column.
         baseline: Another label there.
         confidence: Of the interval of the difference.
-        seed: Of bootstrap and permutations.
+        seed: Of the permutations.
 
     Returns:
         Columns: protocol, task, method, baseline, metric, n, score, baseline_score, difference,
-        low, high (paired bootstrap), wins, losses, p_value (two-sided) and test ("mcnemar",
+        low, high (paired by question), wins, losses, p_value (two-sided) and test ("mcnemar",
         "permutation").
 
     Raises:
@@ -176,30 +134,30 @@ def _compared(
     group: pd.DataFrame, method: str, baseline: str, confidence: float, seed: int
 ) -> dict[str, Any]:
     chosen = _one_metric(group)
-    scores = {}
+    rows = []
     for label in (method, baseline):
         own = group[group["method"] == label]
-        scores[label] = own.assign(score=_scores(own, chosen)).set_index(list(PAIRING))["score"]
-    first, second = scores[method], scores[baseline].reindex(scores[method].index)
-    if len(scores[baseline]) != len(first) or second.isna().any():
+        rows.append(own.assign(score=_scores(own, chosen)))
+    first, second = (own.set_index(list(PAIRING))["score"] for own in rows)
+    paired = second.reindex(first.index)
+    if len(second) != len(first) or paired.isna().any():
         raise InputError(
             f"{method!r} and {baseline!r} were asked different questions of {group['task'].iat[0]}"
         )
-    given, wanted = first.to_numpy(np.float64), second.to_numpy(np.float64)
-    difference = given - wanted
-    low, high = _bootstrap(difference, confidence, seed)
-    wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+    lead = difference(rows[0], rows[1], level=confidence)
+    differences = (first - paired).to_numpy(np.float64)
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     return {
         "metric": chosen.name,
-        "n": len(difference),
-        "score": float(given.mean()),
-        "baseline_score": float(wanted.mean()),
-        "difference": float(difference.mean()),
-        "low": low,
-        "high": high,
+        "n": len(differences),
+        "score": float(first.mean()),
+        "baseline_score": float(paired.mean()),
+        "difference": float(differences.mean()),
+        "low": lead.low,
+        "high": lead.high,
         "wins": wins,
         "losses": losses,
-        "p_value": _mcnemar(wins, losses) if chosen.binary else _permutation(difference, seed),
+        "p_value": _mcnemar(wins, losses) if chosen.binary else _permutation(differences, seed),
         "test": "mcnemar" if chosen.binary else "permutation",
     }
 
@@ -227,14 +185,14 @@ def _mcnemar(wins: int, losses: int) -> float:
     return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def _permutation(difference: Scores, seed: int) -> float:
+def _permutation(differences: Scores, seed: int) -> float:
     """Paired permutation test of a mean difference of zero: signs are exchangeable."""
     from scipy import stats
 
-    if len(difference) < 2 or not difference.any():
+    if len(differences) < 2 or not differences.any():
         return 1.0
     test = stats.permutation_test(
-        (difference, np.zeros_like(difference)),
+        (differences, np.zeros_like(differences)),
         lambda a, b, axis: (a - b).mean(axis=axis),
         permutation_type="samples",
         vectorized=True,
@@ -242,22 +200,3 @@ def _permutation(difference: Scores, seed: int) -> float:
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
-
-
-def _bootstrap(values: Scores, confidence: float, seed: int) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    found = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        vectorized=True,
-        batch=200,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)

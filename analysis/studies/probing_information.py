@@ -14,9 +14,10 @@ from analysis.probing.mutual_information import (
     gaussian_information,
     interval,
     knn_information,
-    mean_interval,
     principal_components,
 )
+from analysis.scoring import estimate as scoring
+from analysis.scoring.intervals import mean_of
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
 
@@ -61,7 +62,7 @@ def information_profile(
     Returns:
         Rows with ``layer``, ``measure``, ``value``, ``low`` and ``high``. Per question (``item``
         0, 1, ...): "attention information" (nats, head mean), "TVB budget" (share of the total).
-        Over all questions (``item`` -1): means of the former with bootstrap intervals, "Gaussian
+        Over all questions (``item`` -1): means of the former, "Gaussian
         information" and "k-NN information" between mean text and mean vision states (nats), and
         "decoded from vision", "... text", "... last" (cross-validated accuracy); "chance" is the
         share of the commonest answer.
@@ -89,7 +90,7 @@ def information_profile(
     return tabled("information_profile", vlm, tasks, samples, seed, parameters, store, measure)
 
 
-def _row(layer: int, measure: str, found: Estimate) -> dict[str, Any]:
+def _row(layer: int, measure: str, found: Estimate | scoring.Estimate) -> dict[str, Any]:
     return {
         "layer": layer,
         "measure": measure,
@@ -103,7 +104,7 @@ def _means(single: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for name in PER_SAMPLE:
         for layer, own in single[single["measure"] == name].groupby("layer"):
-            rows.append(_row(int(str(layer)), name, mean_interval(own["value"])))
+            rows.append(_row(int(str(layer)), name, mean_of(own["value"].dropna())))
     return rows
 
 
@@ -128,7 +129,7 @@ def _decoded(data: xr.Dataset, layer: int, answers: list[str], seed: int) -> lis
     for pool in DECODED:
         found = decodability(states.sel(pool=pool).values, answers, seed=seed)
         chance = found.chance
-        spread = mean_interval(found.correct.astype(float))
+        spread = mean_of(found.correct.astype(float))
         rows.append(_row(layer, f"decoded from {pool}", spread))
     rows.append(_row(layer, "chance", Estimate(chance, chance, chance, len(answers))))
     return rows

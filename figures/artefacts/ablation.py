@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from analysis.asking.rows import VANILLA
+from analysis.scoring.intervals import difference
 from figures.artefacts.shared import (
     cell_of,
     here,
@@ -16,7 +17,6 @@ from figures.artefacts.shared import (
     summary,
 )
 from figures.contract import Artefact, Claim
-from figures.estimates import difference
 from figures.style import BLUE, RED, Look, canvas
 from figures.verdicts import MARGIN, Verdict, all_of, at_most, better, worst_of
 

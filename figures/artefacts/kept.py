@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from analysis.scoring.intervals import QUESTION
 from figures.artefacts.pictures import faded, pixels, show
 from figures.artefacts.shared import pick
 from figures.contract import Artefact, Claim
-from figures.estimates import QUESTION
 from figures.style import BLACK, RED, sheet
 from figures.verdicts import Verdict, all_of, better, untestable, verdict
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from analysis.asking.rows import VANILLA
+from analysis.scoring.intervals import difference
 from figures.artefacts.shared import cell_of, here, legend_below, pick, points, short, summary
 from figures.contract import Artefact, Claim
-from figures.estimates import difference
 from figures.style import canvas, nth
 from figures.verdicts import Verdict, better, untestable, verdict
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from figures import estimates
+from analysis.scoring.intervals import QUESTION, mean
 from figures.artefacts.pictures import TILE, Pixels, borders, patch_means, pixels, show
 from figures.artefacts.shared import pick
 from figures.contract import Artefact, Claim
-from figures.estimates import QUESTION
 from figures.style import BLACK, ORANGE, canvas
 from figures.verdicts import Verdict, above, untestable, verdict
 
@@ -186,7 +185,7 @@ def judge_share_left(frame: pd.DataFrame) -> Verdict:
 def judge_alike(frame: pd.DataFrame) -> Verdict:
     """Are patches that end in one token more alike than chance?"""
     found = likeness(frame)
-    return above(estimates.mean(found), 0.0, "colour variance within tokens below chance, share")
+    return above(mean(found), 0.0, "colour variance within tokens below chance, share")
 
 
 WINDOWS_BY_STAGE: Final = Artefact(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from analysis.scoring.intervals import difference, mean
 from figures.artefacts.probing_shared import (
     Values,
     curves,
@@ -17,7 +18,6 @@ from figures.artefacts.probing_shared import (
 )
 from figures.artefacts.shared import here, pick
 from figures.contract import Artefact, Claim
-from figures.estimates import difference, mean
 from figures.style import canvas, nth
 from figures.verdicts import Verdict, above, all_of, at_most, untestable
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from analysis.scoring.intervals import difference, mean
 from figures.artefacts.probing_shared import curves, layered
 from figures.artefacts.shared import here, pick
 from figures.contract import Artefact, Claim
-from figures.estimates import difference, mean
 from figures.style import BLUE, GREY, RED, SKY, canvas
 from figures.verdicts import Verdict, above, all_of
 

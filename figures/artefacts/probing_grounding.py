@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from analysis.scoring.intervals import difference, mean
 from figures.artefacts.probing_shared import curves, layered, legend_under, line
 from figures.artefacts.shared import here, pick
 from figures.contract import Artefact, Claim
-from figures.estimates import difference, mean
 from figures.style import GREY, METHODS, canvas, nth
 from figures.verdicts import Verdict, above, all_of, untestable
 

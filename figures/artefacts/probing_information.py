@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from analysis.scoring.intervals import difference
 from figures.artefacts.probing_shared import (
     layered,
     legend_under,
@@ -14,7 +15,6 @@ from figures.artefacts.probing_shared import (
 )
 from figures.artefacts.shared import here, pick
 from figures.contract import Artefact, Claim
-from figures.estimates import difference
 from figures.style import GREY, METHODS, canvas, nth
 from figures.verdicts import Verdict, above, untestable
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from analysis.scoring.intervals import mean_of, resampled
 from figures.artefacts.shared import pick
 from figures.style import Look
 from figures.verdicts import Outcome, Verdict, untestable
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-RESAMPLES: Final = 1000
 FEWEST_LAYERS: Final = 5
 """Below this many layers even a perfect order of ranks could be chance."""
 
@@ -26,28 +26,19 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def curves(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.DataFrame:
-    """Mean over questions with its 95 % bootstrap interval, per group.
+    """Mean over questions with its 95 % interval, per group.
 
     Returns:
-        The columns ``by``, value, low, high and n.
+        The columns ``by``, value, low, high and n; bounds are missing below two questions.
     """
     import pandas as pd
 
-    from analysis.probing.mutual_information import mean_interval
-
     rows = []
-    for key, own in frame.groupby(list(by), sort=True):
-        values = own[column].astype(float).dropna()
-        if len(values) > 1:
-            found = mean_interval(values, resamples=RESAMPLES)
-            numbers = (found.value, found.low, found.high)
-        else:
-            single = float(values.iloc[0]) if len(values) else float("nan")
-            numbers = (single, single, single)
-        named = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
-        rows.append(
-            {**named, **dict(zip(("value", "low", "high"), numbers, strict=True)), "n": len(values)}
-        )
+    for key, own in frame.dropna(subset=[column]).groupby(list(by), sort=True, dropna=False):
+        mean = mean_of(own[column].astype(float).to_numpy())
+        names = dict(zip(by, key, strict=True))
+        numbers = {"value": mean.value, "low": mean.low, "high": mean.high, "n": mean.n}
+        rows.append({**names, **numbers})
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
 
 
@@ -106,13 +97,11 @@ def resampled_correlation(left: pd.DataFrame, right: pd.DataFrame, what: str) ->
     one, other = by_question(left), by_question(right)
     if one.shape != other.shape or one.shape[1] < FEWEST_LAYERS:
         return untestable(f"{what}: fewer than {FEWEST_LAYERS} layers, or other questions")
-    generator = np.random.default_rng(0)
-    drawn = generator.integers(len(one), size=(RESAMPLES, len(one)))
-    found = np.array([_spearman(one[d].mean(0), other[d].mean(0)) for d in drawn])
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    value = _spearman(one.mean(0), other.mean(0))
-    text = f"{what}: ρ = {value:.2f} [{low:.2f}, {high:.2f}], {one.shape[1]} layers"
-    return _decided(text, low > 0, high <= 0)
+    rho = resampled(
+        lambda rows: _spearman(one[rows].mean(0), other[rows].mean(0)), np.zeros(len(one))
+    )
+    text = f"{what}: ρ = {rho:.2f}, {one.shape[1]} layers"
+    return _decided(text, rho.low > 0, rho.high <= 0)
 
 
 def permuted_correlation(left: Values, right: Values, what: str) -> Verdict:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from analysis.scoring.intervals import QUESTION, mean, resampled
 from figures.artefacts.shared import here, pick, printed, setting, summary
 from figures.contract import Artefact, Claim
-from figures.estimates import mean
 from figures.style import sheet, text_on
 from figures.tables import percent
 from figures.verdicts import Outcome, Verdict, better, untestable, worst_of
@@ -32,8 +32,6 @@ PRINTED: Final = {"tgvkv": "tgv-kv"}
 MODEL: Final = "llava-1.5-7b"
 AGREED: Final = 0.8
 WHOLE: Final = 0.999
-RESAMPLES: Final = 400
-QUESTION: Final = ["task", "seed", "item"]
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -191,7 +189,7 @@ def _agreement(frame: pd.DataFrame, retention: float, other: str) -> Verdict:
 
     chosen = frame[(frame["retention"] - retention).abs() < 1e-6]
     wide = [
-        pick(chosen, protocol=name).pivot_table("score", QUESTION, "method")
+        pick(chosen, protocol=name).pivot_table("score", list(QUESTION), "method")
         for name in (QUESTION_FIRST, other)
     ]
     methods = wide[0].columns.intersection(wide[1].columns)
@@ -201,23 +199,16 @@ def _agreement(frame: pd.DataFrame, retention: float, other: str) -> Verdict:
         return untestable(f"{what}: fewer than 5 methods or 10 questions")
     scores = np.stack([part.loc[items, methods].to_numpy(float) for part in wide])
     tasks = items.get_level_values("task").to_numpy()
-    groups = [np.flatnonzero(tasks == task) for task in dict.fromkeys(tasks)]
-    generator = np.random.default_rng(0)
 
-    def correlation(draw: list[Any]) -> float:
-        means = np.mean([scores[:, rows].mean(1) for rows in draw], axis=0)
-        ranks = rankdata(means, axis=1)
-        return float(np.corrcoef(ranks)[0, 1])
+    def correlation(rows: Any) -> float:
+        means = [scores[:, rows[tasks[rows] == task]].mean(1) for task in dict.fromkeys(tasks)]
+        return float(np.corrcoef(rankdata(np.mean(means, axis=0), axis=1))[0, 1])
 
-    drawn = [
-        correlation([generator.choice(rows, len(rows)) for rows in groups])
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    text = f"{what}: {correlation(groups):.2f} [{low:.2f}, {high:.2f}]"
-    if low >= AGREED:
+    rho = resampled(correlation, tasks)
+    text = f"{what}: {rho:.2f}"
+    if rho.low >= AGREED:
         return Verdict(Outcome.HOLDS, text)
-    return Verdict(Outcome.FAILS, text) if high < AGREED else untestable(f"undecided, {text}")
+    return Verdict(Outcome.FAILS, text) if rho.high < AGREED else untestable(f"undecided, {text}")
 
 
 EVERY_METHOD: Final = Artefact(

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from analysis.scoring.metrics import metric
-from analysis.scoring.summaries import compare, estimate, rescore, summarise
+from analysis.scoring.summaries import compare, rescore, summarise
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 
 
@@ -37,47 +36,6 @@ def frame_of(scores: dict[str, Sequence[float]], metric: str = "exact") -> pd.Da
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize(("right", "n"), [(0, 20), (7, 20), (20, 20), (1, 1)])
-def test_binary_intervals_are_wilson(right: int, n: int) -> None:
-    found = estimate([1.0] * right + [0.0] * (n - right), binary=True)
-    z = stats.norm.ppf(0.975)
-    share = right / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    assert (found.n, found.method) == (n, "wilson")
-    assert found.mean == pytest.approx(share)
-    assert found.low == pytest.approx(max(0, middle - half), abs=1e-12)
-    assert found.high == pytest.approx(min(1, middle + half), abs=1e-12)
-
-
-def test_bootstrap_interval_nears_the_normal_one() -> None:
-    scores = np.random.default_rng(1).normal(0.5, 0.1, 400)
-    found = estimate(scores.tolist(), binary=False)
-    half = stats.norm.ppf(0.975) * scores.std() / 20
-    assert found.low == pytest.approx(scores.mean() - half, abs=0.002)
-    assert found.high == pytest.approx(scores.mean() + half, abs=0.002)
-    assert found == estimate(scores.tolist(), binary=False)
-
-
-def test_one_or_equal_scores() -> None:
-    alone = estimate([0.5], binary=False)
-    assert math.isnan(alone.low)
-    assert math.isnan(alone.high)
-    equal = estimate([0.5] * 5, binary=False)
-    assert (equal.low, equal.high) == (0.5, 0.5)
-
-
-@pytest.mark.parametrize("scores", [[], [1.0, math.nan]])
-def test_missing_scores_are_refused(scores: list[float]) -> None:
-    with pytest.raises(InputError):
-        estimate(scores, binary=False)
-
-
-def test_confidence_is_checked() -> None:
-    with pytest.raises(InvalidValueError, match="confidence"):
-        estimate([1.0], binary=True, confidence=95)
-
-
 def test_summary_keeps_order_and_means() -> None:
     frame = frame_of({"vanilla": [1, 1, 1, 0], "a": [0, 0, 1, 0]})
     summary = summarise(frame)
@@ -87,6 +45,29 @@ def test_summary_keeps_order_and_means() -> None:
     assert summary["kv_share"].tolist() == [0.5, 0.5]
     assert summary["interval"].tolist() == ["wilson", "wilson"]
     assert (summary["low"] < summary["score"]).all()
+
+
+def test_summary_bounds_widen_with_confidence() -> None:
+    frame = frame_of({"a": [0, 0, 1, 0]})
+    sure, usual = summarise(frame, confidence=0.99).iloc[0], summarise(frame).iloc[0]
+    assert sure["low"] < usual["low"] < usual["high"] < sure["high"]
+    lead = {
+        level: compare(
+            pd.concat([frame, frame.assign(method="b", score=0.0)]), "a", "b", confidence=level
+        ).iloc[0]
+        for level in (0.95, 0.99)
+    }
+    assert lead[0.99]["low"] < lead[0.95]["low"]
+    with pytest.raises(InvalidValueError, match="level"):
+        summarise(frame, confidence=95)
+
+
+def test_summary_knows_questions_about_one_picture() -> None:
+    frame = frame_of({"a": [0, 0, 1, 1, 0, 0]}).assign(picture=[0, 0, 1, 1, 2, 2])
+    apart = summarise(frame.drop(columns="picture")).iloc[0]
+    together = summarise(frame).iloc[0]
+    assert together["interval"] == "t"
+    assert together["high"] - together["low"] > apart["high"] - apart["low"]
 
 
 def test_summary_refuses_mixed_metrics() -> None:
@@ -104,7 +85,7 @@ def test_corpus_metrics_are_computed_over_each_group() -> None:
     summary = summarise(rescored).set_index("method")
     corpus = metric("cider").scores(frame["answer"][:3].tolist(), frame["reference"][:3].tolist())
     assert summary["score"]["a"] == pytest.approx(np.mean(corpus))
-    assert summary["interval"]["a"] == "bootstrap"
+    assert summary["interval"]["a"] == "t"
 
 
 def test_rescoring_uses_the_stored_answers() -> None:
@@ -139,7 +120,8 @@ def test_permutation_of_small_samples_is_exact() -> None:
 def test_a_method_equals_itself() -> None:
     for name in ("exact", "anls"):
         row = compare(frame_of({"a": [1, 0, 1], "b": [1, 0, 1]}, name), "a", "b").iloc[0]
-        assert (row["p_value"], row["difference"], row["low"], row["high"]) == (1.0, 0, 0, 0)
+        assert (row["p_value"], row["difference"]) == (1.0, 0)
+        assert row["low"] < 0 < row["high"]
 
 
 def test_pairs_are_matched_by_question_not_by_row() -> None:

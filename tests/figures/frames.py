@@ -14,7 +14,7 @@ from lightkv.contract.compressor import Compressor
 from tests.analysis.fake import FakeVLM
 from tests.figures.probing_frames import FRAMES as PROBING
 
-QUESTIONS = 24
+QUESTIONS = 120
 TASKS = ("embedded/read", "embedded/caption")
 
 
@@ -42,17 +42,20 @@ def scored(
     )
 
 
-def ablation(scores: dict[tuple[bool, bool, bool], float] | None = None) -> pd.DataFrame:
+def ablation(
+    scores: dict[tuple[bool, bool, bool], float] | None = None, questions: int = QUESTIONS
+) -> pd.DataFrame:
     """``scores`` by (TVB, TWR, TPR) at both retentions; 0.6 where not given."""
     parts = []
     for task in TASKS:
-        parts.append(scored("vanilla", 0.9, task=task, tvb=None, twr=None, tpr=None, retention=1.0))
+        full = {"tvb": None, "twr": None, "tpr": None, "retention": 1.0}
+        parts.append(scored("vanilla", 0.9, task=task, questions=questions, **full))
         for on in itertools.product((False, True), repeat=3):
             for retention in (0.2, 0.05):
                 label = "tvb{:d}-twr{:d}-tpr{:d}".format(*on)
-                named = dict(zip(("tvb", "twr", "tpr"), on, strict=True))
+                named = {"tvb": on[0], "twr": on[1], "tpr": on[2], "retention": retention}
                 score = (scores or {}).get(on, 0.6)
-                parts.append(scored(label, score, task=task, retention=retention, **named))
+                parts.append(scored(label, score, task=task, questions=questions, **named))
     return pd.concat(parts, ignore_index=True)
 
 

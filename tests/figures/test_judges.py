@@ -119,7 +119,7 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("T-T5", 3): [
         (HOLDS, f.ablation({FULL: 0.9})),
         (FAILS, f.ablation({FULL: 0.2})),
-        (OPEN, f.ablation({FULL: 0.56})),
+        (OPEN, f.ablation({FULL: 0.56}, questions=24)),
     ],
     ("T-F5", 0): [
         (HOLDS, f.kept_maps(12, 6)),

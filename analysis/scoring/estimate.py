@@ -1,0 +1,177 @@
+"""A number with its interval, and the distributions that intervals are taken from.
+
+:mod:`analysis.scoring.intervals` says which is taken when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+LEVEL: Final = 0.95
+
+
+class Pivot(Protocol):
+    """The distribution behind an interval: bounds at any level, and one-sided p-values."""
+
+    @property
+    def error(self) -> float:
+        """Standard error on the scale of the value."""
+        ...
+
+    def bounds(self, level: float) -> tuple[float, float]:
+        """The interval that holds the truth with probability ``level``."""
+        ...
+
+    def above(self, threshold: float) -> float:
+        """P-value against a truth of at most ``threshold``."""
+        ...
+
+    def below(self, threshold: float) -> float:
+        """P-value against a truth of at least ``threshold``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Student:
+    """Student's t around ``centre``, normal with infinite degrees of freedom."""
+
+    centre: float
+    error: float
+    freedom: float
+
+    def bounds(self, level: float) -> tuple[float, float]:
+        from scipy import stats
+
+        reach = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error if self.error else 0
+        return self.centre - reach, self.centre + reach
+
+    def above(self, threshold: float) -> float:
+        return self._tail(self.centre - threshold)
+
+    def below(self, threshold: float) -> float:
+        return self._tail(threshold - self.centre)
+
+    def _tail(self, lead: float) -> float:
+        from scipy import stats
+
+        if not self.error:
+            return float(lead <= 0)
+        return float(stats.t.sf(lead / self.error, self.freedom))
+
+
+@dataclass(frozen=True)
+class Wilson:
+    """The score test of one share: ``right`` of ``count``."""
+
+    right: int
+    count: int
+
+    @property
+    def error(self) -> float:
+        from scipy import stats
+
+        low, high = self.bounds(LEVEL)
+        return (high - low) / (2 * float(stats.norm.ppf((1 + LEVEL) / 2)))
+
+    def bounds(self, level: float) -> tuple[float, float]:
+        from scipy import stats
+
+        test = stats.binomtest(self.right, self.count)
+        limits = test.proportion_ci(confidence_level=level, method="wilson")
+        return float(limits.low), float(limits.high)
+
+    def above(self, threshold: float) -> float:
+        return self._tail(threshold, 1)
+
+    def below(self, threshold: float) -> float:
+        return self._tail(threshold, -1)
+
+    def _tail(self, threshold: float, side: int) -> float:
+        from scipy import stats
+
+        lead = side * (self.right / self.count - threshold)
+        error = np.sqrt(max(0.0, threshold * (1 - threshold)) / self.count)
+        return float(stats.norm.sf(lead / error)) if error else float(lead <= 0)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What a statistic came to in resampled questions, sorted."""
+
+    draws: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        return float(np.std(self.draws, ddof=1))
+
+    def bounds(self, level: float) -> tuple[float, float]:
+        tail = 50 * (1 - level)
+        low, high = np.percentile(self.draws, [tail, 100 - tail])
+        return float(low), float(high)
+
+    def above(self, threshold: float) -> float:
+        return self._share(np.asarray(self.draws) <= threshold)
+
+    def below(self, threshold: float) -> float:
+        return self._share(np.asarray(self.draws) >= threshold)
+
+    def _share(self, against: Any) -> float:
+        return float((1 + np.sum(against)) / (1 + len(self.draws)))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes:
+        value: The number itself, which need not be the centre of the interval.
+        n: Questions behind it.
+        method: How the interval was made: "wilson", "normal", "t", "bootstrap", "jackknife",
+            "exact", or "none" where one question alone does not tell.
+        pivot: The distribution behind the interval, None without one.
+        level: Of the interval.
+    """
+
+    value: float
+    n: int
+    method: str
+    pivot: Pivot | None
+    level: float = LEVEL
+
+    @property
+    def low(self) -> float:
+        """Lower bound, NaN without an interval."""
+        return self.pivot.bounds(self.level)[0] if self.pivot else float("nan")
+
+    @property
+    def high(self) -> float:
+        """Upper bound, NaN without an interval."""
+        return self.pivot.bounds(self.level)[1] if self.pivot else float("nan")
+
+    @property
+    def error(self) -> float:
+        """Standard error, NaN without an interval."""
+        return self.pivot.error if self.pivot else float("nan")
+
+    def above(self, threshold: float) -> float:
+        """One-sided p-value against a truth of at most ``threshold``; 1 without an interval."""
+        return self.pivot.above(threshold) if self.pivot else 1.0
+
+    def below(self, threshold: float) -> float:
+        """One-sided p-value against a truth of at least ``threshold``; 1 without an interval."""
+        return self.pivot.below(threshold) if self.pivot else 1.0
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __format__(self, spec: str) -> str:
+        form = spec or ".2f"
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
+
+def exactly(value: float, n: int) -> Estimate:
+    """A number that has no error."""
+    return Estimate(value, n, "exact", Student(value, 0.0, np.inf))

@@ -1,0 +1,214 @@
+"""Intervals against closed forms, what they do at the ends, tasks, pairs and pictures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.scoring.estimate import Estimate, Resampled, Student, Wilson, exactly
+from analysis.scoring.intervals import difference, mean, mean_of, resampled
+from lightkv.errors import InputError, InvalidValueError
+
+Z = stats.norm.ppf(0.975)
+
+
+def rows(scores: list[float], task: str = "toy", **columns: object) -> pd.DataFrame:
+    own = {"task": task, "seed": 0, "item": range(len(scores)), "score": scores}
+    return pd.DataFrame({**own, **columns})
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 20), (7, 20), (20, 20), (1, 1)])
+def test_one_share_gets_wilsons_interval(right: int, n: int) -> None:
+    found = mean_of([1.0] * right + [0.0] * (n - right))
+    share = right / n
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    assert (found.n, found.method, found.value) == (n, "wilson", pytest.approx(share))
+    assert found.low == pytest.approx(max(0, middle - half), abs=1e-12)
+    assert found.high == pytest.approx(min(1, middle + half), abs=1e-12)
+    assert found.error == pytest.approx(half / Z, rel=0.5)
+
+
+def test_graded_scores_get_students_t() -> None:
+    scores = np.random.default_rng(1).normal(0.5, 0.1, 12)
+    found = mean_of(scores)
+    test = stats.ttest_1samp(scores, 0.45)
+    assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval()))
+    assert found.method == "t"
+    greater = stats.ttest_1samp(scores, 0.45, alternative="greater").pvalue
+    assert found.above(0.45) == pytest.approx(greater)
+    assert found.below(0.45) == pytest.approx(1 - greater)
+    narrow = mean_of(scores, level=0.5)
+    assert found.low < narrow.low < narrow.high < found.high
+
+
+def test_an_interval_and_its_p_values_agree() -> None:
+    for found in (
+        mean_of([1.0] * 14 + [0.0] * 6),
+        mean_of([0.1, 0.4, 0.2, 0.7]),
+        difference(rows([1, 1, 1, 0, 1, 1.0]), rows([0, 1, 0, 0, 0, 1.0])),
+    ):
+        assert found.above(found.low) == pytest.approx(0.025, abs=1e-6)
+        assert found.below(found.high) == pytest.approx(0.025, abs=1e-6)
+        assert found.value in found and found.high + 0.01 not in found
+
+
+def test_shares_of_several_tasks_get_two_pseudo_questions_at_each_end_among_them() -> None:
+    frame = pd.concat([rows([1.0] * 9 + [0.0], "a"), rows([1.0] * 20, "b")])
+    found = mean(frame)
+    first, second = (9 + 1) / 12, (20 + 1) / 22
+    variance = (first * (1 - first) / 12 + second * (1 - second) / 22) / 4
+    assert found.value == pytest.approx(0.95)
+    assert found.method == "normal"
+    centre = (first + second) / 2
+    assert found.low == pytest.approx(centre - Z * math.sqrt(variance))
+    assert found.high == pytest.approx(centre + Z * math.sqrt(variance))
+
+
+def test_paired_differences_get_two_pseudo_questions_at_each_end() -> None:
+    # 8 gains, 1 loss among 20.
+    one, other = rows([1.0] * 8 + [0.0] + [1.0] * 11), rows([0.0] * 8 + [1.0] + [1.0] * 11)
+    found = difference(one, other)
+    centre, square = (8 - 1) / 24, (9 + 4) / 24
+    half = Z * math.sqrt((square - centre**2) / 24)
+    assert found.value == pytest.approx(7 / 20)
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
+
+
+@pytest.mark.parametrize("count", [10, 24, 100])
+def test_questions_that_all_agree_leave_room_for_error(count: int) -> None:
+    same = difference(rows([1.0] * count), rows([1.0] * count))
+    assert same.value == 0 and same.high == pytest.approx(-same.low)
+    # About as wide as what that many equal questions allow.
+    assert same.high > 1 - 0.025 ** (1 / count) - 0.03
+    part = difference(rows([1.0] * count), rows([1.0] * count), share=0.98)
+    assert part.value == pytest.approx(0.02) and part.low < 0
+
+
+def test_share_of_the_other_side() -> None:
+    found = difference(rows([0.5, 0.4, 0.7]), rows([1.0, 0.8, 0.6]), share=0.5)
+    assert found.value == pytest.approx(np.mean([0.0, 0.0, 0.4]))
+    test = stats.ttest_1samp([0.0, 0.0, 0.4], 0)
+    assert found.low == pytest.approx(test.confidence_interval().low)
+
+
+def test_pairs_are_matched_by_question_and_only_shared_ones_count() -> None:
+    whole, part = rows([0.1, 0.9, 0.4, 0.3]), rows([0.1, 0.9, 0.4])
+    found = difference(whole, part.sample(frac=1, random_state=1))
+    assert (found.value, found.n) == (0, 3)
+
+
+def test_rows_of_one_question_are_averaged_and_missing_ones_left_out() -> None:
+    frame = pd.concat([rows([0.0, 0.5, math.nan]), rows([1.0, 0.7, math.nan])])
+    found = mean(frame)
+    assert (found.value, found.n) == (pytest.approx(0.55), 2)
+
+
+def test_tasks_weigh_alike_whatever_their_size() -> None:
+    frame = pd.concat([rows([1.0] * 10, "a"), rows([0.0] * 30, "b")])
+    assert mean(frame).value == 0.5
+    graded = pd.concat([rows([0.1, 0.2, 0.4], "a"), rows([0.5, 0.9] * 4, "b")])
+    found = mean(graded)
+    errors = [np.var([0.1, 0.2, 0.4], ddof=1) / 3, np.var([0.5, 0.9] * 4, ddof=1) / 8]
+    freedom = sum(errors) ** 2 / (errors[0] ** 2 / 2 + errors[1] ** 2 / 7)
+    reach = stats.t.ppf(0.975, freedom) * math.sqrt(sum(errors)) / 2
+    assert found.high - found.low == pytest.approx(2 * reach)
+
+
+def test_questions_about_one_picture_are_not_independent() -> None:
+    draw = np.random.default_rng(0)
+    pictures = np.repeat(np.arange(12), 4)
+    scores = np.repeat(draw.normal(size=12), 4)
+    apart, together = mean_of(scores), mean_of(scores, pictures=pictures)
+    assert together.value == apart.value
+    reach = stats.t.ppf(0.975, 11) * scores[::4].std(ddof=1) / math.sqrt(12)
+    assert together.high - together.low == pytest.approx(2 * reach, rel=0.02)
+    assert apart.high - apart.low < reach * 1.1
+    # Pictures with one question each change nothing.
+    assert mean_of(scores, pictures=np.arange(48)) == apart
+    frame = rows(scores.tolist(), picture=pictures)
+    assert mean(frame).low == pytest.approx(together.low)
+    coins = mean_of(np.repeat([0.0, 1.0] * 6, 4), pictures=pictures)
+    assert coins.method == "t" and coins.high - coins.low > 0.5
+
+
+def test_alike_within_pictures_is_never_narrower_than_apart() -> None:
+    scores = np.tile([0.1, 0.9], 10)
+    apart, together = mean_of(scores), mean_of(scores, pictures=np.repeat(np.arange(10), 2))
+    assert together.error == pytest.approx(apart.error)
+
+
+def test_one_question_has_no_interval_unless_it_is_right_or_wrong() -> None:
+    alone = mean_of([0.5])
+    assert (alone.method, alone.value) == ("none", 0.5)
+    assert math.isnan(alone.low) and math.isnan(alone.error) and alone.above(0) == 1
+    assert alone.below(1) == 1
+    assert mean_of([0.5, 0.7], pictures=["a", "a"]).method == "none"
+    assert mean(rows([])).n == 0
+
+
+@pytest.mark.parametrize("scores", [[], [1.0, math.nan]])
+def test_missing_scores_are_refused(scores: list[float]) -> None:
+    with pytest.raises(InputError):
+        mean_of(scores)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95])
+def test_level_is_checked(level: float) -> None:
+    with pytest.raises(InvalidValueError, match="level"):
+        mean_of([1.0], level=level)
+
+
+def test_numbers_without_error() -> None:
+    found = exactly(0.3, 5)
+    assert (found.low, found.high, found.n) == (0.3, 0.3, 5)
+    assert (found.above(0.2), found.above(0.3), found.below(0.3), found.below(0.4)) == (0, 1, 1, 0)
+    assert mean_of([0.5] * 4).low == 0.5
+
+
+def test_wilson_knows_the_ends() -> None:
+    some = Wilson(3, 10)
+    assert (some.above(0.0), some.below(1.0)) == (0, 0)
+    assert (Wilson(0, 10).above(0.0), Wilson(10, 10).below(1.0)) == (1, 1)
+    assert some.above(0.3) == pytest.approx(0.5)
+    assert some.above(0.1) < 0.025 < some.above(0.2)
+
+
+def test_bootstrap_draws_questions_within_their_task() -> None:
+    values = np.concatenate([np.zeros(10), np.linspace(1, 2, 30)])
+    tasks = ["a"] * 10 + ["b"] * 30
+    counts = set()
+
+    def statistic(chosen: np.ndarray) -> float:
+        counts.add((int((chosen < 10).sum()), len(chosen)))
+        return float(values[chosen].mean())
+
+    found = resampled(statistic, tasks)
+    assert counts == {(10, 40)}
+    assert found.method == "bootstrap" and found.value == pytest.approx(values.mean())
+    half = Z * values[10:].std() / math.sqrt(30) * 0.75
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+    assert found.error == pytest.approx(half / Z, rel=0.05)
+    assert found == resampled(lambda chosen: float(values[chosen].mean()), tasks)
+    assert found != resampled(lambda chosen: float(values[chosen].mean()), tasks, seed=1)
+
+
+def test_bootstrap_p_values_count_draws() -> None:
+    pivot = Resampled((1.0, 2.0, 3.0, 4.0))
+    assert (pivot.above(2.0), pivot.below(2.0)) == (3 / 5, 4 / 5)
+    assert pivot.bounds(0.5) == pytest.approx((1.75, 3.25))
+
+
+def test_bootstrap_without_variation_or_questions() -> None:
+    assert resampled(lambda _: float("nan"), np.zeros(5)).method == "none"
+    assert resampled(lambda _: 1.0, ["a", "b", "b"]).method == "none"
+
+
+def test_estimates_print_with_their_interval() -> None:
+    found = Estimate(0.5, 10, "t", Student(0.5, 0.1, np.inf))
+    assert f"{found}" == "0.50 [0.30, 0.70]"
+    assert f"{found:.3f}" == "0.500 [0.304, 0.696]"
