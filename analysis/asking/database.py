@@ -73,8 +73,25 @@ class Database:
 
     def insert(self, table: str, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
         """Insert rows; ``conflict`` says what becomes of one whose primary key is there."""
-        slots = ", ".join("?" * len(rows[0])) if rows else ""
+        if not rows:
+            return
+        slots = ", ".join("?" * len(rows[0]))
         self._connection.executemany(f"INSERT INTO {table} VALUES ({slots}) {conflict}", rows)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement that returns nothing, inside a transaction."""
+        self._connection.execute(statement)
+
+    @contextmanager
+    def attached(self, path: Path) -> Iterator[None]:
+        """Another file, read only, under the name ``other``."""
+        with self._translated():
+            uri = f"{path.resolve().as_uri()}?mode=ro"
+            self._connection.execute("ATTACH DATABASE ? AS other", (uri,))
+        try:
+            yield
+        finally:
+            self._connection.execute("DETACH DATABASE other")
 
     def query(
         self, statement: str, arguments: Mapping[str, Any] | None = None

@@ -89,8 +89,10 @@ def evaluate(
             max_new_tokens=max_new_tokens,
             cut=Cut(batch_size, shard),
         )
-        for label, job in jobs:
-            kept.note_asked(job.key, label, len(job.items))
+        kept.note_asked(
+            (job.key, label, job.configuration.protocol, job.task.name, len(job.items))
+            for label, job in jobs
+        )
         # Reversed, so that of several labels the first is the one that is told.
         distinct = {pair[1].key: pair for pair in reversed(jobs)}
         usable = refusals.usable(list(reversed(distinct.values())))

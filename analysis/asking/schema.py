@@ -38,8 +38,8 @@ TABLES: Final = (
         FOREIGN KEY (key, item) REFERENCES answers (key, item))""",
     # What a command called its methods, and how many questions it was to ask.
     """CREATE TABLE asked (
-        key TEXT NOT NULL, label TEXT NOT NULL, questions INTEGER NOT NULL,
-        PRIMARY KEY (key, label))""",
+        key TEXT NOT NULL, label TEXT NOT NULL, protocol TEXT NOT NULL, task TEXT NOT NULL,
+        questions INTEGER NOT NULL, PRIMARY KEY (key, label))""",
     # Methods that refused a model, a prompt or a protocol, and why.
     "CREATE TABLE refusals (key TEXT PRIMARY KEY, reason TEXT NOT NULL)",
     # What is known of models without loading them, by the files and settings they come from.
@@ -67,8 +67,8 @@ FROM_FORMAT_2: Final = (
     """INSERT INTO outcomes SELECT key, item,
         'format 2: ' || metric || ' ' || revision || ' ' || task_fingerprint, reference, score,
         '{}' FROM old_answers JOIN old_configurations USING (key)""",
-    "INSERT INTO asked SELECT key, method, count(*) FROM old_answers "
-    "JOIN old_configurations USING (key) GROUP BY key",
+    """INSERT INTO asked SELECT key, method, protocol, task, count(*) FROM old_answers
+        JOIN old_configurations USING (key) GROUP BY key""",
     "DROP TABLE old_answers",
     "DROP TABLE old_configurations",
 )

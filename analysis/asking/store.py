@@ -130,10 +130,30 @@ class Store:
         made = [(key, one.item, name, *one.values()) for one in outcomes]
         self._database.insert("outcomes", made, _KEEP_FIRST)
 
-    def note_asked(self, key: str, label: str, questions: int) -> None:
-        """Remember what a command called a configuration, and how many questions it is to ask."""
+    def note_asked(self, asked: Iterable[tuple[str, str, str, str, int]]) -> None:
+        """Remember what a command calls its configurations, and how many questions each has.
+
+        Args:
+            asked: Key, label, protocol, task and number of questions of each.
+        """
         with self._database.transaction():
-            self._database.insert("asked", [(key, label, questions)], _KEEP_MOST)
+            self._database.insert("asked", list(asked), _KEEP_MOST)
+
+    def asked(self) -> pd.DataFrame:
+        """What commands asked for.
+
+        Returns:
+            Columns key, label, protocol, task, questions, answered (how many are stored) and reason
+            (why it was refused, else None).
+        """
+        import pandas as pd
+
+        columns, rows = self._database.query(
+            """SELECT asked.*, count(answers.item) AS answered, reason
+            FROM asked LEFT JOIN answers USING (key) LEFT JOIN refusals USING (key)
+            GROUP BY key, label ORDER BY asked.rowid"""
+        )
+        return pd.DataFrame(rows, columns=columns)
 
     def note_refusal(self, key: str, reason: str) -> None:
         """Remember why a method can't be used as a configuration says."""
