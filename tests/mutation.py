@@ -149,7 +149,8 @@ def of_rooms(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @of_rooms
-def run(rooms: tuple[str, ...], size: int, seed: int) -> None:
+@click.option("--again", is_flag=True, help="Try survivors again, after new tests.")
+def run(rooms: tuple[str, ...], size: int, seed: int, again: bool) -> None:
     """Try what was not tried yet of each room's sample."""
     mutmut = [str(Path(sys.executable).parent / "mutmut"), "run", "--max-children"]
     workers = str(os.environ.get("WORKERS", "2"))
@@ -159,7 +160,7 @@ def run(rooms: tuple[str, ...], size: int, seed: int) -> None:
         one.name
         for room in rooms or ROOMS
         for one in sample(room, size, seed)
-        if one.verdict is None
+        if one.verdict is None or (again and one.survived)
     ]
     if waiting:
         subprocess.run([*mutmut, workers, *waiting], cwd=ROOT, check=True)

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from lightkv.contract import attention as module
-from lightkv.contract.attention import Attention, GivenAttention, ProjectedAttention
+from lightkv.contract.attention import (
+    Attention,
+    GivenAttention,
+    ProjectedAttention,
+    newest_attention,
+)
 from tests.closeness import assert_close
 
 BATCH, HEADS, KV_HEADS, LENGTH, WIDTH = 2, 6, 2, 13, 4
@@ -68,3 +73,128 @@ def test_prompt_mass_is_the_dense_sum(
     expected = (shares * keys[:, None, None]).sum((1, 3)) * queries
     found = projected().prompt_mass(queries, keys, normalise=normalise, masked=masked)
     assert_close(found, expected)
+
+
+def masks() -> dict[str, torch.Tensor]:
+    """Causal masks as layers have them; the first tokens of the second row are padding."""
+    causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
+    padded = causal.expand(BATCH, 1, -1, -1).clone()
+    padded[1, :, :3] = padded[1, :, :, :3] = False
+    window = causal & torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(-4)
+    wider = torch.nn.functional.pad(padded, (0, 5), value=True)
+    additive = torch.zeros(BATCH, 1, LENGTH, LENGTH).masked_fill(~padded, -1e30)
+    return {"padded": padded, "window": window[None, None], "wider": wider, "additive": additive}
+
+
+@pytest.mark.parametrize("kind", masks())
+def test_a_layers_own_mask_is_applied(kind: str) -> None:
+    mask = masks()[kind]
+    plain = projected()
+    masked = ProjectedAttention(plain.queries, plain.keys, plain.scaling, mask)
+    every = torch.arange(LENGTH).expand(BATCH, -1)
+    seen = mask[..., :LENGTH] if mask.dtype == torch.bool else mask == 0
+    expected = torch.zeros(BATCH, HEADS, LENGTH, LENGTH)
+    for row in range(BATCH):
+        for head in range(HEADS):
+            keys = plain.keys[row, head // (HEADS // KV_HEADS)]
+            for query in range(LENGTH):
+                keep = seen[row % len(seen), 0, query]
+                logits = plain.queries[row, head, query] @ keys.T * plain.scaling
+                if keep.any():
+                    expected[row, head, query, keep] = torch.softmax(logits[keep], -1)
+    index = torch.tensor([[3, 7, 12], [4, 5, 11]])
+    for part, queries in ((every, slice(None)), (index, None)):
+        found = masked.probabilities(part)
+        if queries is None:
+            rows = torch.stack([expected[row][:, part[row]] for row in range(BATCH)])
+            assert_close(found, rows)
+        elif kind != "additive":
+            # A padding query sees nothing; an additive mask leaves its row to the softmax.
+            assert_close(found, expected)
+
+
+def test_padding_takes_no_part_in_the_normaliser() -> None:
+    logits = projected().logits(torch.arange(LENGTH).expand(BATCH, -1))
+    real = marked(0, LENGTH)
+    queries, keys = marked(1, 9), marked(7, LENGTH)
+    for normalise, axis in (("keys", 3), ("queries", 2)):
+        padding = ~real[:, None, None] if axis == 3 else ~real[:, None, :, None]
+        shares = torch.softmax(logits.masked_fill(padding, -torch.inf), axis)
+        expected = (shares * keys[:, None, None]).sum((1, 3)) * queries
+        found = projected().prompt_mass(queries, keys, normalise=normalise, real=real)
+        assert_close(found, expected)
+        assert not torch.equal(found, projected().prompt_mass(queries, keys, normalise=normalise))
+
+
+@pytest.mark.parametrize("normalise", ["keys", "queries"])
+def test_mass_keeps_the_precision_of_its_logits(normalise: Literal["keys", "queries"]) -> None:
+    logits = given().logits(torch.arange(LENGTH).expand(BATCH, -1)).double()
+    queries, keys = marked(1, 9), marked(7, LENGTH)
+    shares = torch.softmax(logits, -1 if normalise == "keys" else 2)
+    expected = (shares * keys[:, None, None]).sum((1, 3)) * queries
+    assert_close(
+        GivenAttention(raw=logits).prompt_mass(queries, keys, normalise=normalise), expected
+    )
+
+
+@pytest.mark.parametrize("numbers", [1, 60, 160, 400, 10_000])
+def test_a_block_holds_no_more_than_it_may(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_NUMBERS_CPU", numbers)
+    queries = marked(1, 9)
+    whole, group = projected(), HEADS // KV_HEADS
+    once = torch.zeros(BATCH, HEADS, LENGTH)
+    for tile in whole.tiles(queries):
+        size = BATCH * tile.attention.heads * tile.index.shape[1] * LENGTH
+        assert size <= numbers or (tile.index.shape[1] == 1 and tile.attention.heads == group)
+        assert torch.equal(
+            tile.attention.probabilities(tile.index), whole.probabilities(tile.index)[:, tile.heads]
+        )
+        for row in range(BATCH):
+            once[row, tile.heads, tile.index[row, tile.valid[row]]] += 1
+    assert torch.equal(once, queries[:, None].expand_as(once).float())
+    for keys in (None, 4):
+        seen = torch.zeros(BATCH, LENGTH)
+        for index, valid in whole.blocks(queries, keys):
+            size = BATCH * HEADS * index.shape[1] * (keys or LENGTH)
+            assert size <= numbers or index.shape[1] == 1
+            more = BATCH * HEADS * (index.shape[1] + 1) * (keys or LENGTH)
+            assert more > numbers or index.shape[1] == 8 or index[0, -1] == 8
+            for row in range(BATCH):
+                seen[row, index[row, valid[row]]] += 1
+        assert torch.equal(seen, queries.float())
+
+
+@pytest.mark.parametrize("mask", ["none", "boolean", "additive"])
+def test_the_newest_queries_over_a_cache(mask: str) -> None:
+    draw = torch.Generator().manual_seed(1)
+    queries = torch.randn(BATCH, HEADS, 2, WIDTH, generator=draw)
+    keys = torch.randn(BATCH, KV_HEADS, 5, WIDTH, generator=draw)
+    seen = torch.rand(BATCH, 1, 2, 5, generator=draw) > 0.3
+    seen[..., -1] = True
+    given_mask = {
+        "none": None,
+        "boolean": seen,
+        "additive": torch.zeros(seen.shape).masked_fill(~seen, -1e30),
+    }[mask]
+    found = newest_attention(queries, keys, 0.7, given_mask)
+    for row in range(BATCH):
+        for head in range(HEADS):
+            logits = queries[row, head] @ keys[row, head // (HEADS // KV_HEADS)].T * 0.7
+            if mask != "none":
+                logits = logits.masked_fill(~seen[row, 0], -torch.inf)
+            assert_close(found[row, head], torch.softmax(logits, -1))
+
+
+def test_attention_given_without_a_part_says_so() -> None:
+    with pytest.raises(ValueError, match="give attention, raw logits, or both"):
+        GivenAttention()
+    only = GivenAttention(attention=torch.eye(3)[None, None])
+    with pytest.raises(ValueError, match="without logits"):
+        only.logits(torch.zeros(1, 1, dtype=torch.int64))
+    assert only.of_heads(slice(0, 1)).heads == 1
+    causal = GivenAttention(raw=torch.zeros(1, 1, 3, 3)).probabilities(torch.tensor([[0, 2]]))
+    assert_close(causal[0, 0], torch.tensor([[1.0, 0, 0], [1 / 3, 1 / 3, 1 / 3]]))
+    assert_close(
+        given().block_sum(marked(1, 9), marked(0, 4)),
+        (given().column_sums(marked(1, 9)) * marked(0, 4)).sum(1),
+    )
