@@ -58,12 +58,15 @@ class Observation:
         strength: (B,) float32, the layer's claim on the total budget; (B, F) for budgets that need
             more than one number of a layer.
         keys: (B, H_kv, N, d) cache entries, for methods that merge by their likeness, or None.
+        claims: (B, H_kv, N) float32, by which heads compete for the layer's budget where that is
+            not the score, or None.
     """
 
     layout: TokenLayout
     score: Tensor
     strength: Tensor
     keys: Tensor | None = None
+    claims: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ class DecodePolicy(Checked, ABC):
         """True if the policy reads the newest token's attention."""
         return False
 
+    @property
+    def bounds_whole_cache(self) -> bool:
+        """True if the policy evicts even from a cache of which prefill kept everything."""
+        return False
+
     def check(self) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 

@@ -83,8 +83,9 @@ def _view(layer: int, draw: int, read: set[int]) -> LayerView:
     layout = prompt_layout()
 
     def states(*shape: int) -> Tensor:
-        # Layers and prompts differ in how sharp their attention is.
-        return torch.randn(*shape, generator=generator) * (1 + 0.5 * ((layer + draw) % 3))
+        # Which layer has the sharper attention differs between the prompts.
+        sharpness = 1 + 0.5 * ((layer * (1 + draw) + 2 * draw) % 3)
+        return torch.randn(*shape, generator=generator) * sharpness
 
     keys = states(1, FACTS.kv_heads, layout.length, _WIDTH)
     queries = states(1, FACTS.heads, layout.length, _WIDTH)

@@ -23,7 +23,7 @@ from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.budgets import Budget, Uniform
 from lightkv.eviction.parts.merges import AnchorMerge
-from lightkv.eviction.parts.protection import protected
+from lightkv.eviction.parts.protection import ends, protected
 from lightkv.eviction.parts.rankings import Ranking, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, Selection
 
@@ -36,7 +36,8 @@ class Evicting(Evictor):
         budget: How many entries each layer keeps.
         ranking: Which entries matter.
         selection: What goes first.
-        retention: Share of the entries in the cache that stay, in (0, 1]; 1 keeps everything.
+        retention: Share of the entries in the cache that stay, in (0, 1]; 1 keeps everything, also
+            while decoding, unless the decode policy has a capacity.
         entries: Number of entries per layer that stay, instead of a share.
         decode: What happens while decoding.
         merge: What evicted entries leave behind in kept ones; None for nothing.
@@ -65,7 +66,7 @@ class Evicting(Evictor):
     @property
     def keeps_all(self) -> bool:
         """True if nothing will ever be evicted."""
-        return self.entries is None and self.retention == 1
+        return self.entries is None and self.retention == 1 and not self.decode.bounds_whole_cache
 
     def check(self, facts: ModelFacts) -> None:
         if not 0 < self.retention <= 1:
@@ -121,7 +122,12 @@ class Evicting(Evictor):
                 "its attention or its keys hold NaN or infinity"
             )
         needs_keys = self.merge is not None and self.merge.needs_keys
-        return Observation(view.layout, score, strength, view.keys if needs_keys else None)
+        claims = self.ranking.claims(view)
+        if claims is not None:
+            check_shape(self.ranking, "claims", claims, (rows, heads, length))
+            claims = torch.where(view.layout.real[:, None], claims.float(), 0)
+        keys = view.keys if needs_keys else None
+        return Observation(view.layout, score, strength, keys, claims)
 
     def retain(self, observations: Sequence[Observation]) -> list[Retention]:
         layouts = [o.layout for o in observations]
@@ -134,7 +140,9 @@ class Evicting(Evictor):
         paid = [(g & c).sum(1) for g, c in zip(guarded, counted, strict=True)]
         floors = torch.stack(paid, 1).cpu()
         strengths = [o.strength.cpu() for o in observations]
-        nominal = self.nominal(lengths)
+        nominal = self.nominal(
+            torch.stack([self.selection.shared(x).sum(1) for x in layouts], 1)
+        ).cpu()
         allocation = self.budget.decide(strengths, nominal, lengths, floors, self.redistribute)
         return [
             self._keep(observation, guarded[layer], counted[layer], allocation, layer)
@@ -165,7 +173,14 @@ class Evicting(Evictor):
             values[:, layer].to(layout.kind.device)
             for values in (allocation.entries, allocation.requested, allocation.ratio)
         )
-        keep = self.selection.keep(observation.score, layout, entries, guarded)
+        if allocation.recent is not None:
+            recent = allocation.recent[:, layer].to(entries)
+            guarded = guarded | ends(layout, 0, recent[:, None])
+        score, claims = observation.score, observation.claims
+        if claims is None:
+            keep = self.selection.keep(score, layout, entries, guarded)
+        else:
+            keep = self.selection.keep_claimed(score, claims, layout, entries, guarded)
         check_shape(self.selection, "keep", keep, tuple(observation.score.shape))
         uncounted = (layout.real & ~counted).sum(1)
         requested = (requested + uncounted).float()
@@ -178,8 +193,11 @@ class Evicting(Evictor):
             grouped = keep[:, None] if keep.dim() == 2 else keep
             merge = self.merge.merge(grouped, layout, guarded, observation.keys)
         always = ((guarded | ~counted) & layout.real).sum(1)
+        always = torch.maximum(always, self.selection.least(layout, entries, guarded))
+        if allocation.least is not None:
+            always = torch.maximum(always, allocation.least[:, layer].to(always))
         return Retention.from_keep(
-            keep, requested, ratio, tail, merge, always, self.selection.unused
+            keep, requested, ratio, tail, merge, always, self.budget.unused + self.selection.unused
         )
 
 

@@ -125,7 +125,7 @@ def replay_of(method: str) -> ModuleType:
     return import_module(f"{room.__name__}.{method}")
 
 
-_OTHERS = {"cli", "verify"}  # modules of this package that replay nothing
+_OTHERS = {"caches", "cli", "verify"}  # modules of this package that replay nothing
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

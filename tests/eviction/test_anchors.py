@@ -5,10 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightkv.catalogue import method
 from lightkv.contract.compressor import Retention
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.elasticcache import NearestAnchor, SortedIndexAsRank, nearest_anchor
-from lightkv.eviction.methods.look_m import PivotMerge
+from lightkv.eviction.methods.look_m import PivotMerge, RecentAndText
 from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.selections import ByScore
 from tests.closeness import assert_close
@@ -84,6 +85,45 @@ def test_look_m_average():
     guard = protected(layout, 0, 0)
     keys = merged_values(keep, PivotMerge("average"), layout, guard, LOOK_M_KEYS, LOOK_M_KEYS)
     assert_close(keys, torch.tensor([[[[0.9, 0.7 / 3], [0.0, 1.0]]]]))
+
+
+def test_look_m_weighted_by_similarity():
+    layout = layout_of("ttvv")
+    keep = torch.tensor([[[True, True, False, False]]])
+    guard = protected(layout, 0, 0)
+    values = torch.tensor([[[[6.0], [1.0], [10.0], [20.0]]]])
+    merged = merged_values(keep, PivotMerge("weighted"), layout, guard, LOOK_M_KEYS, values)
+    # Cosines .8 and .9 / sqrt(.82) to the first key, and three entries in its slot.
+    cosine = 0.9 / 0.82**0.5
+    expected = [(6 + 0.8 * 10 + cosine * 20) / 3, 1.0]
+    assert merged.flatten().tolist() == pytest.approx(expected, rel=1e-6)
+
+
+LOOK_M_SCORES = torch.tensor([[2.0, 0.5, 0.9, 0.3, 0.6, 0.2, 0.4, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("budget", "share", "expected", "least"),
+    [(3, 1 / 3, [0, 1, 6, 7], 4), (5, 0.2, [0, 1, 2, 6, 7], 4), (4, 1.0, [0, 1, 4, 5, 6, 7], 6)],
+)
+def test_look_m_as_published_keeps_all_text_and_the_recent(budget, share, expected, least):
+    layout = layout_of("ttvvvvtt")
+    rule, asked = RecentAndText(share=share), torch.tensor([budget])
+    none = torch.zeros_like(layout.real)
+    keep = rule.keep(LOOK_M_SCORES, layout, asked, none)
+    assert keep[0].nonzero()[:, 0].tolist() == expected
+    assert rule.least(layout, asked, none).tolist() == [least]
+    assert rule.least(layout, asked, layout.real).tolist() == [8]
+    per_head = rule.keep(LOOK_M_SCORES[:, None].expand(-1, 2, -1), layout, asked, none)
+    assert per_head.shape == (1, 2, 8) and (per_head == keep[:, None]).all()
+
+
+def test_look_m_within_its_budget_prefers_the_recent_to_text():
+    rule = method("look-m", 0.5).selection
+    layout = layout_of("tttvvvvv")
+    none = torch.zeros_like(layout.real)
+    keep = rule.keep(LOOK_M_SCORES, layout, torch.tensor([4]), none)
+    assert keep[0].nonzero()[:, 0].tolist() == [0, 2, 6, 7]
 
 
 MERGES = [

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.eviction.methods.aircache import StrengthSkewness
 from lightkv.eviction.methods.cake import EntropyVariance
 from lightkv.eviction.methods.prefixkv import CumulativeMass, Profile
 from lightkv.eviction.methods.pyramidkv import Pyramid
@@ -84,6 +83,13 @@ def test_pyramid_leaves_a_short_prompt_alone():
 def test_pyramid_kvpress_example():
     assert decide(Pyramid(10, 2, "kvpress"), [1.0] * 4, 40.0, 100) == [76, 52, 28, 4]
     assert decide(Pyramid(10, 8, "kvpress"), [1.0] * 4, 40.0, 100) == [40] * 4
+    # The first layer is clipped to what lies before the window, the last gets the rest.
+    assert decide(Pyramid(5, 8, "kvpress"), [1.0] * 4, 32.0, 64) == [56, 40, 24, 8]
+    # The last layer is not floored.
+    assert decide(Pyramid(5, 8, "kvpress"), [1.0] * 4, 128.0, 640) == [230, 162, 94, 26]
+    # One entry less than the window in the last layer: uniform.
+    assert decide(Pyramid(5, 9, "kvpress"), [1.0] * 4, 32.0, 64) == [55, 40, 24, 9]
+    assert decide(Pyramid(5, 10, "kvpress"), [1.0] * 4, 31.0, 64) == [31] * 4
 
 
 @pytest.mark.parametrize("capacity", [1.0, 12.0, 40.0, 77.0])
@@ -135,33 +141,6 @@ def test_profile_gives_the_measured_shares_at_any_retention():
     assert decide(profile, [1.0, 1.0], 15.0, 100) == [10, 20]
 
 
-def aircache_views():
-    scores = [[0.25, 0.10, 0.31, 0.04], [0.03, 0.02, 0.01, 0.24]]
-    view = given("vvvvt", torch.eye(5))
-    return view, [torch.tensor([[*score, 9.0]]) for score in scores]
-
-
-def test_aircache_example():
-    view, scores = aircache_views()
-    budget = StrengthSkewness()
-    claims = [budget.strength(view, score)[0] for score in scores]
-    assert_close(claims[0], torch.tensor([0.70, 0.0]), 1e-3)
-    assert_close(claims[1], torch.tensor([0.30, 1.967]), 1e-3)
-    assert decide(budget, claims, 2.0, 4) == [1, 3]
-
-
-def test_without_skewness_anywhere_strength_decides_over_equal_halves():
-    claims = [torch.tensor([0.6, 0.0]), torch.tensor([0.2, 0.0])]
-    assert decide(StrengthSkewness(), claims, 8.0, 100) == [10, 6]
-
-
-@pytest.mark.parametrize("text", ["vt", "vvt"])
-def test_skewness_of_fewer_than_three_vision_tokens_is_zero(text):
-    view = given(text, torch.eye(len(text)))
-    score = torch.arange(len(text)).float()[None] + 1
-    assert float(StrengthSkewness().strength(view, score)[0, 1]) == 0
-
-
 def test_cake_example():
     rows = torch.zeros(6, 6)
     rows[4, :4] = 0.25
@@ -208,7 +187,7 @@ def test_values_out_of_range_are_named(budget, name):
 
 @pytest.mark.parametrize(
     "budget",
-    [TextVision(), VisionVision(), TextText(), StrengthSkewness(), EntropyVariance(3)],
+    [TextVision(), VisionVision(), TextText(), EntropyVariance(3)],
     ids=repr,
 )
 def test_strengths_do_not_depend_on_padding_or_company(budget):

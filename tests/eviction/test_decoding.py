@@ -112,6 +112,14 @@ def test_hold_budget_by_current_attention():
     assert gone(policy, view) == [5]
 
 
+def test_attention_may_be_pooled_before_the_recent_entries():
+    view = view_of([0, 1, 2, 3, 4, 5], 6, attention=[0.9, 0.1, 0.5, 0.2, 0.0, 0.0], kept=5)
+    assert gone(HoldBudget("attention", protect_first=1, recent=2), view) == [1]
+    # Of (.9, .1, .5, .2), pooled over three: .333, .5, .267, .233; the first one is protected.
+    pooled = HoldBudget("attention", protect_first=1, recent=2, kernel=3)
+    assert gone(pooled, view) == [3]
+
+
 def test_a_turn_of_several_tokens_drops_as_many():
     policy = HoldBudget("oldest", protect_first=1)
     assert gone(policy, view_of([0, 3, 4, 5, 6, 7, 8], 9, kept=4)) == [3, 4, 5]
@@ -161,6 +169,9 @@ def test_what_is_missing_is_named(name):
         (lambda: HoldBudget(recent=-1), "recent"),
         (lambda: HoldBudget(recent_share=2.0), "recent_share"),
         (lambda: HoldBudget(capacity=0), "capacity"),
+        (lambda: HoldBudget(kernel=2), "kernel"),
+        (lambda: HoldBudget(kernel=-1), "kernel"),
+        (lambda: HoldBudget("oldest", kernel=3), "kernel"),
     ],
 )
 def test_values_out_of_range_are_named(policy, name):

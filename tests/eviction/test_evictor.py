@@ -25,7 +25,11 @@ NAMES = [name for name, one in methods().items() if one.takes_retention]
 # Released behaviour that departs from its budget by more than rounding.
 LOSSY = {"tgvkv-released", "elasticcache-released", "snapkv-window-only"}
 SHORT = {"window": 4}
-WINDOWED = {"snapkv", "snapkv-window-only", "pyramidkv", "cake", "ada-kv"}
+WINDOWED = {"snapkv", "snapkv-window-only", "pyramidkv", "cake", "ada-kv"} | {
+    "mixkv",
+    "mixkv-pyramidkv",
+    "mixkv-ada-kv",
+}
 
 
 def build(name, retention):
@@ -241,3 +245,54 @@ def test_attention_that_was_not_asked_for_is_named():
     view = replace(causal("svvtt"), attention=None)
     with pytest.raises(RuntimeError, match="layer 0"):
         TGVKV().observe(view)
+
+
+def test_a_capacity_holds_although_prefill_keeps_everything():
+    bounded = method("streamingllm-reindexed", 1.0, capacity=6)
+    assert bounded.decode_policy() == HoldBudget("oldest", protect_first=4, capacity=6)
+    assert bounded.position_rule() == "reindex"
+    assert not bounded.keeps_all
+    whole = method("streamingllm-reindexed", 1.0)
+    assert whole.keeps_all and whole.decode_policy().static and whole.position_rule() == "keep"
+    for part in run(bounded, Rows(["ssvvvttt"]).views()):
+        assert kept(part) == list(range(8))
+
+
+FORMS = {
+    "pyramidkv": {"form": "released"},
+    "ada-kv": {"form": "released"},
+    "look-m": {"keep_all_text": True},
+    "aircache": {"normalisation": "minmax"},
+    "tgvkv": {"system": "extra"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in NAMES), *FORMS.items()], ids=str
+)
+@given(st.integers(0, 10**6), st.floats(0.2, 0.999))
+@settings(max_examples=3, deadline=None)
+def test_the_request_is_what_was_asked_for_where_layers_differ_in_length(
+    name, options, seed, retention
+):
+    """Layers of a model that shortens its prompt hold different numbers of entries."""
+    compressor = method(name, retention, **options, **(SHORT if name in WINDOWED else {}))
+    long, short = (Rows([f"sss{'v' * count}{'t' * 9}"], seed) for count in (40, 9))
+    retentions = run(compressor, [*long.views()[:2], *short.views()[2:]])
+    layouts = [long.layouts[0]] * 2 + [short.layouts[0]]
+    shared = [int(compressor.selection.shared(one).sum()) for one in layouts]
+    free = [int((one.real & ~compressor.selection.counted(one)).sum()) for one in layouts]
+    asked = sum(float(r.requested) for r in retentions)
+    assert asked == pytest.approx(retention * sum(shared) + sum(free), rel=1e-5)
+    for layout, retention_ in zip(layouts, retentions, strict=True):
+        if name not in LOSSY:
+            retention_.verify(0, layout.prompt_lengths)
+
+
+def test_a_prompt_that_released_tgvkv_leaves_alone_was_asked_for_a_share():
+    rows = Rows(["ssvvvvvvvv"])  # no text after the image
+    retentions = run(method("tgvkv-released", 0.5), rows.views())
+    for part in retentions:
+        assert kept(part) == list(range(10))
+        assert float(part.requested) == 5
+        part.verify(0, torch.tensor([10]))

@@ -6,12 +6,17 @@ from lightkv import TGVKV
 from lightkv.catalogue import method
 from lightkv.catalogue import methods as catalogue
 from lightkv.errors import InvalidValueError, UnknownNameError
+from lightkv.eviction import HoldBudget
 from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.methods.cake import WindowIndicator
+from lightkv.eviction.methods.look_m import PivotMerge, RecentAndText
 from lightkv.eviction.methods.prefixkv import CumulativeMass, Profile
+from lightkv.eviction.methods.pyramidkv import Pyramid
 from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
 from lightkv.eviction.parts.budgets import Uniform
-from lightkv.eviction.parts.rankings import SelfAttention
-from lightkv.eviction.parts.selections import ByScore, TextFirst, VisionOnly, WithRecent
+from lightkv.eviction.parts.heads import AcrossHeads
+from lightkv.eviction.parts.rankings import ObservationWindow, SelfAttention
+from lightkv.eviction.parts.selections import ByScore, TextFirst
 
 EVICTORS = [name for name, one in catalogue().items() if one.takes_retention]
 
@@ -64,6 +69,19 @@ def test_ablation_rows_switch_one_part_each():
 def test_options_reach_the_parts():
     assert method("prefixkv", 0.2).budget == CumulativeMass()
     assert method("prefixkv", 0.2, shares=(0.1, 0.3)).budget == Profile((0.1, 0.3))
-    every = method("look-m", 0.2, keep_all_text=True, recent=0.1)
-    assert every.selection == WithRecent(VisionOnly(ratio_of="all"), 0.1)
+    every = method("look-m", 0.2, keep_all_text=True, recent=0.1, merging="weighted")
+    assert every.selection == RecentAndText(TextFirst("text"), 0.1)
+    assert every.merge == PivotMerge("weighted")
     assert method("snapkv", 0.2, window=8, per_head=True).ranking.per_head
+    ada = method("ada-kv", 0.2, normalise=False, form="released", floor=0.1, kernel=3)
+    assert ada.selection == AcrossHeads(32, 0.1, False, "released")
+    assert ada.ranking == ObservationWindow(32, 3, "max", True)
+    pyramid = method("pyramidkv", 0.2, window=8, beta=5.0, form="kvpress", kernel=3, per_head=True)
+    assert pyramid.budget == Pyramid(5.0, 8, "kvpress")
+    assert pyramid.ranking == ObservationWindow(8, 3, "avg", True)
+    cake = method("cake", 0.2, window=8, kernel=3, decode_kernel=5)
+    assert cake.ranking == WindowIndicator(8, 200.0, 3)
+    assert cake.decode == HoldBudget("attention", recent=8, kernel=5)
+    assert method("tgvkv", 0.2, system="extra", text_scope="text") == TGVKV(
+        ranking=TextWeighted("text"), selection=TextFirst("extra"), retention=0.2
+    )

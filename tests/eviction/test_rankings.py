@@ -5,7 +5,6 @@ import torch
 
 from lightkv.contract.compressor import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
-from lightkv.eviction.methods.aircache import EliteText
 from lightkv.eviction.methods.cake import WindowIndicator
 from lightkv.eviction.methods.key_norm import KeyNorm
 from lightkv.eviction.methods.streamingllm import Recency
@@ -136,23 +135,6 @@ def test_window_longer_than_the_prompt_ranks_nothing():
     assert (ObservationWindow(64).score(causal("svvtt")) == 0).all()
 
 
-def test_elite_text_example():
-    # Text 0..3 of which 1 and 2 are the elite; their rows over vision are renormalised.
-    view_rows = torch.zeros(8, 8)
-    scale = 2.0  # whatever else the rows attend to must cancel
-    for query, row in ((5, [0.30, 0.10, 0.20, 0.05]), (6, [0.20, 0.10, 0.40, 0.05])):
-        view_rows[query, :4] = torch.tensor(row) / scale
-        view_rows[query, 5] = (1 - sum(row)) / scale
-        view_rows[query, 4] = 1 - 1 / scale
-    view_rows[7, 4:8] = torch.tensor([0.05, 0.40, 0.38, 0.17])
-    view = given("vvvvtttt", view_rows)
-    ranking = EliteText(0.9)
-    assert ranking.elite(view)[0].nonzero()[:, 0].tolist() == [5, 6]
-    score = ranking.score(view)[0]
-    assert_close(score[:4], torch.tensor([0.25, 0.10, 0.30, 0.05]))
-    assert (score[4:] == 0).all()
-
-
 def test_window_indicator_example():
     rows = torch.zeros(6, 6)
     rows[4, :4] = 0.25
@@ -192,7 +174,6 @@ RANKINGS = [
     ObservationWindow(3, 3),
     ObservationWindow(3, 5, "max", per_head=True),
     WindowIndicator(3),
-    EliteText(0.5),
     Random(),
     Recency(),
     KeyNorm(),
@@ -228,8 +209,6 @@ def test_scores_do_not_depend_on_the_size_of_blocks(ranking, monkeypatch):
         (lambda: TextWeighted(text_scope="image"), "text_scope"),
         (lambda: VisionPlusText(text_scope=""), "text_scope"),
         (lambda: CrossPlusText(text_scope=""), "text_scope"),
-        (lambda: EliteText(0), "alpha"),
-        (lambda: EliteText(0.5, "all"), "text_scope"),
     ],
 )
 def test_values_out_of_range_are_named(ranking, name):

@@ -6,7 +6,10 @@ from hypothesis import given as given_examples
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from lightkv.contract.compressor import Observation
+from lightkv.contract.layout import TokenKind
 from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods.tgvkv_ablations import VisionFirst
 from lightkv.eviction.parts.heads import AcrossHeads
 from lightkv.eviction.parts.protection import protected
@@ -57,11 +60,43 @@ def test_by_score():
 
 
 def test_text_first_is_equation_10():
-    # Budget above the text: all text, then the best vision.
-    assert stays(TextFirst(), "ssvvvttt", SCORES, 6) == [0, 1, 2, 5, 6, 7]
-    # Budget not above the text: no vision, the best text.
-    assert stays(TextFirst(), "ssvvvttt", SCORES, 5) == [0, 1, 5, 6, 7]
-    assert stays(TextFirst(), "ssvvvttt", SCORES, 2) == [6, 7]
+    for system in ("kept", "text"):
+        # Budget above the text: all text, then the best vision.
+        assert stays(TextFirst(system), "ssvvvttt", SCORES, 6) == [0, 1, 2, 5, 6, 7]
+        # Budget not above the text: no vision, the best text.
+        assert stays(TextFirst(system), "ssvvvttt", SCORES, 5) == [0, 1, 5, 6, 7]
+    assert stays(TextFirst("text"), "ssvvvttt", SCORES, 2) == [6, 7]
+
+
+def test_system_text_is_kept_and_paid_for():
+    assert stays(TextFirst(), "ssvvvttt", SCORES, 4) == [0, 1, 6, 7]
+    assert stays(TextFirst(), "ssvvvttt", SCORES, 2) == [0, 1]
+    assert stays(TextFirst(), "ssvvvttt", SCORES, 1) == [0, 1]
+
+
+def test_system_text_is_kept_beyond_the_budget():
+    assert stays(TextFirst("extra"), "ssvvvttt", SCORES, 4) == [0, 1, 2, 5, 6, 7]
+    assert stays(TextFirst("extra"), "ssvvvttt", SCORES, 2) == [0, 1, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("system", "kinds"), [("kept", (35, 0, 0)), ("extra", (35, 12, 20)), ("text", (14, 0, 18))]
+)
+def test_the_budget_of_a_common_prompt(system, kinds):
+    """Of 35 + 576 + 20 tokens 5 % are 31.55; Eq. 10 with N_t = 20 leaves about 11 for vision."""
+    layout = layout_of("s" * 35 + "v" * 576 + "t" * 20)
+    evictor = Evicting(selection=TextFirst(system), retention=0.05, protect_first=0, protect_last=0)
+    # The question scores above the system text, but for two tokens that score least.
+    score = layout.question.float() - (layout.position >= 629).float() * 2
+    one = torch.ones(1)
+    retention = evictor.retain([Observation(layout, score, one)])[0]
+    kept = retention.index[retention.valid]
+    mask = torch.zeros_like(layout.real)
+    mask[0, kept] = True
+    of_kind = (layout.kind == TokenKind.SYSTEM, layout.vision, layout.question)
+    assert tuple(int((mask & kind).sum()) for kind in of_kind) == kinds
+    asked = 0.05 * 631 + (35 if system == "extra" else 0)
+    assert float(retention.requested) == pytest.approx(asked)
 
 
 def test_separators_are_text():
@@ -78,12 +113,13 @@ def test_protection_may_exceed_the_budget():
 
 
 def test_system_text_is_protected_as_an_option():
-    assert stays(VisionFirst(), "ssvvvttt", SCORES, 4, system=True) == [0, 1, 2, 3]
+    assert stays(ByScore(), "ssvvvttt", SCORES, 4, system=True) == [0, 1, 2, 3]
 
 
 def test_vision_first_drops_all_text_before_vision():
-    assert stays(VisionFirst(), "ssvvvttt", SCORES, 4) == [2, 3, 4, 6]
-    assert stays(VisionFirst(), "ssvvvttt", SCORES, 2) == [2, 3]
+    assert stays(VisionFirst("text"), "ssvvvttt", SCORES, 4) == [2, 3, 4, 6]
+    assert stays(VisionFirst("text"), "ssvvvttt", SCORES, 2) == [2, 3]
+    assert stays(VisionFirst(), "ssvvvttt", SCORES, 4) == [0, 1, 2, 3]
 
 
 def test_vision_only_counts_vision_or_all():

@@ -9,12 +9,20 @@ from __future__ import annotations
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
-from lightkv.eviction.parts.heads import AcrossHeads
-from lightkv.eviction.parts.rankings import ObservationWindow
+from lightkv.eviction.parts.heads import AcrossHeads, AdaptiveForm
+from lightkv.eviction.parts.rankings import ObservationWindow, Pooling
 
 
 @register("ada-kv")
-def ada_kv(retention: float, window: int = 32, floor: float = 0.2) -> Evicting:
+def ada_kv(
+    retention: float,
+    window: int = 32,
+    kernel: int = 7,
+    pooling: Pooling = "max",
+    floor: float = 0.2,
+    normalise: bool = True,
+    form: AdaptiveForm = "exact",
+) -> Evicting:
     """Ada-KV: SnapKV's scores, with the heads of a layer competing for its budget."""
-    ranking = ObservationWindow(window, 7, "max", per_head=True)
-    return Evicting(Uniform(), ranking, AcrossHeads(window, floor), retention)
+    ranking = ObservationWindow(window, kernel, pooling, per_head=True)
+    return Evicting(Uniform(), ranking, AcrossHeads(window, floor, normalise, form), retention)

@@ -116,11 +116,17 @@ def window_moments(view: LayerView, window: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), variance.float()
 
 
-@register("cake")
+@register("cake", fixed=("decode",))
 def cake(
-    retention: float, window: int = 32, gamma: float = 200.0, tau1: float = 1.0, tau2: float = 1.0
+    retention: float,
+    window: int = 32,
+    gamma: float = 200.0,
+    tau1: float = 1.0,
+    tau2: float = 1.0,
+    kernel: int = 5,
+    decode_kernel: int = 1,
 ) -> Evicting:
     """CAKE: budgets by entropy and variance of attention, entries by mean and variance."""
-    budget, ranking = EntropyVariance(window, tau1, tau2), WindowIndicator(window, gamma)
-    decode = HoldBudget("attention", recent=window)
+    budget, ranking = EntropyVariance(window, tau1, tau2), WindowIndicator(window, gamma, kernel)
+    decode = HoldBudget("attention", recent=window, kernel=decode_kernel)
     return Evicting(budget, ranking, WindowFirst(window), retention, decode=decode)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -83,7 +82,9 @@ class SortedIndexAsRank(ByScore):
     entry more than asked is removed.
     """
 
-    unused: ClassVar[int] = 1
+    @property
+    def unused(self) -> int:
+        return 1
 
     def keep(self, score: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
         index, valid = compact(layout.real & ~protected)

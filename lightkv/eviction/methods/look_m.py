@@ -6,7 +6,7 @@ et al., Findings of EMNLP 2024, arXiv 2406.18139.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -22,9 +22,9 @@ from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.merges import AnchorMerge
 from lightkv.eviction.parts.rankings import SelfAttention
-from lightkv.eviction.parts.selections import TextFirst, VisionOnly, WithRecent
+from lightkv.eviction.parts.selections import Selection, TextFirst, WithRecent
 
-PivotKind = Literal["pivot", "average"]
+MergeKind = Literal["pivot", "average", "weighted"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,11 @@ class PivotMerge(AnchorMerge):
 
     Attributes:
         kind: "pivot": an evicted key is first averaged with its kept one. "average": plain mean.
+            "weighted": each evicted key is multiplied by its cosine to the kept one, and the sum
+            divided by the number of keys, so that a slot's weights sum to less than 1.
     """
 
-    kind: PivotKind = "pivot"
+    kind: MergeKind = "pivot"
     needs_keys: ClassVar[bool] = True
 
     def merge(
@@ -50,7 +52,7 @@ class PivotMerge(AnchorMerge):
         flat = keys.float().view(batch * groups, -1, length, keys.shape[3])
         flat = flat.transpose(1, 2).flatten(2)
         kept = keep.flatten(0, 1)
-        target = most_similar(F.normalize(flat, dim=-1), kept)
+        target, cosine = most_similar(F.normalize(flat, dim=-1), kept)
         evicted = (layout.real[:, None] & ~keep).flatten(0, 1)
         target = torch.where(kept | evicted, target, -1)
         importance = torch.ones_like(target, dtype=torch.float32)
@@ -59,11 +61,17 @@ class PivotMerge(AnchorMerge):
             joined = torch.zeros_like(importance)
             joined.scatter_add_(1, target.clamp_min(0), evicted.float() / 2)
             importance = torch.where(evicted, 0.5, 1 + joined)
-        return Reduction.from_groups(target, importance)
+        merged = Reduction.from_groups(target, importance)
+        if self.kind == "weighted":
+            # (k_c + sum of cos k_e) / (1 + count): the plain mean's weights, times the cosine.
+            return replace(merged, weight=merged.weight * torch.where(evicted, cosine, 1))
+        return merged
 
 
-def most_similar(unit: Tensor, kept: Tensor) -> Tensor:
-    """Index (R, N) of the kept entry of highest cosine; kept entries map to themselves.
+def most_similar(unit: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Index (R, N) of the kept entry of highest cosine, and that cosine.
+
+    Kept entries map to themselves.
 
     Of equal cosines the first entry's counts; near-ties fall as their rounding does.
 
@@ -75,18 +83,46 @@ def most_similar(unit: Tensor, kept: Tensor) -> Tensor:
     index, valid = compact(kept)
     anchors = unit.gather(1, index[..., None].expand(-1, -1, unit.shape[2]))
     size = max(1, BLOCK_NUMBERS // max(1, rows * index.shape[1]))
-    best = []
+    best, values = [], []
     for start in range(0, length, size):
         cosine = unit[:, start : start + size] @ anchors.transpose(1, 2)
         cosine = cosine.masked_fill(~valid[:, None], -torch.inf)
-        best.append(index.gather(1, cosine.argmax(2)))
-    return torch.where(kept, torch.arange(length, device=kept.device), torch.cat(best, 1))
+        value, place = cosine.max(2)
+        best.append(index.gather(1, place))
+        values.append(value)
+    own = torch.arange(length, device=kept.device)
+    return torch.where(kept, own, torch.cat(best, 1)), torch.cat(values, 1)
+
+
+@dataclass(frozen=True)
+class RecentAndText(WithRecent):
+    """Recent entries and all text stay, whatever the budget (LOOK-M's published code).
+
+    What they leave of it goes to the highest scores; where they are more, the budget is exceeded.
+    """
+
+    rule: Selection = TextFirst("text")  # noqa: RUF009
+
+    def keep(self, score: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
+        best = super().keep(score, layout, budget, protected)
+        always = self._always(layout, budget)
+        return best | (always if score.dim() == 2 else always[:, None])
+
+    def least(self, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
+        return (self._always(layout, budget) | protected).sum(1)
+
+    def _always(self, layout: TokenLayout, budget: Tensor) -> Tensor:
+        return layout.text | self.recent(layout, budget)
 
 
 @register("look-m")
-def look_m(retention: float, recent: float = 0.5, keep_all_text: bool = False) -> Evicting:
-    """LOOK-M: text first, a recent window, the rest merged into kept entries by likeness."""
-    rule = VisionOnly(ratio_of="all") if keep_all_text else TextFirst()
-    selection = WithRecent(rule, recent)
+def look_m(
+    retention: float,
+    recent: float = 0.5,
+    keep_all_text: bool = False,
+    merging: MergeKind = "pivot",
+) -> Evicting:
+    """LOOK-M: a recent window, then text, the rest merged into kept entries by likeness."""
+    selection = (RecentAndText if keep_all_text else WithRecent)(TextFirst("text"), recent)
     ranking = SelfAttention(per_head=True)
-    return Evicting(Uniform(), ranking, selection, retention, merge=PivotMerge())
+    return Evicting(Uniform(), ranking, selection, retention, merge=PivotMerge(merging))

@@ -50,7 +50,11 @@ class CumulativeMass(Budget):
         for mass in strengths:
             counts.append(taken[:, start : start + mass.shape[1]].sum(1))
             start += mass.shape[1]
-        return torch.stack(counts, 1).double()
+        kept = torch.stack(counts, 1).double()
+        # Whole entries add up to the rounded total; the wishes, as of every budget, to the total.
+        rounded = kept.sum(1, keepdim=True)
+        total = nominal.sum(1, keepdim=True)
+        return torch.where(rounded > 0, kept * total / rounded.clamp_min(1), nominal)
 
 
 @dataclass(frozen=True)

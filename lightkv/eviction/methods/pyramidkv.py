@@ -7,7 +7,7 @@ arXiv 2406.02069.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,9 +17,10 @@ from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
+from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.budgets import Budget, no_strength
-from lightkv.eviction.parts.rankings import ObservationWindow, check_window
-from lightkv.eviction.parts.selections import WindowFirst
+from lightkv.eviction.parts.rankings import ObservationWindow, Pooling, check_window
+from lightkv.eviction.parts.selections import BudgetLeWindow, WindowFirst
 
 PyramidForm = Literal["linear", "released", "kvpress"]
 
@@ -34,7 +35,8 @@ class Pyramid(Budget):
         form: "linear" leaves the window out of the pyramid and meets the total. "released" does
             too, but floors the step, so that deeper layers hold a little more than the total
             allows, and is uniform for prompts under twice the budget. "kvpress" counts the window
-            in the pyramid and is uniform where the last layer would not hold it.
+            in the pyramid, lets the first layer hold at most what lies before the window, and is
+            uniform where the last layer would not hold the window.
     """
 
     beta: float = 20.0
@@ -54,10 +56,12 @@ class Pyramid(Budget):
         longest = lengths.amax(1, keepdim=True).double()
         outside = 0 if self.form == "kvpress" else self.window
         base = mean - outside  # entries of a layer beyond the window
-        low = (base / self.beta).floor() if self.form != "linear" else base / self.beta
+        low = (base / self.beta).floor() if self.form == "released" else base / self.beta
         high = 2 * base - low
         if self.form == "kvpress":
-            falls = (high <= longest) & (low >= self.window)
+            high = torch.minimum(high, longest - self.window)
+            low = 2 * base - high
+            falls = (high >= low) & (low >= self.window)
         else:
             high = torch.minimum(high, torch.maximum(longest - outside, base))
             low = 2 * base - high
@@ -69,11 +73,36 @@ class Pyramid(Budget):
         step = step.floor() if self.form == "released" else step
         return torch.where(falls, high - depth * step + outside, nominal)
 
+    def decide(
+        self,
+        strengths: Sequence[Tensor],
+        nominal: Tensor,
+        lengths: Tensor,
+        floors: Tensor,
+        redistribute: bool,
+    ) -> Allocation:
+        made = super().decide(strengths, nominal, lengths, floors, redistribute)
+        if self.form != "released":
+            return made
+        # The floored step keeps more than was asked for.
+        share = nominal.sum(1, keepdim=True) / made.requested.sum(1, keepdim=True)
+        return replace(made, requested=made.requested * share, least=made.entries)
+
 
 @register("pyramidkv")
 def pyramidkv(
-    retention: float, window: int = 64, beta: float = 20.0, form: PyramidForm = "linear"
+    retention: float,
+    window: int = 64,
+    beta: float = 20.0,
+    form: PyramidForm = "linear",
+    kernel: int = 5,
+    pooling: Pooling = "avg",
+    per_head: bool = False,
+    budget_le_window: BudgetLeWindow = "truncate_window",
 ) -> Evicting:
     """PyramidKV: SnapKV with budgets that fall with depth."""
-    budget = Pyramid(beta, window, form)
-    return Evicting(budget, ObservationWindow(window), WindowFirst(window), retention)
+    budget, ranking = (
+        Pyramid(beta, window, form),
+        ObservationWindow(window, kernel, pooling, per_head),
+    )
+    return Evicting(budget, ranking, WindowFirst(window, budget_le_window), retention)

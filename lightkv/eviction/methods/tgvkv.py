@@ -17,7 +17,7 @@ from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget, Proportional
 from lightkv.eviction.parts.rankings import TINY, Ranking, TextScope, text_queries
-from lightkv.eviction.parts.selections import Selection, TextFirst, VisionOnly
+from lightkv.eviction.parts.selections import Selection, SystemText, TextFirst, VisionOnly
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,16 @@ class TGVKV(Evicting):
         return released(retention, protect_first=protect_first, protect_last=protect_last)
 
 
-@register("tgvkv")
-def tgvkv(retention: float) -> Evicting:
+@register("tgvkv", fixed=("protect_system",))
+def tgvkv(
+    retention: float, text_scope: TextScope = "question", system: SystemText = "kept"
+) -> Evicting:
     """TGV-KV as in the paper: text-vision budgets, text-weighted ranking, text kept first."""
-    return TGVKV(retention=retention)
+    ranking, selection = TextWeighted(text_scope), TextFirst(system)
+    return TGVKV(ranking=ranking, selection=selection, retention=retention)
 
 
-@register("tgvkv-vision-only")
+@register("tgvkv-vision-only", fixed=("protect_system",))
 def tgvkv_vision_only(retention: float) -> Evicting:
     """TGV-KV on vision entries alone: all text stays, the ratio counts vision entries."""
     return Evicting(TextVision(), TextWeighted(), VisionOnly(), retention)

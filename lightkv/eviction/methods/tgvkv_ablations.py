@@ -23,7 +23,7 @@ from lightkv.eviction.parts.rankings import (
     TextScope,
     text_queries,
 )
-from lightkv.eviction.parts.selections import ByScore, Selection, TextFirst, WindowFirst
+from lightkv.eviction.parts.selections import ByScore, Selection, SystemText, TextFirst, WindowFirst
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ class CrossPlusText(Ranking):
 
 
 @dataclass(frozen=True)
-class VisionFirst(Selection):
-    """No vision leaves before all text has left (TGV-KV, Table 1 c, "evict text first")."""
+class VisionFirst(TextFirst):
+    """No vision leaves before all text has left (TGV-KV, Table 1 c, "evict text first").
+
+    The system text is treated as :class:`TextFirst` says.
+    """
 
     def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
         return layout.vision.long()
@@ -107,27 +110,27 @@ for _tvb in (False, True):
 
 
 @register("budget-uniform")
-def budget_uniform(retention: float) -> Evicting:
+def budget_uniform(retention: float, text_scope: TextScope = "question") -> Evicting:
     """Uniform budget under the TV+TT ranking (Table 1 a)."""
-    return Evicting(Uniform(), CrossPlusText(), ByScore(), retention)
+    return Evicting(Uniform(), CrossPlusText(text_scope), ByScore(), retention)
 
 
 @register("budget-vv")
-def budget_vv(retention: float) -> Evicting:
+def budget_vv(retention: float, text_scope: TextScope = "question") -> Evicting:
     """Budgets by vision-vision attention under the TV+TT ranking (Table 1 a)."""
-    return Evicting(VisionVision(), CrossPlusText(), ByScore(), retention)
+    return Evicting(VisionVision(), CrossPlusText(text_scope), ByScore(), retention)
 
 
 @register("budget-tt")
-def budget_tt(retention: float) -> Evicting:
+def budget_tt(retention: float, text_scope: TextScope = "question") -> Evicting:
     """Budgets by text-text attention under the TV+TT ranking (Table 1 a)."""
-    return Evicting(TextText(), CrossPlusText(), ByScore(), retention)
+    return Evicting(TextText(), CrossPlusText(text_scope), ByScore(), retention)
 
 
 @register("budget-tv")
-def budget_tv(retention: float) -> Evicting:
+def budget_tv(retention: float, text_scope: TextScope = "question") -> Evicting:
     """Budgets by text-vision attention under the TV+TT ranking (Table 1 a)."""
-    return Evicting(TextVision(), CrossPlusText(), ByScore(), retention)
+    return Evicting(TextVision(), CrossPlusText(text_scope), ByScore(), retention)
 
 
 @register("rank-window")
@@ -143,24 +146,24 @@ def rank_self(retention: float) -> Evicting:
 
 
 @register("rank-vv-tt")
-def rank_vv_tt(retention: float) -> Evicting:
+def rank_vv_tt(retention: float, text_scope: TextScope = "question") -> Evicting:
     """Ranking by attention within each modality under a uniform budget (Table 1 b)."""
-    return Evicting(Uniform(), VisionPlusText(), ByScore(), retention)
+    return Evicting(Uniform(), VisionPlusText(text_scope), ByScore(), retention)
 
 
 @register("rank-tv-tt")
-def rank_tv_tt(retention: float) -> Evicting:
+def rank_tv_tt(retention: float, text_scope: TextScope = "question") -> Evicting:
     """Ranking by attention from the question under a uniform budget (Table 1 b)."""
-    return Evicting(Uniform(), CrossPlusText(), ByScore(), retention)
+    return Evicting(Uniform(), CrossPlusText(text_scope), ByScore(), retention)
 
 
-@register("evict-vision-first")
-def evict_vision_first(retention: float) -> Evicting:
+@register("evict-vision-first", fixed=("protect_system",))
+def evict_vision_first(retention: float, system: SystemText = "kept") -> Evicting:
     """Vision leaves before text, at random within each (Table 1 c)."""
-    return Evicting(Uniform(), Random(), TextFirst(), retention)
+    return Evicting(Uniform(), Random(), TextFirst(system), retention)
 
 
-@register("evict-text-first")
-def evict_text_first(retention: float) -> Evicting:
+@register("evict-text-first", fixed=("protect_system",))
+def evict_text_first(retention: float, system: SystemText = "kept") -> Evicting:
     """Text leaves before vision, at random within each (Table 1 c)."""
-    return Evicting(Uniform(), Random(), VisionFirst(), retention)
+    return Evicting(Uniform(), Random(), VisionFirst(system), retention)

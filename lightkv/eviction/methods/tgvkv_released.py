@@ -51,19 +51,22 @@ class ReleasedTextVision(TextVision):
         dropped = torch.where(left_alone, 0, drop_counts(forget, lengths))
         entries = torch.maximum(lengths - dropped, floors)
         share = 1 - forget  # what decode reads back: not a number, or above 1, never evicts
-        requested = torch.where(left_alone, 1, share).double() * lengths
-        return Allocation(entries, requested, torch.where(left_alone, torch.nan, share))
+        # A prompt that is left alone was asked for a share as any other.
+        requested = torch.where(left_alone, nominal, share.double() * lengths)
+        least = torch.where(left_alone, lengths, 0)
+        return Allocation(entries, requested, torch.where(left_alone, torch.nan, share), least)
 
 
 def forget_share(strengths: Tensor, nominal: Tensor, lengths: Tensor) -> Tensor:
     """Share (B, L) float32 of its entries that each layer drops, below 0 where it has too few.
 
     One minus layers x retention x the layer's share of the strengths, in float32 as the code
-    stores it; not a number where nothing has any strength.
+    stores it; not a number where nothing has any strength. (Where layers differ in length, which
+    the code never meets, the shares are of each layer's own entries.)
     """
-    per_layer = (nominal.sum(1) / lengths.double().mean(1)).float()
+    per_layer = (nominal.sum(1, keepdim=True) / lengths.double()).float()
     share = strengths / strengths.sum(1, keepdim=True)
-    return 1 - per_layer[:, None] * share
+    return 1 - per_layer * share
 
 
 def drop_counts(forget: Tensor, lengths: Tensor) -> Tensor:
@@ -108,7 +111,7 @@ def released(retention: float, *, protect_first: int = 4, protect_last: int = 1)
     return ReleasedTGVKV(
         ReleasedTextVision(),
         TextWeighted(text_scope="all", normalise=False),
-        TextFirst(),
+        TextFirst("text"),
         retention,
         decode=EvictOne(protect_first),
         protect_first=protect_first,
@@ -117,7 +120,7 @@ def released(retention: float, *, protect_first: int = 4, protect_last: int = 1)
     )
 
 
-@register("tgvkv-released", fixed=("redistribute",))
+@register("tgvkv-released", fixed=("redistribute", "protect_system"))
 def tgvkv_released(retention: float) -> Evicting:
     """TGV-KV as in the released code, which also evicts one entry per decode step."""
     return released(retention)

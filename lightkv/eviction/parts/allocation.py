@@ -17,13 +17,19 @@ class Allocation:
 
     Attributes:
         entries: (B, L) int64, entries that each layer keeps, protected ones included.
-        requested: (B, L) float64, what was asked for before protection and rounding.
+        requested: (B, L) float64, what was asked for before protection and rounding; rows sum to
+            what the user asked for.
         ratio: (B, L) float32, the layer's share of its entries, for decode policies.
+        least: (B, L) int64, entries that stay by design even where that is more than requested;
+            None for no such thing.
+        recent: (B, L) int64, last entries that stay for sure, paid from ``entries``; None for none.
     """
 
     entries: Tensor
     requested: Tensor
     ratio: Tensor
+    least: Tensor | None = None
+    recent: Tensor | None = None
 
 
 def allot(

@@ -30,6 +30,11 @@ class Budget(Checked, ABC):
     needs_question: ClassVar[bool] = False
     spread: ClassVar[Spread] = "proportional"
 
+    @property
+    def unused(self) -> int:
+        """Entries of a layer's request that the budget leaves unused by design, at most."""
+        return 0
+
     def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightkv.contract.checks import check_count
 from lightkv.contract.decoding import DecodePolicy, DecodeView
 from lightkv.errors import InvalidValueError
+from lightkv.eviction.parts.rankings import pool
 
 Victim = Literal["score", "attention", "oldest"]
 
@@ -72,6 +73,8 @@ class HoldBudget(DecodePolicy):
         recent_share: Share of the held entries that stay for being the last, if that is more.
         capacity: Entries to hold; until they are reached the cache grows. None for as many as
             prefill kept.
+        kernel: Odd width of the average pooling, along the entries before the recent ones, of what
+            the victim is chosen by; 1 for none.
     """
 
     victim: Victim = "score"
@@ -79,10 +82,15 @@ class HoldBudget(DecodePolicy):
     recent: int = 1
     recent_share: float = 0.0
     capacity: int | None = None
+    kernel: int = 1
 
     @property
     def needs_attention(self) -> bool:
         return self.victim != "oldest"
+
+    @property
+    def bounds_whole_cache(self) -> bool:
+        return self.capacity is not None
 
     def check(self) -> None:
         check_count("protect_first", self.protect_first, least=0)
@@ -91,6 +99,9 @@ class HoldBudget(DecodePolicy):
             raise InvalidValueError("recent_share", self.recent_share, "0 to 1")
         if self.capacity is not None and self.capacity < 1:
             raise InvalidValueError("capacity", self.capacity, "at least 1")
+        if self.kernel < 1 or self.kernel % 2 == 0 or (self.kernel > 1 and self.victim == "oldest"):
+            allowed = "an odd number of at least 1, and 1 where the oldest leave"
+            raise InvalidValueError("kernel", self.kernel, allowed)
 
     def evict(self, view: DecodeView) -> Tensor | None:
         value = view.position.float() if self.victim == "oldest" else view.read(self.victim)
@@ -98,8 +109,10 @@ class HoldBudget(DecodePolicy):
         over = (view.lengths - target).clamp_min(0)
         share = ((view.lengths - over).double() * self.recent_share).long()
         end = view.lengths - share.clamp_min(self.recent)
-        candidate = view.valid & (view.slots >= self.protect_first)
-        candidate &= view.slots < end[..., None]
+        before = view.valid & (view.slots < end[..., None])
+        if self.kernel > 1:
+            value = pool(value * before, self.kernel, "avg")
+        candidate = before & (view.slots >= self.protect_first)
         order = torch.argsort(value.masked_fill(~candidate, torch.inf), dim=-1, stable=True)
         place = torch.argsort(order, dim=-1)
         return candidate & (place < over[..., None])

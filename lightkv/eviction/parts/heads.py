@@ -33,7 +33,7 @@ class AcrossHeads(Selection):
 
     window: int = 32
     floor: float = 0.2
-    normalise: bool = False
+    normalise: bool = True
     form: AdaptiveForm = "exact"
 
     def check(self, facts: ModelFacts) -> None:
@@ -42,10 +42,20 @@ class AcrossHeads(Selection):
         if not 0 <= self.floor <= 1:
             raise InvalidValueError("floor", self.floor, "0 to 1")
 
+    @property
+    def unused(self) -> int:
+        # A head's rounding loses less than 1.5 entries, of which any method may lose one.
+        return 1 if self.form == "released" else 0
+
     def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
         return torch.zeros_like(layout.kind)
 
     def keep(self, score: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
+        return self.keep_claimed(score, score, layout, budget, protected)
+
+    def keep_claimed(
+        self, score: Tensor, claims: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor
+    ) -> Tensor:
         if score.dim() != 3:
             raise UnsupportedError(f"{type(self).__name__} needs a ranking that scores each head")
         # A budget not larger than the window buys its newest entries.
@@ -55,19 +65,30 @@ class AcrossHeads(Selection):
         always = protected | paid
         free = (layout.real & ~always)[:, None]  # (B, 1, N)
         rest = (budget - always.sum(1)).clamp_min(0)  # (B,), per head
+        claimed = self._claimed(claims, free, rest)
+        if claims is not score:
+            claimed = keep_best(score, free.long(), claimed.sum(-1)) & free
+        return claimed | always[:, None]
+
+    def _claimed(self, claims: Tensor, free: Tensor, rest: Tensor) -> Tensor:
+        """(B, H_kv, N) bool: what each head gets of the ``free`` (B, 1, N) entries.
+
+        Args:
+            claims: (B, H_kv, N).
+            free: Entries that are not kept anyway.
+            rest: (B,) int64, how many of them there are for each head on average.
+        """
         if self.normalise:
-            equal = keep_best(score, free.long(), rest[:, None]) & free
-            share = (score * equal).sum(-1) / (score * free).sum(-1).clamp_min(1e-30)
-            score = score * share[..., None]
+            equal = keep_best(claims, free.long(), rest[:, None]) & free
+            share = (claims * equal).sum(-1) / (claims * free).sum(-1).clamp_min(1e-30)
+            claims = claims * share[..., None]
         sure = (rest.double() * self.floor).long()[:, None]
         if self.form == "exact":
-            tier = free.long() + (keep_best(score, free.long(), sure) & free)
-            best = self._best_of_all(score, tier, rest)
-        else:
-            counts = (self._best_of_all(score, free.long(), rest) & free).sum(-1)  # (B, H_kv)
-            mixed = (counts.double() * (1 - self.floor) + sure).round().long()
-            best = keep_best(score, free.long(), mixed)
-        return (best & free) | always[:, None]
+            tier = free.long() + (keep_best(claims, free.long(), sure) & free)
+            return self._best_of_all(claims, tier, rest) & free
+        counts = (self._best_of_all(claims, free.long(), rest) & free).sum(-1)  # (B, H_kv)
+        mixed = (counts.double() * (1 - self.floor) + sure).round().long()
+        return keep_best(claims, free.long(), mixed) & free
 
     @staticmethod
     def _best_of_all(score: Tensor, tier: Tensor, rest: Tensor) -> Tensor:

@@ -37,6 +37,10 @@ class Ranking(Checked, ABC):
     def score(self, view: LayerView) -> Tensor:
         """(B, N) float32, or (B, H_kv, N) if heads keep different entries; padding is ignored."""
 
+    def claims(self, view: LayerView) -> Tensor | None:
+        """(B, H_kv, N) float32 by which heads compete for the budget; None for the score."""
+        return None
+
 
 def text_queries(layout: TokenLayout, scope: TextScope) -> Tensor:
     """(B, N) bool: queries whose attention ranks text entries.

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import ModelFacts
-from lightkv.contract.layout import TokenLayout
+from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.types import Checked
-from lightkv.errors import InvalidValueError
+from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.protection import ends, slots
 
+SystemText = Literal["kept", "extra", "text"]
 RatioOf = Literal["vision", "all"]
 BudgetLeWindow = Literal["truncate_window", "window_only", "sinks_first"]
 
@@ -47,19 +48,36 @@ class Selection(Checked, ABC):
 
     needs_vision: ClassVar[bool] = False
     needs_question: ClassVar[bool] = False
-    unused: ClassVar[int] = 0
-    """Entries of its budget that the rule leaves unused by design."""
+
+    @property
+    def unused(self) -> int:
+        """Entries of its budget that the rule leaves unused by design, at most."""
+        return 0
 
     def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
     def counted(self, layout: TokenLayout) -> Tensor:
-        """(B, N) bool: entries that the budget is a share of."""
+        """(B, N) bool: entries that are paid from the budget."""
         return layout.real
+
+    def shared(self, layout: TokenLayout) -> Tensor:
+        """(B, N) bool: entries that the budget is a share of."""
+        return self.counted(layout)
 
     def fixed(self, layout: TokenLayout) -> Tensor:
         """(B, N) bool: entries that the rule keeps whatever the budget."""
         return torch.zeros_like(layout.real)
+
+    def least(self, layout: TokenLayout, budget: Tensor, protected: Tensor) -> Tensor:
+        """(B,) int64: entries that stay even where the budget (B,) is smaller.
+
+        Args:
+            layout: Layout of the N entries.
+            budget: (B,) int64.
+            protected: (B, N) bool, kept in any case.
+        """
+        return protected.sum(1)
 
     @abstractmethod
     def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
@@ -88,6 +106,19 @@ class Selection(Checked, ABC):
         kept = (best & counted[:, None]) | always[:, None]
         return kept if score.dim() == 3 else kept[:, 0]
 
+    def keep_claimed(
+        self, score: Tensor, claims: Tensor, layout: TokenLayout, budget: Tensor, protected: Tensor
+    ) -> Tensor:
+        """As :meth:`keep`, where heads compete by ``claims`` (B, H_kv, N) instead of the score.
+
+        Raises:
+            UnsupportedError: Heads don't compete under this rule.
+        """
+        raise UnsupportedError(
+            f"heads don't compete for their entries under {type(self).__name__}, as the ranking "
+            "expects; use AcrossHeads"
+        )
+
 
 @dataclass(frozen=True)
 class ByScore(Selection):
@@ -101,8 +132,24 @@ class ByScore(Selection):
 class TextFirst(Selection):
     """Text-Prioritised Retention (TGV-KV, Eq. 10): no text leaves before all vision has left.
 
-    Text is everything that is not vision: the system text is kept with the question.
+    Attributes:
+        system: The text before the first image is "kept" and paid from the budget, kept beyond it
+            ("extra"), or "text" like the question, which may be evicted.
     """
+
+    system: SystemText = "kept"
+
+    def counted(self, layout: TokenLayout) -> Tensor:
+        extra = self.system == "extra"
+        return layout.real & (layout.kind != TokenKind.SYSTEM) if extra else layout.real
+
+    def shared(self, layout: TokenLayout) -> Tensor:
+        return layout.real
+
+    def fixed(self, layout: TokenLayout) -> Tensor:
+        if self.system == "text":
+            return super().fixed(layout)
+        return layout.kind == TokenKind.SYSTEM
 
     def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
         return layout.text.long()
@@ -185,10 +232,16 @@ class WithRecent(Selection):
     def counted(self, layout: TokenLayout) -> Tensor:
         return self.rule.counted(layout)
 
+    def shared(self, layout: TokenLayout) -> Tensor:
+        return self.rule.shared(layout)
+
     def fixed(self, layout: TokenLayout) -> Tensor:
         return self.rule.fixed(layout)
 
+    def recent(self, layout: TokenLayout, budget: Tensor) -> Tensor:
+        """(B, N) bool: the last entries that a budget (B,) buys first."""
+        return ends(layout, 0, (self.share * budget.double()).long()[:, None])
+
     def tiers(self, layout: TokenLayout, budget: Tensor) -> Tensor:
         tiers = self.rule.tiers(layout, budget)
-        recent = ends(layout, 0, (self.share * budget.double()).long()[:, None])
-        return torch.where(recent, tiers + layout.length + 2, tiers)
+        return torch.where(self.recent(layout, budget), tiers + layout.length + 2, tiers)
