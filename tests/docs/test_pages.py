@@ -78,3 +78,9 @@ def test_commands_exist(page: str, words: list[str]) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_readme_names_tests_that_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"\| `(tests/[\w/.]+)` \|", text)
+    assert len(named) == 15 and all((ROOT / name).is_file() for name in named)
