@@ -30,6 +30,7 @@ import lightkv.pruning  # noqa: F401 - importing a room registers its methods
 from lightkv.contract import registry
 from lightkv.contract.compressor import Compressor, ModelFacts
 from lightkv.contract.registry import ENTRIES, RETENTION, Method
+from lightkv.contract.types import check_type
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging.schedule import scaled
 
@@ -150,7 +151,27 @@ def compressor(text: str, facts: ModelFacts) -> Compressor:
         UnknownNameError: A name is in no registry.
         InvalidValueError: A field is unknown, badly written or out of range, or missing.
     """
+    check_type("a method", text, str)
     return composed(read(text, facts), {})
+
+
+MethodLike = Compressor | str | None
+"""A method as a user may pass it: built, written as text, or None for the full cache."""
+
+
+def resolved(method: MethodLike, facts: ModelFacts) -> Compressor | None:
+    """The compressor that a user passed or wrote.
+
+    Raises:
+        UnknownNameError, InvalidValueError: If it is neither, or as :func:`compressor` says.
+    """
+    if isinstance(method, str):
+        return compressor(method, facts)
+    if method is not None and not isinstance(method, Compressor):
+        shown = method.__name__ if isinstance(method, type) else method
+        allowed = "a method such as TGVKV(retention=0.2), its text 'tgvkv:retention=0.2', or None"
+        raise InvalidValueError("compressor", shown, allowed)
+    return method
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 60
+"""Known names that a message lists at most."""
+
 
 class LightKVError(Exception):
     """Base of every error that lightkv raises on purpose."""
@@ -39,13 +42,15 @@ class UnknownNameError(LightKVError, KeyError):
         known: All known names of that kind.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        super().__init__(f"unknown {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        listed = ", ".join(names[:SHOWN]) + more
+        super().__init__(f"unknown {kind} {name!r}; {hint}known: {listed or 'none'}")
         self.kind = kind
-        self.name = name
+        self.name = str(name)
         self.known = tuple(names)
 
     def __str__(self) -> str:

@@ -1,14 +1,15 @@
-"""Processed batches: what is refused of them before anything runs."""
+"""From requests to processed batches, and what is refused of both before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightkv.errors import InputError
+from lightkv.errors import InputError, ModelError
+from lightkv.prompting import Request, read_image
 
 
 def completed(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,3 +75,79 @@ def _check_mask(mask: Any, ids: Tensor) -> None:
             f"row {row} of the batch is padded on the right, where its answer has to start; pad on "
             "the left (tokenizer.padding_side = 'left')"
         )
+
+
+def processed(
+    processor: Any, name: str, requests: Sequence[Request], vision_ids: Sequence[int]
+) -> Any:
+    """What a processor makes of requests, left-padded.
+
+    Args:
+        processor: The model's processor.
+        name: The model, for messages.
+        requests: Questions about pictures, checked.
+        vision_ids: Ids of the placeholders of vision tokens.
+
+    Raises:
+        InputError: If a text contains a mark that stands for pictures, an image can't be used, or
+            the chat template refuses the conversation.
+        ModelError: If the model came without a processor or a chat template.
+    """
+    if processor is None or not hasattr(processor, "apply_chat_template"):
+        raise ModelError(
+            f"{name} has no processor that writes prompts; build its inputs yourself and use "
+            "vlm.generate(inputs, ...)"
+        )
+    marks = _marks(processor, vision_ids)
+    texts, images = [], []
+    for number, request in enumerate(requests):
+        mark = next((m for m in marks for text in request.texts if m in text), None)
+        if mark is not None:
+            raise InputError(
+                f"request {number} contains {mark!r}, which stands for a picture; leave it out, "
+                "pictures get their place by themselves"
+            )
+        texts.append(chat(processor, name, request))
+        images.append([read_image(image) for image in request.images])
+    pictures = {"images": images} if any(images) else {}
+    try:
+        return processor(text=texts, padding=True, return_tensors="pt", **pictures)
+    except (ValueError, IndexError) as error:
+        raise InputError(f"the processor of {name} can't use this: {error}") from error
+
+
+def _marks(processor: Any, vision_ids: Sequence[int]) -> set[str]:
+    """Texts that a processor or tokenizer takes for (a part of) a picture."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    named = {
+        value
+        for name, value in vars(processor).items()
+        if name.endswith("_token") and isinstance(value, str) and value
+    }
+    return named | {str(tokenizer.convert_ids_to_tokens(int(token))) for token in vision_ids}
+
+
+def chat(processor: Any, name: str, request: Request) -> str:
+    """A request as the model's chat template writes it.
+
+    Args:
+        processor: The model's processor.
+        name: The model, for messages.
+        request: The request, checked.
+
+    Raises:
+        InputError: If the template refuses the conversation.
+        ModelError: If there is no template.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            processor.apply_chat_template(
+                request.messages(), add_generation_prompt=True, tokenize=False
+            )
+        )
+    except TemplateError as error:
+        raise InputError(f"the chat template of {name} refuses the request: {error}") from error
+    except ValueError as error:
+        raise ModelError(f"{name} can't write a prompt: {error}") from error

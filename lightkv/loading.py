@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import click
 import torch
 
+from lightkv.contract.types import check_type
+from lightkv.cost.presets import preset, presets
 from lightkv.embedded.location import CHECKPOINT
 from lightkv.engine.graph import Driver, check_driver
 from lightkv.errors import InvalidValueError, ModelError, UnknownNameError
 from lightkv.families import FAMILIES, Family, family_of
+from lightkv.inputs import chat
+from lightkv.prompting import Request
 from lightkv.vlm import VLM
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -29,6 +37,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     attention: str = "sdpa",
+    system: str | None = None,
     driver: Driver = "auto",
     **options: Any,
 ) -> VLM:
@@ -40,6 +49,9 @@ def load(
         dtype: "float32", "bfloat16", "float16" or a torch dtype. Default: float32 on the CPU,
             bfloat16 elsewhere.
         attention: "sdpa" or "eager".
+        system: System sentence of every request that names none. Default: the one that the papers'
+            prompt of this hub id has and its chat template lacks (LLaVA-1.5's "A chat between a
+            curious user ..."), else none.
         driver: What carries runs through the model: "nnsight", "hooks", or "auto" for nnsight
             wherever something observes or intervenes and hooks where a compressor runs alone.
         **options: Passed on to ``from_pretrained``: ``revision=``, ``device_map="auto"`` for
@@ -47,22 +59,20 @@ def load(
             Weights are read from safetensors only, unless ``use_safetensors=False``.
 
     Raises:
-        InvalidValueError: If device, dtype, attention or driver is none of the known ones.
+        InvalidValueError: If an argument or option is none of the known ones.
         ModelError: If files are missing or damaged, the hub can't be reached, the architecture is
             unknown, the processor can't be built, or memory does not suffice.
     """
     where = device_named(device)
     number_type = dtype_named(dtype, where)
-    if attention not in ("sdpa", "eager"):
-        raise InvalidValueError("attention", attention, "'sdpa' or 'eager'")
+    check_type("attention", attention, Literal["sdpa", "eager"])
+    check_type("system", system, str | None)
     check_driver(driver)
     options.setdefault("use_safetensors", True)
-    source = str(CHECKPOINT if name_or_path is None else name_or_path)
+    source = located(CHECKPOINT if name_or_path is None else name_or_path)
     name = "embedded" if name_or_path is None else str(name_or_path)
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        _check_folder(folder, bool(options["use_safetensors"]))
-        source = str(folder)
+    if Path(source).is_dir():
+        _check_folder(Path(source), bool(options["use_safetensors"]))
     origin = {key: options[key] for key in _SOURCE_OPTIONS if key in options}
     config = _config(source, origin)
     family = _family(source, config)
@@ -75,7 +85,54 @@ def load(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    return VLM(name, family.adopt(model).eval(), processor, family, driver)
+    vlm = VLM(name, family.adopt(model).eval(), processor, family, driver)
+    vlm.system = system_of(name, processor) if system is None else system
+    if sys.stderr.isatty():
+        click.echo(f"lightkv: {vlm.summary}", err=True)
+    return vlm
+
+
+def located(name_or_path: str | Path) -> str:
+    """The absolute path of a folder, or a hub id as it is.
+
+    Whoever hands a model on to another process resolves it here, where the user typed it.
+
+    Raises:
+        InvalidValueError: If it is neither a text nor a path.
+        ModelError: If it is written as a path, and there is no such folder.
+    """
+    check_type("name_or_path", name_or_path, str | Path)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir() and str(name_or_path):
+        return str(path.resolve())
+    text = str(name_or_path)
+    if path.is_file():
+        raise ModelError(f"{text!r} is a file, not a folder with a checkpoint")
+    # A hub id is a name, or an owner and a name.
+    written = isinstance(name_or_path, Path) or text.startswith((".", "/", "~", "\\"))
+    if written or text.count("/") > 1 or text.endswith("/"):
+        raise ModelError(f"there is no folder {text!r} (looked in {str(Path.cwd())!r})")
+    if not text.strip():
+        raise InvalidValueError("name_or_path", text, "a hub id or a folder; None for the embedded")
+    return text
+
+
+def system_of(hub_id: str, processor: Any) -> str | None:
+    """System sentence of a model's published prompt, if it has to be sent to be there.
+
+    Args:
+        hub_id: The model; a folder has no published prompt.
+        processor: Its processor.
+
+    Returns:
+        None where there is none, or the chat template writes it by itself.
+    """
+    known = (preset(name) for name in presets())
+    sentence = next((one.system for one in known if one.hub_id == hub_id and one.system), None)
+    if sentence is None or sentence in chat(processor, hub_id, Request((), "?")):
+        return None
+    sent = chat(processor, hub_id, Request((), "?", system=sentence))
+    return sentence if sentence in sent else None
 
 
 def check_source(name_or_path: str | Path) -> None:
@@ -85,10 +142,9 @@ def check_source(name_or_path: str | Path) -> None:
         ModelError: Files are missing or damaged, the hub can't be reached, the architecture is
             unknown, or the processor can't be built.
     """
-    folder = Path(name_or_path).expanduser()
-    source = str(folder) if folder.is_dir() else str(name_or_path)
-    if folder.is_dir():
-        _check_folder(folder, safetensors_only=True)
+    source = located(name_or_path)
+    if Path(source).is_dir():
+        _check_folder(Path(source), safetensors_only=True)
     config = _config(source, {})
     _check_trust(source, config, _family(source, config), False)
     _processor(source, {})
@@ -139,7 +195,9 @@ def _processor(source: str, origin: dict[str, Any]) -> Any:
             if lacks
             else ""
         )
-        raise ModelError(f"the processor of {source!r} can't be built: {error}{hint}") from error
+        trouble = None if lacks else _import_trouble(error)
+        reason = trouble or f"{error}{hint}"
+        raise ModelError(f"the processor of {source!r} can't be built: {reason}") from error
 
 
 def _model(
@@ -159,17 +217,23 @@ def _model(
         # Quantised weights can't be moved afterwards.
         options = {"device_map": {"": device}, **options}
     try:
-        model, report = build(
-            source,
-            dtype=dtype,
-            attn_implementation=attention,
-            output_loading_info=True,
-            **options,
-        )
+        with _without_bars():
+            model, report = build(
+                source,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+                **options,
+            )
     except torch.cuda.OutOfMemoryError as error:
         raise ModelError(f"{source!r} does not fit: {error}") from error
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(_advice(source, error)) from error
+    except TypeError as error:
+        given = ", ".join(sorted(options))
+        raise InvalidValueError(
+            "options", given, f"options of from_pretrained ({error})"
+        ) from error
     if report["missing_keys"] or report["mismatched_keys"]:
         # transformers would fill them with random numbers and go on.
         lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
@@ -177,8 +241,41 @@ def _model(
     return model if "device_map" in options else model.to(device)
 
 
+def _import_trouble(error: BaseException) -> str | None:
+    """What to do about a package that can't be imported, None if none is behind an error."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    told = " ".join(map(str, chain))
+    # A torchvision that was built for another torch raises a RuntimeError when it is imported.
+    if not any(isinstance(one, ImportError) for one in chain) and "torchvision::" not in told:
+        return None
+    reason = f"an installed package can't be imported ({chain[-1]}); the checkpoint is not to blame"
+    if "torchvision" not in told:
+        return reason
+    return f"{reason}. Install the torchvision that belongs to torch {torch.__version__}"
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Progress bars of transformers off for a while."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def _advice(source: str, error: Exception) -> str:
     reason = " ".join(str(error).split()).rstrip(".")
+    trouble = _import_trouble(error)
+    if trouble is not None:
+        return f"the model {source!r} can't be loaded: {trouble}"
     if Path(source).is_dir():
         return f"the model in {source!r} can't be loaded (damaged or incomplete?): {reason}"
     return (
@@ -240,6 +337,7 @@ def device_named(device: str | torch.device) -> torch.device:
     Raises:
         InvalidValueError: If there is no such device here.
     """
+    check_type("device", device, str | torch.device)
     try:
         where = torch.device(device)
     except RuntimeError as error:
@@ -258,8 +356,8 @@ def dtype_named(dtype: str | torch.dtype | None, device: torch.device) -> torch.
     """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         return dtype
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InvalidValueError("dtype", dtype, ", ".join(DTYPES))
     return DTYPES[dtype]

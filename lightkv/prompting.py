@@ -34,12 +34,40 @@ class Request:
     system: str | None = None
 
     def check(self) -> None:
-        """Raise :class:`InputError` if a question is no text or empty."""
-        for question in (self.question, *(turn[0] for turn in self.history)):
-            if not isinstance(question, str):
-                raise InputError(f"the question is of type {type(question).__name__}; give a str")
-            if not question.strip():
-                raise InputError("the question is empty; ask something")
+        """Refuse what no processor could make a prompt of.
+
+        Raises:
+            InputError: If a question is empty, or anything is of a wrong type.
+        """
+        if not isinstance(self.images, list | tuple):
+            raise InputError(
+                f"images is of type {type(self.images).__name__}; give a tuple of images, (image,) "
+                "for one"
+            )
+        if not isinstance(self.history, list | tuple):
+            raise InputError(
+                f"history is of type {type(self.history).__name__}; give (question, answer) pairs"
+            )
+        for number, turn in enumerate(self.history):
+            if not isinstance(turn, list | tuple) or len(turn) != 2:
+                raise InputError(
+                    f"turn {number} of the history is {turn!r}; give (question, answer) pairs"
+                )
+            _check_text(f"question {number} of the history", turn[0])
+            if not isinstance(turn[1], str):
+                raise InputError(
+                    f"answer {number} of the history is of type {type(turn[1]).__name__}; give a "
+                    "text"
+                )
+        _check_text("the question", self.question)
+        if self.system is not None:
+            _check_text("the system sentence", self.system)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that the user wrote."""
+        system = () if self.system is None else (self.system,)
+        return (*system, *(text for turn in self.history for text in turn), self.question)
 
     def messages(self) -> list[dict[str, Any]]:
         """The chat in the form that ``apply_chat_template`` takes."""
@@ -53,6 +81,35 @@ class Request:
             pictures = []
         chat.append({"role": "user", "content": [*pictures, _text(self.question)]})
         return chat
+
+
+def check_requests(requests: Any) -> None:
+    """Refuse what is no list of requests.
+
+    Raises:
+        InputError: If it is something else or empty, or a request can't be asked.
+    """
+    if not isinstance(requests, list | tuple):
+        raise InputError(
+            f"the requests are of type {type(requests).__name__}; give a list of Request(images, "
+            "question)"
+        )
+    if not requests:
+        raise InputError("no request given; pass at least one question")
+    for number, request in enumerate(requests):
+        if not isinstance(request, Request):
+            raise InputError(
+                f"request {number} is of type {type(request).__name__}; give Request(images, "
+                "question)"
+            )
+        request.check()
+
+
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"{name} is of type {type(text).__name__}; give a text")
+    if not text.strip():
+        raise InputError(f"{name} is empty; write something")
 
 
 def _text(text: str) -> dict[str, str]:

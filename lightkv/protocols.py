@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lightkv.contract.compressor import Compressor
+from lightkv.catalogue import MethodLike
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, UnknownNameError
 from lightkv.prompting import QUESTION_AGNOSTIC, QUESTION_FIRST, SECOND_TURN, Request
@@ -34,7 +34,7 @@ class Protocol(ABC):
         self,
         vlm: VLM,
         requests: Sequence[Request],
-        compressor: Compressor | None,
+        compressor: MethodLike,
         max_new_tokens: int,
         seed: int,
     ) -> list[Answer]:
@@ -51,7 +51,7 @@ class QuestionFirst(Protocol):
         self,
         vlm: VLM,
         requests: Sequence[Request],
-        compressor: Compressor | None,
+        compressor: MethodLike,
         max_new_tokens: int,
         seed: int,
     ) -> list[Answer]:
@@ -68,7 +68,7 @@ class QuestionAgnostic(Protocol):
         self,
         vlm: VLM,
         requests: Sequence[Request],
-        compressor: Compressor | None,
+        compressor: MethodLike,
         max_new_tokens: int,
         seed: int,
     ) -> list[Answer]:
@@ -91,7 +91,7 @@ class SecondTurn(Protocol):
         self,
         vlm: VLM,
         requests: Sequence[Request],
-        compressor: Compressor | None,
+        compressor: MethodLike,
         max_new_tokens: int,
         seed: int,
     ) -> list[Answer]:
@@ -128,7 +128,7 @@ def protocol(name: str) -> Protocol:
     Raises:
         UnknownNameError: If there is no such protocol.
     """
-    if name not in PROTOCOLS:
+    if not isinstance(name, str) or name not in PROTOCOLS:
         raise UnknownNameError("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
@@ -137,7 +137,7 @@ def ask_under(
     name: str,
     vlm: VLM,
     requests: Sequence[Request],
-    compressor: Compressor | None = None,
+    compressor: MethodLike = None,
     *,
     max_new_tokens: int = 32,
     seed: int = 0,

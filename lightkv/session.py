@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.catalogue import MethodLike, resolved
 from lightkv.contract.checks import check_count
-from lightkv.contract.compressor import Compressor
+from lightkv.contract.types import check_type
 from lightkv.engine.run import Run
 from lightkv.errors import InputError, UnsupportedError
 from lightkv.prompting import Request
@@ -30,13 +31,15 @@ class Session:
 
     Args:
         vlm: The model.
-        compressor: A method, None for the full cache.
+        compressor: A method, also as text; None for the full cache.
         seed: For methods that draw at random.
     """
 
-    def __init__(self, vlm: VLM, compressor: Compressor | None = None, *, seed: int = 0) -> None:
+    def __init__(self, vlm: VLM, compressor: MethodLike = None, *, seed: int = 0) -> None:
+        check_type("vlm", vlm, VLM)
+        check_type("seed", seed, int)
         self.vlm = vlm
-        self.compressor = compressor
+        self.compressor = resolved(compressor, vlm.facts)
         self.seed = seed
         self._run: Run | None = None
         self._shift: Tensor | None = None

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from lightkv.catalogue import MethodLike, resolved
 from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import Compressor, ModelFacts
 from lightkv.contract.interventions import Intervention, check_interventions
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.types import check_type
 from lightkv.engine.graph import Driver, InterventionGraph, check_driver
 from lightkv.engine.record import RunRecord, untouched_records
 from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.run import Observer, Plan, Quirks, Run
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
-from lightkv.inputs import completed, has_holes
-from lightkv.prompting import Request, read_image
+from lightkv.inputs import completed, has_holes, processed
+from lightkv.prompting import Request, check_requests
 from lightkv.settings import GREEDY, Settings, refuse_doubles
 
 AttentionKernel = Literal["sdpa", "eager"]
@@ -79,6 +81,10 @@ class VLM:
         family: Its architecture family.
         driver: What carries runs through the model, see :data:`~lightkv.engine.graph.Driver`.
 
+    Attributes:
+        facts: What a method may know about the model.
+        system: System sentence of requests that name none, None for the template's own.
+
     Raises:
         InvalidValueError: If there is no such driver.
     """
@@ -99,11 +105,22 @@ class VLM:
             kv_heads=int(getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
             hidden_size=int(text.hidden_size),
         )
+        self.system: str | None = None
         self._graph: InterventionGraph | None = None
         self._fingerprint: str | None = None
 
     def __repr__(self) -> str:
         return f"VLM({self.name!r}, {self.facts}, device={self.device}, dtype={self.dtype})"
+
+    @property
+    def summary(self) -> str:
+        """The model in a line: name, class, size, number format, device."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        number_type = str(self.dtype).removeprefix("torch.")
+        return (
+            f"{self.name}, {type(self.model).__name__}, {self.facts.layers} layers, "
+            f"{count / 1e6:,.1f} M weights, {number_type} on {self.device}"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -135,6 +152,8 @@ class VLM:
                 sample = flat[:: max(1, flat.numel() // 4096)].float().cpu().contiguous()
                 digest.update(f"{key}{tuple(value.shape)}".encode())
                 digest.update(sample.numpy().tobytes())
+            if self.system is not None:
+                digest.update(self.system.encode())
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
 
@@ -144,20 +163,17 @@ class VLM:
         """Processor output of a batch, left-padded, on the model's device.
 
         Raises:
-            InputError: If the list or a question is empty, or an image can't be used.
+            InputError: If the list or a question is empty, a text contains the mark of a picture,
+                or an image can't be used.
+            ModelError: If the model came without a processor.
         """
-        if not requests:
-            raise InputError("no request given; pass at least one question")
-        texts, images = [], []
-        for request in requests:
-            request.check()
-            chat = self.processor.apply_chat_template(
-                request.messages(), add_generation_prompt=True, tokenize=False
-            )
-            texts.append(chat)
-            images.append([read_image(image) for image in request.images])
-        given = {"images": images} if any(images) else {}
-        batch = self.processor(text=texts, padding=True, return_tensors="pt", **given)
+        vision_ids = self.family.vision_ids(self.model.config)
+        check_requests(requests)
+        asked = [
+            request if request.system is not None else replace(request, system=self.system)
+            for request in requests
+        ]
+        batch = processed(self.processor, self.name, asked, vision_ids)
         return {
             key: value.to(self.device, self.dtype)
             if torch.is_floating_point(value)
@@ -182,7 +198,7 @@ class VLM:
     def generate(
         self,
         inputs: Mapping[str, Tensor],
-        compressor: Compressor | None = None,
+        compressor: MethodLike = None,
         *,
         seed: int = 0,
         observers: Sequence[Observer] = (),
@@ -197,7 +213,8 @@ class VLM:
 
         Args:
             inputs: Processor output (see :meth:`encode`).
-            compressor: A method, or a composition ``a | b``; None for the full cache.
+            compressor: A method, a composition ``a | b``, or either written as text
+                ("tgvkv:retention=0.2", see :mod:`lightkv.catalogue`); None for the full cache.
             seed: For methods that draw at random.
             observers: Look at layers during prefill.
             interventions: Cut attention or swap cache entries, to see what depends on them.
@@ -213,6 +230,11 @@ class VLM:
         """
         driver = self.driver if driver is None else driver
         check_driver(driver)
+        compressor = resolved(compressor, self.facts)
+        check_type("seed", seed, int)
+        check_type("keep_run", keep_run, bool)
+        check_type("observers", observers, Sequence[Observer])
+        check_type("interventions", interventions, Sequence[Intervention])
         batch = completed(inputs)
         refuse_doubles(batch, settings)
         effective = Settings(self.model, settings)
@@ -255,7 +277,7 @@ class VLM:
         self,
         image: Any,
         question: str,
-        compressor: Compressor | None = None,
+        compressor: MethodLike = None,
         *,
         history: Sequence[tuple[str, str]] = (),
         max_new_tokens: int = 32,
@@ -266,24 +288,29 @@ class VLM:
         Args:
             image: A PIL image, an (H, W, 3) uint8 array, a path, or a list of them.
             question: The question.
-            compressor: A method; None for the full cache.
+            compressor: A method, also as text ("tgvkv:retention=0.2"); None for the full cache.
             history: Earlier (question, answer) turns about the same image.
             max_new_tokens: Longest answer, at least 1.
             seed: For methods that draw at random.
+
+        Raises:
+            InputError: If the image, the question or a turn can't be used.
+            InvalidValueError, UnknownNameError: If the method or an option is not one.
         """
         images = tuple(image) if isinstance(image, list | tuple) else (image,)
-        request = Request(images, question, tuple(history))
+        turns = tuple(history) if isinstance(history, list) else history
+        request = Request(images, question, turns)  # type: ignore[arg-type]
         return self.ask_many([request], compressor, max_new_tokens=max_new_tokens, seed=seed)[0]
 
     def ask_many(
         self,
         requests: Sequence[Request],
-        compressor: Compressor | None = None,
+        compressor: MethodLike = None,
         *,
         max_new_tokens: int = 32,
         seed: int = 0,
     ) -> list[Answer]:
-        """Answer a batch of requests; row i answers as it would alone."""
+        """Answer a batch of requests; row i answers as it would alone. Raises as :meth:`ask`."""
         check_count("max_new_tokens", max_new_tokens)
         inputs = self.encode(requests)
         generation = self.generate(
@@ -313,7 +340,7 @@ class VLM:
         self,
         requests: Sequence[Request],
         observer: Observer,
-        compressor: Compressor | None = None,
+        compressor: MethodLike = None,
         *,
         seed: int = 0,
     ) -> Sequence[RunRecord]:
@@ -327,10 +354,18 @@ class VLM:
             **GREEDY,
         ).records
 
-    def compressed_by(self, compressor: Compressor, *, seed: int = 0) -> CompressedVLM:
-        """This model with a compressor attached: ``generate(**inputs)`` as usual."""
-        Plan.of(compressor, self.facts)
-        return CompressedVLM(self, compressor, seed)
+    def compressed_by(self, compressor: Compressor | str, *, seed: int = 0) -> CompressedVLM:
+        """This model with a compressor attached: ``generate(**inputs)`` as usual.
+
+        Raises:
+            InvalidValueError, UnknownNameError: If it is no method, or does not fit the model.
+        """
+        method = resolved(compressor, self.facts)
+        if method is None:
+            raise InvalidValueError("compressor", None, "a method; None attaches nothing")
+        check_type("seed", seed, int)
+        Plan.of(method, self.facts)
+        return CompressedVLM(self, method, seed)
 
     @property
     def quirks(self) -> Quirks:

@@ -53,9 +53,9 @@ def test_what_fits(hint: Any, good: list[Any], bad: list[Any]) -> None:
         (int | None, "a whole number or None"),
         (Literal["avg", "max"], "one of 'avg', 'max'"),
         (tuple[float, ...], "a tuple, each of it a number"),
-        (tuple[str, int], "a tuple of a word, a whole number"),
+        (tuple[str, int], "a tuple of a text, a whole number"),
         (Sequence[bool], "a list or tuple, each of it True or False"),
-        (Mapping[int, str], "a mapping, each of it a whole number to a word"),
+        (Mapping[int, str], "a mapping, each of it a whole number to a text"),
         (Uniform, "a Uniform"),
     ],
 )

@@ -13,6 +13,7 @@ from analysis.probing.quantities import Heads, LayerQuantity, Quantity, Reading,
 from analysis.probing.quantities.base import TOKEN_DIMS
 from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.types import check_type, plain
 from lightkv.engine.record import RunRecord
 from lightkv.errors import InvalidValueError
 
@@ -107,21 +108,38 @@ def check_layers(
     Raises:
         InvalidValueError: If one does not exist, is named twice, or has not what is asked of it.
     """
-    if layers is None:
-        return tuple(range(facts.layers))
-    chosen = tuple(sorted(int(layer) for layer in layers))
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise InvalidValueError("layers", list(layers), "at least one layer, each once")
-    outside = [layer for layer in chosen if not -1 <= layer < facts.layers]
-    if outside:
-        raise InvalidValueError(
-            "layers", outside[0], f"from 0 to {facts.layers - 1}, or -1 for the input of the first"
-        )
+    chosen = decoder_layers(facts, layers, least=-1)
     blind = [one.name for one in wanted if getattr(one, "needs", "attention") != "hidden"]
     if chosen[0] == -1 and blind:
         raise InvalidValueError(
             "layers", -1, f"from 0 for {', '.join(blind)}: layer -1 has hidden states only"
         )
+    return chosen
+
+
+def decoder_layers(
+    facts: ModelFacts, layers: Sequence[int] | None, *, least: int = 0
+) -> tuple[int, ...]:
+    """Layers of a model that a user named, ascending; all of them for None.
+
+    Args:
+        facts: The model.
+        layers: 0-based layers.
+        least: Smallest one allowed; -1 is the input of the first.
+
+    Raises:
+        InvalidValueError: If they are no whole numbers, one does not exist or is named twice.
+    """
+    if layers is None:
+        return tuple(range(facts.layers))
+    check_type("layers", plain(layers), Sequence[int])
+    chosen = tuple(sorted(layers))
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InvalidValueError("layers", chosen, "at least one layer, each once")
+    outside = [layer for layer in chosen if not least <= layer < facts.layers]
+    if outside:
+        more = ", or -1 for the input of the first" if least < 0 else ""
+        raise InvalidValueError("layers", outside[0], f"from 0 to {facts.layers - 1}{more}")
     return chosen
 
 

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from analysis.probing.capture import decoder_layers
+from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import LayerView, ModelFacts
-from lightkv.contract.interventions import Intervention, Knockout, KVPatch
+from lightkv.contract.interventions import Intervention, Keys, Knockout, KVPatch, Queries
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.types import check_type, fits, plain
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.prompting import Request
 from lightkv.settings import GREEDY
@@ -33,11 +36,15 @@ def answer_tokens(vlm: VLM, answers: Sequence[str]) -> list[Tokens]:
     """Tokens of given answers, with the end-of-sequence token behind each.
 
     Raises:
-        InputError: If an answer has no tokens.
+        InputError: If an answer is no text or has no tokens.
     """
+    if not isinstance(answers, list | tuple):
+        raise InputError(f"the answers are of type {type(answers).__name__}; give a list of texts")
     end = min(vlm.stop_tokens)
     found = []
-    for answer in answers:
+    for number, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise InputError(f"answer {number} is of type {type(answer).__name__}; give a text")
         tokens = vlm.processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
         if not tokens:
             raise InputError(f"the answer {answer!r} has no tokens")
@@ -70,10 +77,11 @@ def score_answers(
         of those that differ by rounding alone the one it favours).
 
     Raises:
-        InputError: If there are not as many answers as requests.
+        InputError: If there are not as many answers as requests, or they are no tokens.
     """
     if len(requests) != len(answers):
         raise InputError(f"{len(answers)} answers for {len(requests)} questions; give one for each")
+    _check_answers(answers)
     inputs = vlm.encode(requests)
     return _scored(vlm, inputs, answers, compressor, interventions, seed)
 
@@ -101,6 +109,14 @@ def _scored(
             "given": (best | ~counted).all(1).numpy(),
         }
     )
+
+
+def _check_answers(answers: Sequence[Tokens]) -> None:
+    for number, answer in enumerate(answers):
+        if not fits(plain(answer), tuple[int, ...]) or not len(answer):
+            raise InputError(
+                f"answer {number} is {answer!r}; give its tokens, as answer_tokens makes them"
+            )
 
 
 def _padded(answers: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
@@ -151,10 +167,9 @@ def around(layer: int, layers: int, width: int) -> tuple[int, ...]:
     """The ``width`` layers around one, fewer at the ends of the network.
 
     Raises:
-        InvalidValueError: If ``width`` is not at least 1.
+        InvalidValueError: If ``width`` is not a whole number of at least 1.
     """
-    if width < 1:
-        raise InvalidValueError("width", width, "at least 1")
+    check_count("width", width)
     first = layer - (width - 1) // 2
     return tuple(number for number in range(first, first + width) if 0 <= number < layers)
 
@@ -169,7 +184,7 @@ def knockouts(
     requests: Sequence[Request],
     answers: Sequence[Tokens],
     *,
-    pairs: Sequence[tuple[str, str]] = (
+    pairs: Sequence[tuple[Queries, Keys]] = (
         ("text", "vision"),
         ("vision", "vision"),
         ("last", "vision"),
@@ -192,17 +207,27 @@ def knockouts(
         Columns sample, source, target, layer, logprob, given, and the change against the untouched
         model: effect (nats, negative where the knock-out hurts) and lost (True if an answer that
         was given is no longer).
+
+    Raises:
+        InputError: If an answer is no tokens.
+        InvalidValueError: If ``pairs``, ``width`` or a layer is out of range.
     """
     import pandas as pd
 
     count = vlm.facts.layers
     window = usual_width(count) if width is None else width
+    check_type("pairs", plain(pairs), tuple[tuple[Queries, Keys], ...])
+    if not pairs:
+        raise InvalidValueError("pairs", pairs, "at least one (queries, keys)")
+    centres = decoder_layers(vlm.facts, layers)
+    windows = {layer: around(layer, count, window) for layer in centres}
+    _check_answers(answers)
     inputs = vlm.encode(requests)
-    plain = _scored(vlm, inputs, answers, None, (), 0)
+    untouched = _scored(vlm, inputs, answers, None, (), 0)
     parts = []
     for source, target in pairs:
-        for layer in range(count) if layers is None else layers:
-            cut = Knockout(around(layer, count, window), source, target)
+        for layer in centres:
+            cut = Knockout(windows[layer], source, target)
             found = _scored(vlm, inputs, answers, None, (cut,), 0)
             parts.append(
                 found.assign(
@@ -210,8 +235,8 @@ def knockouts(
                     source=source,
                     target=target,
                     layer=layer,
-                    effect=found["logprob"] - plain["logprob"],
-                    lost=plain["given"] & ~found["given"],
+                    effect=found["logprob"] - untouched["logprob"],
+                    lost=untouched["given"] & ~found["given"],
                 )
             )
     return pd.concat(parts, ignore_index=True)
@@ -245,7 +270,7 @@ def patches(
     answers: Sequence[Tokens],
     donor_answers: Sequence[Tokens],
     *,
-    layers: Sequence[int] | None = None,
+    from_layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Vision entries of another image from one layer on: where does the answer follow them?
 
@@ -257,18 +282,22 @@ def patches(
         donors: The same questions about other images of the same size.
         answers: Tokens of the right answers for the questions' own images.
         donor_answers: The same for the donors' images; they differ.
-        layers: First patched layers; None for all.
+        from_layers: Layers from which on entries are the donors', each tried; None for all.
 
     Returns:
-        Columns sample, layer, preference (log-probability of the donor's token minus that of the
-        own one, nats), own and donor (whether that token is the most likely of all).
+        Columns sample, layer (the first with the donors' entries), preference (log-probability of
+        the donor's token minus that of the own one, nats), own and donor (whether that token is
+        the most likely of all).
 
     Raises:
         InputError: If there are not as many donors, their vision tokens lie elsewhere, or two
             answers are the same.
+        InvalidValueError: If a layer does not exist.
     """
     import pandas as pd
 
+    firsts = decoder_layers(vlm.facts, from_layers)
+    _check_answers([*answers, *donor_answers])
     if not len(donors) == len(requests) == len(answers) == len(donor_answers):
         raise InputError(
             f"{len(donors)} donors and {len(answers)} and {len(donor_answers)} answers for "
@@ -283,7 +312,7 @@ def patches(
     inputs, count = vlm.encode(requests), vlm.facts.layers
     own, donor = _padded(answers)[0], _padded(donor_answers)[0]
     parts = []
-    for layer in range(count) if layers is None else layers:
+    for layer in firsts:
         patch = KVPatch(tuple(range(layer, count)), watch.keys, watch.values, watch.layout)
         logits = _forced_logits(vlm, inputs, own, None, (patch,), 0)[rows, place]
         theirs, ours = donor[rows, place], own[rows, place]

@@ -18,14 +18,16 @@ from torch import Tensor
 from analysis.probing.capture import Capture, check_layers
 from analysis.probing.dataset import Sample, assemble
 from analysis.probing.quantities import Heads, Quantity, quantities
+from lightkv.contract.checks import check_count
+from lightkv.contract.types import check_type
 from lightkv.errors import InputError, InvalidValueError, StoreError
 from lightkv.prompting import Request
 from lightkv.settings import GREEDY
+from lightkv.vlm import VLM
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from lightkv import VLM
     from lightkv.contract.compressor import Compressor
     from lightkv.contract.interventions import Intervention
 
@@ -80,11 +82,11 @@ def probe(
         InvalidValueError: If a layer, ``heads`` or ``batch_size`` is out of range.
     """
     requests = _requests(images, questions)
-    if batch_size < 1:
-        raise InvalidValueError("batch_size", batch_size, "at least 1")
+    check_count("batch_size", batch_size)
     batches = [requests[i : i + batch_size] for i in range(0, len(requests), batch_size)]
     return probe_inputs(
         vlm,
+        # Encoded one by one, so that only one batch is held.
         (vlm.encode(batch) for batch in batches),
         quantities,
         layers,
@@ -114,6 +116,7 @@ def probe_inputs(
         batches: Processor outputs (see :meth:`lightkv.VLM.encode`).
         questions: One per row, for the ``question`` coordinate; default empty.
     """
+    check_type("vlm", vlm, VLM)
     wanted = _wanted(quantities)
     chosen = check_layers(vlm.facts, layers, wanted)
     if heads not in ("mean", "all"):
@@ -165,7 +168,12 @@ def expected_bytes(
         length: Tokens of the prompt.
         samples: Questions.
         layers: How many layers; None for all.
+
+    Raises:
+        UnknownNameError, InvalidValueError: If a quantity is unknown or a number out of range.
     """
+    check_count("length", length)
+    check_count("samples", samples)
     count = samples * (vlm.facts.layers if layers is None else layers)
     return sum(_bytes(vlm, one, length, heads) for one in _wanted(quantities)) * count
 
@@ -215,7 +223,9 @@ def _wanted(given: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity,
 
 
 def _requests(images: Any, questions: str | Sequence[str]) -> list[Request]:
-    asked = [questions] if isinstance(questions, str) else list(questions)
+    asked = [questions] if isinstance(questions, str) else questions
+    if not isinstance(asked, list | tuple):
+        raise InputError(f"the questions are of type {type(asked).__name__}; give a list of texts")
     if not asked:
         raise InputError("no question given; ask at least one")
     given = list(images) if isinstance(images, list | tuple) else [images] * len(asked)
@@ -226,6 +236,8 @@ def _requests(images: Any, questions: str | Sequence[str]) -> list[Request]:
         several = tuple(image) if isinstance(image, list | tuple) else (image,)
         if not several or any(one is None for one in several):
             raise InputError(f"question {number} has no image; give every question one")
+        if not isinstance(question, str):
+            raise InputError(f"question {number} is of type {type(question).__name__}; give a text")
         requests.append(Request(several, question))
     return requests
 

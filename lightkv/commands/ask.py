@@ -31,11 +31,9 @@ def ask_command(
 ) -> None:
     """Answer QUESTION about the picture in the file IMAGE."""
     from lightkv import load
-    from lightkv.catalogue import compressor
 
     vlm = load(model, device=device)
-    method = compressor(text, vlm.facts) if text is not None else None
-    answer = vlm.ask(image, question, method, max_new_tokens=max_new_tokens, seed=seed)
+    answer = vlm.ask(image, question, text, max_new_tokens=max_new_tokens, seed=seed)
     click.echo(answer.text)
     record = answer.record
     click.echo(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import check_type, plain
-from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError
+
+if TYPE_CHECKING:
+    from lightkv.contract.layout import TokenLayout
+    from lightkv.contract.view import ModelFacts
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
@@ -100,6 +101,9 @@ def check_shape(part: object, method: str, values: object, *shapes: tuple[int | 
     Raises:
         InvalidValueError: See above.
     """
+    # Ranges are checked before anything heavy is loaded.
+    from torch import Tensor
+
     shape = tuple(values.shape) if isinstance(values, Tensor) else None
     if any(_fits(shape, allowed) for allowed in shapes):
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 
-QUERIES: Final = ("text", "vision", "last")
-KEYS: Final = ("vision", "text", "system")
+Queries = Literal["text", "vision", "last"]
+Keys = Literal["vision", "text", "system"]
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,8 @@ class Knockout(Intervention):
         target: Keys that they can't see: "vision", "text" or "system".
     """
 
-    source: str = "text"
-    target: str = "vision"
-
-    def check(self, facts: ModelFacts) -> None:
-        super().check(facts)
-        if self.source not in QUERIES:
-            raise InvalidValueError("source", self.source, ", ".join(QUERIES))
-        if self.target not in KEYS:
-            raise InvalidValueError("target", self.target, ", ".join(KEYS))
+    source: Queries = "text"
+    target: Keys = "vision"
 
     def hides(self, layout: TokenLayout) -> HiddenPairs:
         if self.source == "vision":

@@ -21,7 +21,7 @@ _WORDS: Final[Mapping[Any, str]] = {
     int: "a whole number",
     float: "a number",
     bool: "True or False",
-    str: "a word",
+    str: "a text",
     type(None): "None",
 }
 _LISTS: Final[Mapping[Any, str]] = {Sequence: "list or tuple"}
@@ -60,9 +60,11 @@ def check_type(name: str, value: object, hint: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value without numpy's scalars, lists as tuples."""
+    """A value without numpy's scalars, lists and ranges as tuples."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, range):
+        return tuple(value)
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         return tuple(plain(one) for one in value)
     return value
@@ -107,7 +109,10 @@ def words(hint: Any) -> str:
         return f"a mapping, each of it {words(inner[0])} to {words(inner[1])}"
     if origin is not None:
         return f"a {_LISTS.get(origin, origin.__name__)}, each of it {words(inner[0])}"
-    return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
+    if hint in _WORDS:
+        return _WORDS[hint]
+    name = str(getattr(hint, "__name__", hint))
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 @cache

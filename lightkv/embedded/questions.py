@@ -12,9 +12,12 @@ from enum import IntEnum
 import numpy as np
 from PIL import Image
 
+from lightkv.contract.checks import check_count
+from lightkv.contract.types import check_type, plain
 from lightkv.embedded import scenes as drawing
 from lightkv.embedded.question_kinds import QUESTION_KINDS, Question, ask, picture_of
 from lightkv.embedded.scenes import Scenes
+from lightkv.errors import InvalidValueError, UnknownNameError
 
 __all__ = ["QUESTION_KINDS", "SHORT", "Conversation", "Item", "Stream", "conversations", "items"]
 
@@ -22,6 +25,8 @@ SHORT = tuple(name for name in QUESTION_KINDS if name not in ("read", "list", "c
 """Kinds whose answers take at most two words."""
 
 Cells = frozenset[tuple[int, int]]
+
+MOST_TURNS = 12
 
 
 class Stream(IntEnum):
@@ -76,9 +81,18 @@ def items(kind: str, count: int, *, seed: int = 0, numbers: tuple[int, int] = (1
         count: how many items.
         seed: another seed gives another, independent set.
         numbers: inclusive range of how many numbers a picture holds.
+
+    Raises:
+        UnknownNameError: If there is no such kind.
+        InvalidValueError: If a number is out of range or not whole.
     """
-    if kind not in QUESTION_KINDS:
-        raise ValueError(f"unknown question kind {kind!r}; choose one of {QUESTION_KINDS}")
+    if not isinstance(kind, str) or kind not in QUESTION_KINDS:
+        raise UnknownNameError("question kind", kind, QUESTION_KINDS)
+    check_count("count", count, least=0)
+    check_count("seed", seed, least=0)
+    check_type("numbers", plain(numbers), tuple[int, int])
+    if not 0 <= numbers[0] <= numbers[1]:
+        raise InvalidValueError("numbers", numbers, "a least and a largest number of at least 0")
     code = QUESTION_KINDS.index(kind)
     return [
         _item(kind, (Stream.ITEMS, seed, code, index), index, numbers) for index in range(count)
@@ -89,7 +103,15 @@ def conversations(count: int, *, seed: int = 0, turns: int = 2) -> list[Conversa
     """Held-out conversations: ``turns`` different questions about one picture.
 
     Kinds are mixed, but ``caption`` is left out: its answer would give the later ones away.
+
+    Raises:
+        InvalidValueError: If a number is out of range or not whole.
     """
+    check_count("count", count, least=0)
+    check_count("seed", seed, least=0)
+    check_count("turns", turns)
+    if turns > MOST_TURNS:
+        raise InvalidValueError("turns", turns, f"at most {MOST_TURNS}")
     return [
         _conversation((Stream.CONVERSATIONS, seed, index), index, turns) for index in range(count)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lightkv.contract.compressor import Compressor, Evictor, LayerView, ModelFacts, Reducer
 from lightkv.contract.decoding import DecodePolicy, Grow
@@ -12,6 +12,7 @@ from lightkv.contract.interventions import Intervention
 from lightkv.errors import InvalidValueError
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Looks at layers during prefill and changes nothing."""
 

@@ -13,6 +13,7 @@ from lightkv.embedded import question_kinds as kinds
 from lightkv.embedded.question_kinds import HELPERS
 from lightkv.embedded.questions import SHORT, Stream
 from lightkv.embedded.vocabulary import COLORS, PLURALS, REFUSAL, TOKEN
+from lightkv.errors import UnknownNameError
 
 ALL = QUESTION_KINDS + HELPERS
 
@@ -45,7 +46,7 @@ def test_items_do_not_depend_on_count(kind: str) -> None:
 
 
 def test_unknown_kind_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="unknown question kind"):
+    with pytest.raises(UnknownNameError, match="unknown question kind"):
         items("poetry", 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -172,15 +173,15 @@ def test_no_intervention_is_the_plain_call_bit_for_bit(tiny_vlm: VLM) -> None:
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        (Knockout((5,)), "from 0 to 4"),
-        (Knockout(()), "at least one layer"),
-        (Knockout((1,), "image"), "source"),
-        (Knockout((1,), "text", "image"), "target"),
+        (lambda: Knockout((5,)), "from 0 to 4"),
+        (lambda: Knockout(()), "at least one layer"),
+        (lambda: Knockout((1,), "image"), "source"),
+        (lambda: Knockout((1,), "text", "image"), "target"),
     ],
 )
-def test_wrong_knockouts(tiny_vlm: VLM, cut: Knockout, message: str) -> None:
+def test_wrong_knockouts(tiny_vlm: VLM, cut: Callable[[], Knockout], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        tiny_vlm.generate(ROWS[0], interventions=(cut,), **SETTINGS)
+        tiny_vlm.generate(ROWS[0], interventions=(cut(),), **SETTINGS)
 
 
 def test_wrong_patches(tiny_vlm: VLM) -> None:

@@ -70,7 +70,7 @@ def test_knockouts_and_patches_move_answers(embedded: VLM) -> None:
     asked = [Request(r.images, requests[0].question) for r in requests]
     others = answer_tokens(embedded, ["red", "green", "blue", "white"])
     mine = answer_tokens(embedded, ["yellow"] * 4)
-    swapped = patches(embedded, asked, donors, mine, others, layers=[0])
+    swapped = patches(embedded, asked, donors, mine, others, from_layers=[0])
     plain = score_answers(embedded, donors, mine)
     assert swapped["own"].tolist() == plain["given"].tolist()
     with pytest.raises(InputError, match="are the same"):

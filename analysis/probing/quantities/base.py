@@ -20,7 +20,7 @@ from lightkv.contract.attention import Attention
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.engine.record import RunRecord
-from lightkv.errors import UnknownNameError
+from lightkv.errors import InvalidValueError, UnknownNameError
 
 Heads = Literal["mean", "all"]
 Need = Literal["hidden", "cache", "attention"]
@@ -181,14 +181,20 @@ def quantity(given: str | Quantity) -> Quantity:
     """
     if isinstance(given, Quantity):
         return given
-    if given not in QUANTITIES:
+    if not isinstance(given, str) or given not in QUANTITIES:
         raise UnknownNameError("quantity", given, QUANTITIES)
     return QUANTITIES[given]()
 
 
 def quantities(given: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity, ...]:
-    """Several quantities; one name or one quantity counts as a list of one."""
+    """Several quantities; one name or one quantity counts as a list of one.
+
+    Raises:
+        UnknownNameError, InvalidValueError: If one is unknown, or they are something else.
+    """
     several = [given] if isinstance(given, str | Quantity) else given
+    if not isinstance(several, Iterable):
+        raise InvalidValueError("quantities", several, "a name, a quantity, or a list of them")
     return tuple(quantity(one) for one in several)
 
 

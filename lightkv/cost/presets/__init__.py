@@ -78,6 +78,8 @@ class ModelPreset:
         tiles: Tiles the vision tower encodes for that image.
         image: Which image ``vision_tokens`` and ``tiles`` hold for.
         prompt: Prompt template with ``<image>`` and ``{question}``.
+        system: The sentence of it that the checkpoint's chat template leaves out unless it is sent
+            as a system turn; :func:`lightkv.load` sends it. Empty where there is none.
         schedules: Published merge schedules, the paper's main one first.
         unmodelled: Parts that ``shape`` leaves out and :mod:`lightkv.cost.workload` does not count.
     """
@@ -92,6 +94,7 @@ class ModelPreset:
     tiles: int
     image: str
     prompt: str
+    system: str = ""
     schedules: tuple[MergeSchedule, ...] = ()
     unmodelled: str = ""
 
