@@ -388,6 +388,7 @@ class VLM:
             quirks=self.quirks,
             text_rotary=rotary,
             renumbering=self._renumbering(plan) if plan.renumbers_later else None,
+            final_norm=self.family.final_norm(self.model),
         )
 
     def _renumbering(self, plan: Plan) -> Renumbering:

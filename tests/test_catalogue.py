@@ -53,6 +53,7 @@ def test_methods_come_in_alphabetical_order_and_know_when_they_act() -> None:
     assert found["snapkv"].stage == found["tome-cache"].stage == "after prefill"
     assert all(one.description for one in found.values())
     assert {n for n, one in found.items() if one.by_share} == {
+        "dart",
         "divprune",
         "downsample",
         "fastv",

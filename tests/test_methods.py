@@ -25,6 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pitome": {"layers": (1, 2), "ratios": (0.5, 0.5)},
     "tofu": {"layers": (1, 2), "ratios": (0.5, 0.5)},
     "sparsevlm": {"layers": (0, 1, 2), "kept": (12, 9, 6)},
+    "sparsevlm-plus": {"layers": (0, 1, 2), "kept": (12, 9, 6), "heads": 2},
     "divprune": {"kept": 0.5},
     "visionzip": {"dominant": 6, "contextual": 3},
     "vispruner": {"tokens": 8},

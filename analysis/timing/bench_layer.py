@@ -19,6 +19,7 @@ from lightkv.contract.serving import drawn_features
 from lightkv.contract.view import LayerView, ModelFacts, PromptInputs
 from lightkv.cost.presets import preset
 from lightkv.cost.presets.shape import TextShape
+from lightkv.engine.hooks import peek
 from lightkv.errors import InvalidValueError
 from lightkv.loading import device_named, dtype_named
 
@@ -99,6 +100,7 @@ class BenchLayer:
     def __init__(self, settings: BenchSettings) -> None:
         from transformers.models.llama.modeling_llama import (
             LlamaDecoderLayer,
+            LlamaRMSNorm,
             LlamaRotaryEmbedding,
             apply_rotary_pos_emb,
         )
@@ -123,6 +125,7 @@ class BenchLayer:
         heads = projected.view(*shape[:2], -1, settings.dimensions.head_dim).transpose(1, 2)
         self._queries, _ = apply_rotary_pos_emb(heads, heads, *self.rotary)
         self._scaling = float(attention.scaling)
+        self._norm = LlamaRMSNorm(settings.dimensions.hidden).to(self.device, self.dtype)
         self._vision = drawn_features(
             self.layout, _VISION_WIDTH, settings.dimensions.hidden, settings.seed
         )
@@ -143,11 +146,19 @@ class BenchLayer:
         )
         return output
 
-    def _attention(self) -> ProjectedAttention:
-        return ProjectedAttention(self._queries, self.keys, self._scaling)
+    def _attention(self, ahead: bool) -> ProjectedAttention:
+        if not ahead:
+            return ProjectedAttention(self._queries, self.keys, self._scaling)
+        settings = {"position_ids": self.position_ids, "position_embeddings": self.rotary}
+        return peek(self._layer, (self._output,), settings)
 
-    def view(self, layer: int) -> LayerView:
-        """The layer as a method sees it, as if it were number ``layer`` of the model."""
+    def view(self, layer: int, *, ahead: bool = False) -> LayerView:
+        """The layer as a method sees it, as if it were number ``layer`` of the model.
+
+        Args:
+            layer: 0-based, -1 for what enters the first.
+            ahead: The attention is that of the next layer, computed of what enters it.
+        """
         inside = layer >= 0
         return LayerView(
             layer=layer,
@@ -156,12 +167,14 @@ class BenchLayer:
             layout=self.layout,
             sizes=self.layout.real.long(),
             # Made anew, so that nothing of it is shared between methods or rounds.
-            attention=self._attention() if inside else None,
+            attention=self._attention(ahead) if inside else None,
             keys=self.keys if inside else None,
             values=self.values if inside else None,
             seed=self.settings.seed,
             vision=self._vision,
             inputs=PromptInputs(self.hidden, self.layout),
+            rotary=self.rotary if inside else None,
+            final_norm=self._norm,
         )
 
 

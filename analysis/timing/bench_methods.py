@@ -258,9 +258,11 @@ def _stage(reducer: Reducer, layer: BenchLayer) -> Callable[[], object]:
     number = reducer.stage_layers(layer.facts)[0]
 
     def run() -> object:
-        view = layer.view(number)
+        view = layer.view(number, ahead=reducer.looks_ahead())
         sequence = Shortening(layer.layout, None, None)
-        sequence.reduce(reducer.reduce(view), reducer.position_rule())
+        reduction = reducer.reduce(view)
+        states = reducer.states(view, reduction)
+        sequence.reduce(reduction, reducer.position_rule(), states)
         given = {"position_embeddings": layer.rotary, "position_ids": layer.position_ids}
         return sequence.inputs((view.hidden,), given)
 

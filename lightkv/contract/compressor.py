@@ -219,9 +219,28 @@ class Reducer(Compressor):
         """True if ``reduce`` reads the uncompressed prompt."""
         return False
 
+    def looks_ahead(self) -> bool:
+        """True if the attention that ``reduce`` reads is that of the layer after the stage.
+
+        It is computed from what would enter that layer, before the stage shortens it.
+        """
+        return False
+
+    def needs_rotary(self) -> bool:
+        """True if ``reduce`` reads the angles of the rotary embedding."""
+        return False
+
     @abstractmethod
     def reduce(self, view: LayerView) -> Reduction:
         """The reduction to apply after this layer."""
+
+    def states(self, view: LayerView, reduction: Reduction) -> Tensor | None:
+        """Hidden states (B, K, D) of the survivors where the reduction does not make them.
+
+        For methods that change tokens before they were embedded. None: the reduction applies to the
+        layer's output.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -243,6 +262,10 @@ class Evictor(Compressor):
     @abstractmethod
     def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
         """Layers of which the attention is needed."""
+
+    def needs_rotary(self) -> bool:
+        """True if ``observe`` reads the angles of the rotary embedding."""
+        return False
 
     @abstractmethod
     def observe(self, view: LayerView) -> Observation:

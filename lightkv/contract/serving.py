@@ -101,6 +101,8 @@ def _view(layer: int, draw: int, read: set[int]) -> LayerView:
         values=states(*keys.shape),
         vision=drawn_features(layout, _WIDTH, FACTS.hidden_size, draw),
         inputs=PromptInputs(hidden, layout),
+        rotary=rotary_of(layout, _WIDTH),
+        final_norm=lambda states: states,
     )
 
 
@@ -108,6 +110,14 @@ def prompt_layout() -> TokenLayout:
     """The layout of the drawn prompts."""
     kinds = [int(TokenKind.SYSTEM)] * _SYSTEM + [int(TokenKind.VISION)] * _SIDE**2
     return single_layout(kinds + [int(TokenKind.TEXT)] * _QUESTION, [Grid(1, _SIDE, _SIDE)])
+
+
+def rotary_of(layout: TokenLayout, width: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (B, N, d) of each token's place, as in a Llama with heads of d numbers."""
+    exponents = torch.arange(0, width, 2, device=layout.position.device) / width
+    angles = layout.position.clamp_min(0)[..., None] / 10_000.0**exponents
+    both = torch.cat([angles, angles], -1)
+    return both.cos(), both.sin()
 
 
 def drawn_features(layout: TokenLayout, width: int, hidden: int, seed: int) -> VisionFeatures:

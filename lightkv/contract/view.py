@@ -109,11 +109,15 @@ class LayerView:
         hidden: (B, N, D) output of the layer.
         layout: Layout of the N positions at this layer.
         sizes: (B, N) int64, original tokens that each position stands for.
-        attention: Attention of the layer, or None if it was not asked for.
+        attention: Attention of the layer (of the next one for a reducer that looks ahead), or
+            None if it was not asked for.
         keys, values: (B, H_kv, N, d) cache entries of the layer, or None at layer -1.
         seed: Seed of the run, for methods that draw at random.
         vision: What the vision tower knows, or None if nothing of it was asked for.
         inputs: The uncompressed prompt, or None if it was not asked for.
+        rotary: Cosine and sine (B or 1, N, d) of the layer's rotary embedding, or None if it was
+            not asked for or the model has none of that form.
+        final_norm: The norm after the model's last layer, or None if the model has none.
     """
 
     layer: int
@@ -127,6 +131,8 @@ class LayerView:
     seed: int = 0
     vision: VisionFeatures | None = None
     inputs: PromptInputs | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
+    final_norm: Callable[[Tensor], Tensor] | None = None
 
     def read_attention(self) -> Attention:
         """The layer's attention.
@@ -171,6 +177,29 @@ class LayerView:
         if self.inputs is None:
             raise RuntimeError("the uncompressed prompt was not asked for")
         return self.inputs
+
+    def read_rotary(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine (B or 1, N, d) of the layer's rotary embedding.
+
+        Raises:
+            UnsupportedError: If the model turns queries and keys in another form, or not at all.
+        """
+        if self.rotary is None:
+            raise UnsupportedError(
+                "the method needs the angles of the rotary embedding, one per token; this model "
+                "has none"
+            )
+        return self.rotary
+
+    def normed(self) -> Tensor:
+        """(B, N, D) hidden states after the model's final norm.
+
+        Raises:
+            UnsupportedError: If the model has none.
+        """
+        if self.final_norm is None:
+            raise UnsupportedError("the method needs the model's final norm; this model has none")
+        return self.final_norm(self.hidden)
 
     def generator(self) -> torch.Generator:
         """A generator that depends on the run's seed and the layer only."""

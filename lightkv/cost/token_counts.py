@@ -23,15 +23,18 @@ Grids = Sequence[tuple[int, int]]
 def floor_share(share: float, count: int) -> int:
     """floor(share * count), exact on the number that was written.
 
-    That is the one fraction with a denominator of at most a million that ``share`` is the float of
-    (29/100 for 0.29, 1/3 for 1/3), else its shortest decimal. A product of floats is not exact:
-    0.29 of 100 gives 28.999999999999996.
+    A product of floats is not: 0.29 of 100 gives 28.999999999999996.
     """
-    return math.floor(_written(float(share)) * count)
+    return math.floor(as_written(float(share)) * count)
 
 
 @cache
-def _written(share: float) -> Fraction:
+def as_written(share: float) -> Fraction:
+    """The number that a float was written as.
+
+    That is the one fraction with a denominator of at most a million that it is the float of (29/100
+    for 0.29, 1/3 for 1/3), else its shortest decimal.
+    """
     simple = Fraction(share).limit_denominator(10**6)
     return simple if float(simple) == share else Fraction(repr(share))
 

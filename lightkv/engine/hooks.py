@@ -16,12 +16,14 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from torch import Tensor, nn
 
+from lightkv.contract.attention import ProjectedAttention
 from lightkv.engine.passes import Inputs, Passes
+from lightkv.errors import UnsupportedError
 
 # The tap's name in the attention interface, and in the configs of modules that are listened to.
 _NAME = "lightkv_tap"
@@ -60,7 +62,7 @@ def _attach(decoder: Any, passes: Passes, hooks: ExitStack) -> None:
         before: Before | None = None
         after: After | None = None
         if passes.reads_input(number):
-            before = functools.partial(passes.layer_input, number)
+            before = functools.partial(_before, number, layer, passes)
         if passes.reads_output(number):
             after = functools.partial(_after, number, decoder, passes, hooks)
         if before is not None or after is not None:
@@ -68,6 +70,39 @@ def _attach(decoder: Any, passes: Passes, hooks: ExitStack) -> None:
         if passes.reads_kernel(number):
             listener = functools.partial(passes.kernel_input, number)
             hooks.enter_context(_Tap(layer.self_attn, listener))
+
+
+def _before(
+    number: int, layer: nn.Module, passes: Passes, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Inputs:
+    return passes.layer_input(number, args, kwargs, functools.partial(peek, layer))
+
+
+def peek(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProjectedAttention:
+    """The attention that a decoder layer would compute of these arguments; nothing is stored.
+
+    The layer is run up to the call of its kernel.
+
+    Raises:
+        UnsupportedError: If it calls no kernel of transformers' attention interface.
+    """
+    seen: list[ProjectedAttention] = []
+
+    def listen(
+        queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float
+    ) -> tuple[Tensor, Tensor]:
+        seen.append(ProjectedAttention(queries, keys, scaling, mask))
+        raise _SeenEnough
+
+    with _Tap(layer.self_attn, listen), suppress(_SeenEnough):
+        type(layer).forward(layer, *args, **{**kwargs, "past_key_values": None})
+    if not seen:
+        raise UnsupportedError(f"{type(layer).__name__} does not show the attention to come")
+    return seen[0]
+
+
+class _SeenEnough(Exception):
+    """Ends a layer's forward pass at its kernel."""
 
 
 def _after(

@@ -5,21 +5,27 @@ This is the definition of the intervention graph.  It knows neither nnsight nor 
 read, hands in their values in the order of the pass, and puts back what comes out.
 
 * Prefill: the input of a layer is replaced by the shortened sequence where an earlier stage reduced
-  it; queries, keys and the layer's output are handed to whoever asked for them.
+  it; queries, keys and the layer's output are handed to whoever asked for them. A reducer that
+  looks ahead decides at the input of the next layer, by the attention that this would compute.
 * After the last layer the cache is cut to what the run retains.
 * While decoding, every layer attends through a mask of its own length, and decode policies evict.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from lightkv.contract.attention import ProjectedAttention, newest_attention
+from lightkv.contract.rotary import Rotary
 from lightkv.engine.run import Run
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+#: The attention that a layer would compute of these arguments; nothing is stored.
+Peek = Callable[[tuple[Any, ...], dict[str, Any]], ProjectedAttention]
 
 
 class Passes:
@@ -38,6 +44,7 @@ class Passes:
         self._plan = run.plan
         self._last = run.plan.facts.layers - 1
         self._attention: ProjectedAttention | None = None
+        self._rotary: Rotary | None = None
         self._newest: Tensor | None = None
 
     # ------------------------------------------------------------------ what has to be read
@@ -63,7 +70,8 @@ class Passes:
             return not self._run.held.is_plain
         stage = self._plan.first_stage
         shortened = stage is not None and layer > stage
-        return layer == 0 or shortened or bool(self._plan.intervening(layer))
+        wanted = layer in self._plan.rotary or bool(self._plan.intervening(layer))
+        return layer == 0 or shortened or wanted
 
     def reads_kernel(self, layer: int) -> bool:
         """True if the call of a layer's attention kernel is read."""
@@ -83,16 +91,31 @@ class Passes:
         """Keyword arguments of the decoder."""
         return self._run.enter(kwargs)
 
-    def layer_input(self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-        """Arguments of a layer; the first are its hidden states (B, N, D)."""
+    def layer_input(
+        self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any], peek: Peek
+    ) -> Inputs:
+        """Arguments of a layer.
+
+        Args:
+            layer: 0-based.
+            args: The first are its hidden states (B, N, D).
+            kwargs: By name.
+            peek: At the layer's own attention.
+        """
         if self.prefilled:
             if layer == 0:
                 self._run.held.next_tokens(args[0].shape[1])
             return args, self._run.held.inputs(layer, kwargs)
         if layer == 0:
             self._run.begin(args[0], kwargs)
-        args, kwargs = self._run.prefill.shorten(args, kwargs)
-        return args, self._run.prefill.intervene(layer, kwargs)
+        prefill = self._run.prefill
+        cut, settings = prefill.shorten(args, kwargs)
+        if self._plan.reducer_before(layer) is not None:
+            prefill.look_ahead(layer, cut[0], peek(cut, settings))
+            cut, settings = prefill.shorten(cut, kwargs)
+        wanted = layer in self._plan.rotary
+        self._rotary = settings.get("position_embeddings") if wanted else None
+        return cut, prefill.intervene(layer, settings)
 
     def kernel_input(
         self,
@@ -128,8 +151,8 @@ class Passes:
         prefill = self._run.prefill
         hidden = prefill.with_additions(layer, output)
         if layer in self._plan.views:
-            prefill.see(layer, hidden, self._attention)
-        self._attention = None
+            prefill.see(layer, hidden, self._attention, self._rotary)
+        self._attention = self._rotary = None
         # Up to the first stage the decoder itself adds what was shown.
         adds = prefill.adds_after(layer)
         if layer == self._last:

@@ -38,6 +38,7 @@ class Plan:
         observers: Who only looks.
         views: Layers that somebody wants to see.
         attention: Layers whose attention somebody wants to see.
+        rotary: Layers whose rotary angles somebody wants to see.
         decode_policy: What happens to the cache while decoding.
         interventions: What is cut or swapped in order to see what depends on it.
     """
@@ -49,6 +50,7 @@ class Plan:
     observers: tuple[Observer, ...] = ()
     views: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
+    rotary: frozenset[int] = frozenset()
     decode_policy: DecodePolicy = field(default_factory=Grow)
     interventions: tuple[Intervention, ...] = ()
 
@@ -59,6 +61,16 @@ class Plan:
     def patches(self, layer: int) -> bool:
         """True if an intervention swaps the layer's keys and values."""
         return any(one.swaps for one in self.intervening(layer))
+
+    def reducer_at(self, layer: int) -> Reducer | None:
+        """The reducer that shortens a layer's output when it is seen."""
+        reducer = self.reducers.get(layer)
+        return None if reducer is None or reducer.looks_ahead() else reducer
+
+    def reducer_before(self, layer: int) -> Reducer | None:
+        """The reducer that shortens what enters a layer, by that layer's own attention."""
+        reducer = self.reducers.get(layer - 1)
+        return reducer if reducer is not None and reducer.looks_ahead() else None
 
     @property
     def first_stage(self) -> int | None:
@@ -109,6 +121,7 @@ class Plan:
         evictor: Evictor | None = None
         views: set[int] = set()
         attention: set[int] = set()
+        rotary: set[int] = set()
         if compressor is not None:
             compressor.check(facts)
         for part in compressor.parts if compressor is not None else ():
@@ -118,7 +131,8 @@ class Plan:
                 )
             if isinstance(part, Evictor):
                 evictor = part
-                views |= set(range(facts.layers))
+                stages = tuple(range(facts.layers))
+                views |= set(stages)
             else:
                 stages = part.stage_layers(facts)
                 shared = sorted(set(stages) & set(reducers))
@@ -127,8 +141,9 @@ class Plan:
                         "compressor", str(compressor), f"one reducer per layer; {shared} have two"
                     )
                 reducers.update(dict.fromkeys(stages, part))
-                views |= set(stages)
+                views |= set() if part.looks_ahead() else set(stages)
             attention |= set(part.attention_layers(facts))
+            rotary |= set(stages) if part.needs_rotary() else set()
         if evictor is not None and evictor.position_rule() == "reindex":
             mixed = [part for part in reducers.values() if part.position_rule() != "keep"]
             if mixed:
@@ -146,6 +161,7 @@ class Plan:
             observers,
             frozenset(views),
             frozenset(attention),
+            frozenset(rotary),
             evictor.decode_policy() if evictor is not None else Grow(),
             interventions,
         )

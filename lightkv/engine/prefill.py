@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightkv.contract.attention import Attention
-from lightkv.contract.compressor import LayerView, Observation, PromptInputs, VisionFeatures
+from lightkv.contract.compressor import (
+    LayerView,
+    Observation,
+    PromptInputs,
+    Reducer,
+    VisionFeatures,
+)
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.rotary import Rotary
 from lightkv.engine.cache import hide
 from lightkv.engine.plan import Plan
-from lightkv.engine.returned import checked_observation, checked_reduction
+from lightkv.engine.returned import checked_observation, checked_reduction, checked_states
 from lightkv.engine.shortening import LayerAdditions, Processed, Shortening
+
+FinalNorm = Callable[[Tensor], Tensor]
 
 
 class Prefill:
@@ -27,6 +36,7 @@ class Prefill:
         cache: The model's cache.
         seed: For methods that draw at random.
         vision: What the vision tower knows of the tokens, if a reducer asked for it.
+        final_norm: The norm after the model's last layer, if it has one.
         additions: What the decoder adds after its first layers, if it adds anything.
     """
 
@@ -39,6 +49,7 @@ class Prefill:
         *,
         seed: int,
         vision: VisionFeatures | None,
+        final_norm: FinalNorm | None,
         additions: LayerAdditions | None,
     ) -> None:
         self.cache = cache
@@ -47,6 +58,7 @@ class Prefill:
         self._sequence = sequence
         self._seed = seed
         self._vision = vision
+        self._final_norm = final_norm
         self._additions = additions
         self._inputs = PromptInputs(hidden, sequence.layout) if plan.needs_inputs else None
         self._processed: list[Processed] = []
@@ -90,10 +102,18 @@ class Prefill:
             return hidden
         return self._additions.added(layer, hidden, self._sequence)
 
-    def see(self, layer: int, hidden: Tensor, attention: Attention | None) -> None:
+    def see(
+        self, layer: int, hidden: Tensor, attention: Attention | None, rotary: Rotary | None
+    ) -> None:
         """Show a layer to whoever asked for it."""
-        cached = self.cache.layers[layer]
-        self._visit(self._view(layer, hidden, attention, cached.keys, cached.values))
+        self._visit(self._view(layer, hidden, attention, rotary))
+
+    def look_ahead(self, layer: int, hidden: Tensor, attention: Attention) -> None:
+        """Show what enters a layer to the reducer that shortens it by the layer's attention."""
+        self._note_up_to(layer - 1)
+        reducer = self._plan.reducer_before(layer)
+        if reducer is not None:
+            self._reduce(reducer, self._view(layer - 1, hidden, attention, None))
 
     def processed(self) -> Sequence[Processed]:
         """What each layer processed, once the last has been seen."""
@@ -105,9 +125,9 @@ class Prefill:
         layer: int,
         hidden: Tensor,
         attention: Attention | None = None,
-        keys: Tensor | None = None,
-        values: Tensor | None = None,
+        rotary: Rotary | None = None,
     ) -> LayerView:
+        cached = self.cache.layers[layer] if layer >= 0 else None
         return LayerView(
             layer=layer,
             layers=self._plan.facts.layers,
@@ -115,11 +135,13 @@ class Prefill:
             layout=self._sequence.layout,
             sizes=self._sequence.sizes,
             attention=attention,
-            keys=keys,
-            values=values,
+            keys=None if cached is None else cached.keys,
+            values=None if cached is None else cached.values,
             seed=self._seed,
             vision=self._shortened_vision(layer),
             inputs=self._inputs,
+            rotary=rotary,
+            final_norm=self._final_norm,
         )
 
     def _shortened_vision(self, layer: int) -> VisionFeatures | None:
@@ -138,12 +160,15 @@ class Prefill:
             observed = checked_observation(evictor, evictor.observe(view), view.layout)
             self.observations.append(observed)
         self._note_up_to(view.layer)
-        reducer = self._plan.reducers.get(view.layer)
-        if reducer is None:
-            return
+        reducer = self._plan.reducer_at(view.layer)
+        if reducer is not None:
+            self._reduce(reducer, view)
+
+    def _reduce(self, reducer: Reducer, view: LayerView) -> None:
         reduction = checked_reduction(reducer, reducer.reduce(view), view.layout)
-        if not reduction.is_identity:
-            self._sequence.reduce(reduction, reducer.position_rule())
+        states = checked_states(reducer, reducer.states(view, reduction), view, reduction)
+        if states is not None or not reduction.is_identity:
+            self._sequence.reduce(reduction, reducer.position_rule(), states)
 
     def _note_up_to(self, layer: int) -> None:
         while len(self._processed) <= layer:

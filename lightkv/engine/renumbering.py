@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.contract.rotary import Rotary, turned
 from lightkv.engine.cache import LayerEntries
 from lightkv.errors import UnsupportedError
 
-Rotary = tuple[Tensor, Tensor]
 RotaryAt = Callable[[Tensor, int], Rotary]
 
 
@@ -76,15 +76,3 @@ class Renumbering:
         newest = positions[:, 0, entries.slots - new :].clamp_min(0)
         cos, sin = self._rotary(newest, layer)
         return cos.to(own[0]), sin.to(own[1])
-
-
-def turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn states (B, H, N, D) by angles of shape (B, 1, N, d), d <= D: the first d numbers.
-
-    Number i is paired with number i + d / 2, as in all decoders that are supported.
-    """
-    width = cos.shape[-1]
-    rotated = states[..., :width].float()
-    half = torch.cat([-rotated[..., width // 2 :], rotated[..., : width // 2]], -1)
-    result = rotated * cos.float() + half * sin.float()
-    return torch.cat([result.to(states.dtype), states[..., width:]], -1)

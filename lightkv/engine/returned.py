@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import Evictor, Observation, Reducer, Retention
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.view import LayerView
 from lightkv.errors import InvalidValueError
 
 
@@ -25,6 +28,23 @@ def checked_reduction(reducer: Reducer, reduction: object, layout: TokenLayout) 
     check_shape(reducer, "reduce", reduction.index, (layout.batch_size, None))
     check_shape(reducer, "reduce", reduction.valid, tuple(reduction.index.shape))
     return reduction
+
+
+def checked_states(
+    reducer: Reducer, states: object, view: LayerView, reduction: Reduction
+) -> Tensor | None:
+    """Hidden states (B, K, D) of a reduction's survivors, in the layer's own precision, or None.
+
+    Raises:
+        InvalidValueError: They are none, or of another shape; the reducer's class is named.
+    """
+    if states is None:
+        return None
+    if not isinstance(states, Tensor):
+        raise _wrong(reducer, "states", states, "a tensor or None")
+    shape = (*reduction.index.shape, view.hidden.shape[-1])
+    check_shape(reducer, "states", states, shape)
+    return states.to(view.hidden)
 
 
 def checked_observation(evictor: Evictor, observed: object, layout: TokenLayout) -> Observation:

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from lightkv.contract.compressor import VisionFeatures
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.rotary import Rotary
 from lightkv.engine.held import HeldCache
 from lightkv.engine.plan import Observer, Plan, Quirks
-from lightkv.engine.prefill import Prefill, repeated
+from lightkv.engine.prefill import FinalNorm, Prefill, repeated
 from lightkv.engine.record import RunRecords
 from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.returned import checked_retentions
-from lightkv.engine.shortening import LayerAdditions, Rotary, Shortening
+from lightkv.engine.shortening import LayerAdditions, Shortening
 from lightkv.errors import UnsupportedError
 
 __all__ = ["Observer", "Plan", "Quirks", "Run"]
@@ -37,6 +38,7 @@ class Run:
         quirks: What sets the model apart from a plain decoder.
         text_rotary: See :class:`~lightkv.engine.shortening.Shortening`.
         renumbering: See :class:`~lightkv.engine.held.HeldCache`.
+        final_norm: The norm after the model's last layer, if it has one.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Run:
         quirks: Quirks | None = None,
         text_rotary: Rotary | None = None,
         renumbering: Renumbering | None = None,
+        final_norm: FinalNorm | None = None,
     ) -> None:
         self.plan = plan
         self.layout = layout
         self.seed = seed
         self.quirks = Quirks((None,) * plan.facts.layers) if quirks is None else quirks
         self.vision: VisionFeatures | None = None
+        self._final_norm = final_norm
         self._text_rotary = text_rotary
         self._renumbering = renumbering
         self._additions: LayerAdditions | None = None
@@ -101,6 +105,7 @@ class Run:
             cache,
             seed=self.seed,
             vision=vision,
+            final_norm=self._final_norm,
             additions=self._additions,
         )
 

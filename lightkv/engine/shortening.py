@@ -16,9 +16,8 @@ from torch import Tensor
 from lightkv.contract.compressor import Positions
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.rotary import Rotary
 from lightkv.engine.cache import shortened_mask
-
-Rotary = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class Shortening:
         self.layout = layout
         self.total: Reduction | None = None
         self.pending: Reduction | None = None
+        self._states: Tensor | None = None
         self.shortfall: Tensor | None = None
         self._prompt = layout.prompt_lengths
         self._padding = (~layout.real).sum(1, keepdim=True)
@@ -72,9 +72,18 @@ class Shortening:
         """What a layer processes now."""
         return Processed(self.layout, self.total, self.shortfall)
 
-    def reduce(self, reduction: Reduction, positions: Positions) -> None:
-        """Apply a reduction to whatever comes next."""
+    def reduce(
+        self, reduction: Reduction, positions: Positions, states: Tensor | None = None
+    ) -> None:
+        """Apply a reduction to whatever comes next.
+
+        Args:
+            reduction: Of the tokens as they are.
+            positions: Which rotary positions survivors take.
+            states: (B, K, D) hidden states of the survivors, where not the reduction makes them.
+        """
         self.pending = reduction
+        self._states = states
         self.total = reduction if self.total is None else self.total.then(reduction)
         self.layout = self.layout.select(reduction.index, reduction.valid)
         if positions != "keep":
@@ -98,8 +107,8 @@ class Shortening:
             return args, kwargs
         hidden = args[0]
         if self.pending is not None:
-            hidden = self.pending.apply(hidden)
-            self.pending = None
+            hidden = self.pending.apply(hidden) if self._states is None else self._states
+            self.pending = self._states = None
         cut = dict(kwargs)
         rotary = kwargs.get("position_embeddings")
         if rotary is not None:

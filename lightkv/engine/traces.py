@@ -18,7 +18,9 @@ from nnsight import NNsight
 from nnsight.intervention.source import STATE
 from torch import nn
 
-from lightkv.engine.passes import Passes
+from lightkv.contract.attention import ProjectedAttention
+from lightkv.engine.hooks import peek
+from lightkv.engine.passes import Passes, Peek
 
 # The call of the attention kernel inside a decoder layer's self-attention, as nnsight names it.
 ATTENTION_CALL = "attention_interface_1"
@@ -69,7 +71,7 @@ def _pass(decoder: Any, passes: Passes) -> None:
     for number, layer in enumerate(decoder.layers):
         if passes.reads_input(number):
             args, kwargs = layer.inputs
-            layer.inputs = passes.layer_input(number, args, kwargs)
+            layer.inputs = passes.layer_input(number, args, kwargs, _peek(layer))
         if passes.reads_kernel(number):
             _kernel(number, layer.self_attn.source, passes)
         if passes.reads_output(number):
@@ -86,6 +88,22 @@ def _kernel(number: int, source: Any, passes: Passes) -> None:
     swapped = passes.kernel_input(number, queries, keys, values, mask, settings["scaling"])
     if swapped[0] is not keys:
         call.inputs = ((module, queries, *swapped, mask, *rest), settings)
+
+
+def _peek(layer: Any) -> Peek:
+    """At the attention of a layer, past nnsight: for it the layer has not run yet."""
+    module = layer._module
+
+    def look(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProjectedAttention:
+        inside = list(module.modules())
+        there = [_swapped(one, _bare(one)) for one in inside]
+        try:
+            return peek(module, args, kwargs)
+        finally:
+            for one, entries in zip(inside, there, strict=True):
+                _swapped(one, entries)
+
+    return look
 
 
 class _Instruments:

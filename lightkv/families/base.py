@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -180,6 +181,13 @@ class Family(ABC):
         if kinds is not None and kinds[layer] != "sliding_attention":
             return None
         return int(window)
+
+    def final_norm(self, model: Any) -> Callable[[Tensor], Tensor] | None:
+        """The norm after the decoder's last layer, as a function that leaves no trace; or None."""
+        decoder = model.get_decoder()
+        names = (name for name in ("norm", "final_layernorm") if hasattr(decoder, name))
+        norm = getattr(decoder, next(names, ""), None)
+        return None if norm is None else functools.partial(type(norm).forward, norm)
 
     def text_rotary(self, model: Any, length: int) -> tuple[Tensor, Tensor] | None:
         """Cosine and sine (1, length, d) of consecutive text positions from 0.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -17,9 +18,11 @@ from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
+from lightkv.contract.rotary import turned_back
 from lightkv.errors import UnsupportedError
 from lightkv.merging.matching import match, merge_counts, reduction, split_alternate
 from lightkv.merging.partition import everywhere
+from lightkv.merging.weighting import size_importance, uniform_importance
 
 
 @register("tome-cache")
@@ -28,15 +31,21 @@ class ToMeCache(Evictor):
     """Merge vision entries of the cache after prefill, by the likeness of their keys.
 
     Every other vision entry proposes to merge into the one of the rest with the most similar key
-    (mean over heads, after the rotary embedding); the most similar proposals of each layer are
-    carried out. Keys and values of a group are averaged plainly and sit at the target's position.
-    Ties: lowest index first.
+    (mean over heads); the most similar proposals of each layer are carried out. Keys and values of
+    a group are averaged as they are cached and sit at the target's position. Ties: lowest index
+    first.
 
     Attributes:
         ratio: Share of the vision entries that merges away, at most 0.5.
+        metric: Keys are compared "rotated", as they are cached, or "unrotated", as they were before
+            the rotary embedding, so that places don't count.
+        weighting: "uniform" averages a group plainly, "size" by the tokens its members stand for
+            after a method that merged in prefill.
     """
 
     ratio: float = 0.5
+    metric: Literal["rotated", "unrotated"] = "rotated"
+    weighting: Literal["uniform", "size"] = "uniform"
 
     def decode_policy(self) -> DecodePolicy:
         """New entries are appended."""
@@ -54,17 +63,25 @@ class ToMeCache(Evictor):
         """Refuse a prompt without image."""
         require_vision(layout)
 
+    def needs_rotary(self) -> bool:
+        """True where keys are compared unrotated."""
+        return self.metric == "unrotated"
+
     def observe(self, view: LayerView) -> Observation:
-        """Keep the layer's keys.
+        """Keep the layer's keys, and as scores what its entries count for.
 
         Raises:
-            UnsupportedError: If the view has none.
+            UnsupportedError: If the view has no keys, or none that can be turned back.
         """
         if view.keys is None:
             raise UnsupportedError(f"layer {view.layer} has no cached keys to compare")
-        nothing = torch.zeros(view.layout.kind.shape, device=view.keys.device)
-        mean = view.keys.float().mean(1, keepdim=True)
-        return Observation(view.layout, nothing, nothing[:, 0], mean)
+        sized = self.weighting == "size"
+        importance = size_importance(view) if sized else uniform_importance(view)
+        keys = view.keys.float()
+        if self.metric == "unrotated":
+            keys = turned_back(keys, view.read_rotary())
+        claims = torch.zeros_like(importance[:, 0])
+        return Observation(view.layout, importance, claims, keys.mean(1, keepdim=True))
 
     def retain(self, observations: Sequence[Observation]) -> list[Retention]:
         """Merge every layer."""
@@ -77,6 +94,6 @@ class ToMeCache(Evictor):
         groups = gather_groups(everywhere(layout).labels())
         merges = merge_counts(groups.counts, self.ratio)
         pairs = match(observation.keys[:, 0], *split_alternate(groups), merges)
-        merged = reduction(layout, pairs, torch.ones_like(observation.score))
+        merged = reduction(layout, pairs, observation.score)
         left = merged.valid.sum(1).float()
         return Retention(merged.index[:, None], merged.valid[:, None], left, merge=merged)

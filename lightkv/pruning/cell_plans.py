@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.cost.token_counts import as_written
 from lightkv.errors import InvalidValueError
 
 Counted = Literal["vision", "prompt"]
@@ -45,7 +46,7 @@ def vision_share(kept: float, of: Counted, layout: TokenLayout) -> list[Fraction
     Raises:
         InvalidValueError: If the text alone is more than the share of a prompt.
     """
-    share = Fraction(str(kept))
+    share = as_written(kept)
     shares = []
     for vision, total in zip(
         layout.vision.sum(1).tolist(), layout.real.sum(1).tolist(), strict=True

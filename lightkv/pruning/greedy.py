@@ -8,6 +8,7 @@ Ties: lowest index first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,25 @@ def without_duplicates(
     listed = np.arange(order.shape[1]) < left[:, None]
     kept[np.broadcast_to(groups, order.shape)[listed], order[listed]] = True
     return torch.from_numpy(kept).to(candidates.device)
+
+
+def picks_in_turn(score: Tensor, candidates: Tensor, quota: Sequence[int]) -> Tensor:
+    """Pickers take, one after the other, the free candidates of their highest score.
+
+    Args:
+        score: (B, P, N), of each picker in turn.
+        candidates: (B, N) bool.
+        quota: Per row, candidates that each picker takes, as long as there are some.
+
+    Returns:
+        (B, N) bool, what was taken.
+    """
+    scores, free = _host(score), _host(candidates).copy()
+    for row, count in enumerate(quota):
+        for own in scores[row]:
+            order = np.argsort(-np.where(free[row], own, -np.inf), kind="stable")
+            free[row, order[:count]] = False
+    return candidates & ~torch.from_numpy(free).to(candidates.device)
 
 
 class _Nearest:

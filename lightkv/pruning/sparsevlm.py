@@ -7,6 +7,7 @@ al., ICML 2025, arXiv 2410.04417.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Prompt
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.contract.registry import register
+from lightkv.contract.rotary import likeness_of_places
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.pruning.density import cluster_centres
 from lightkv.pruning.selection import top
@@ -43,6 +45,11 @@ class SparseVLM(Reducer):
         layers: 0-based layers after which a stage acts.
         kept: Vision tokens kept at each stage, besides recycled ones; see ``TABLE``.
         recycle: Cluster dropped tokens (version 1); "+" does not.
+        heads: Heads that count: those with the most attention from raters to vision tokens; None
+            for all. "+" takes 14.
+        correct_rotary: Divide each attention by the logit that its places alone would give (of
+            queries and keys of nothing but ones), as "+" does. That logit may be near zero, or
+            below.
         positions: Survivors are renumbered ("reindex", version 1) or "keep" their position ("+");
             see :data:`~lightkv.contract.compressor.Positions`.
     """
@@ -50,6 +57,8 @@ class SparseVLM(Reducer):
     layers: tuple[int, ...] = (2, 6, 15)
     kept: tuple[int, ...] = TABLE[192]
     recycle: bool = True
+    heads: int | None = None
+    correct_rotary: bool = False
     positions: Positions = "reindex"
 
     def position_rule(self) -> Positions:
@@ -68,9 +77,15 @@ class SparseVLM(Reducer):
         """True: raters are chosen on the input embeddings."""
         return True
 
+    def needs_rotary(self) -> bool:
+        """True where attention is corrected for it."""
+        return self.correct_rotary
+
     def check(self, facts: ModelFacts) -> None:
-        """Refuse stages that the model has no layers for and numbers of tokens below 1."""
+        """Refuse stages and heads that the model does not have and numbers of tokens below 1."""
         check_stages(self.layers, facts)
+        if self.heads is not None and not 1 <= self.heads <= facts.heads:
+            raise InvalidValueError("heads", self.heads, f"None, or from 1 to {facts.heads}")
         if len(self.kept) != len(self.layers) or min(self.kept) < 1:
             allowed = f"{len(self.layers)} numbers of at least 1"
             raise InvalidValueError("kept", self.kept, allowed)
@@ -84,9 +99,7 @@ class SparseVLM(Reducer):
     def reduce(self, view: LayerView) -> Reduction:
         """Prune, and recycle part of what is dropped."""
         layout = view.layout
-        rating = self._raters(view)
-        score = view.read_attention().column_sums(rating)
-        score = score / rating.sum(1, keepdim=True).clamp_min(1)
+        score = self._scores(view, self._raters(view))
         present = layout.vision.sum(1)
         wanted = self.kept[self.layers.index(view.layer)]
         counts = (present - 1).clamp(0, wanted)
@@ -101,6 +114,28 @@ class SparseVLM(Reducer):
             representative = torch.where(recycled, centre, representative)
         return Reduction.from_groups(representative, torch.ones_like(score))
 
+    def _scores(self, view: LayerView, rating: Tensor) -> Tensor:
+        """(B, N) attention of the raters, mean over the heads that count."""
+        attention = view.read_attention()
+        if self.heads is None and not self.correct_rotary:
+            return attention.column_sums(rating)
+        places = None
+        if self.correct_rotary and view.keys is not None:
+            places = likeness_of_places(view.read_rotary(), view.keys.shape[-1])
+            places = places.expand(len(rating), -1, -1)
+        paid = torch.zeros(len(rating), attention.heads, attention.length, device=rating.device)
+        for tile in attention.tiles(rating):
+            block = tile.attention.probabilities(tile.index)  # (B, heads of the tile, T, N)
+            if places is not None:
+                where = tile.index[..., None].expand(-1, -1, attention.length)
+                block = block / places.gather(1, where)[:, None]
+            paid[:, tile.heads] += (block * tile.valid[:, None, :, None]).sum(2)
+        if self.heads is None:
+            return paid.mean(1)
+        mass = (paid * view.layout.vision[:, None]).sum(-1)
+        counting = top(mass, torch.ones_like(mass, dtype=torch.bool), _all(mass, self.heads))
+        return (paid * counting[..., None]).sum(1) / self.heads
+
     def _raters(self, view: LayerView) -> Tensor:
         """(B, N) bool: the rating question tokens, at their places in this layer."""
         inputs = view.read_inputs()
@@ -110,6 +145,23 @@ class SparseVLM(Reducer):
         spare = torch.where(inputs.layout.real, inputs.layout.position, most)
         table.scatter_(1, spare, chosen)
         return table.gather(1, view.layout.position.clamp_min(0)) & view.layout.question
+
+
+@register("sparsevlm-plus")
+def sparsevlm_plus(average: Literal[192, 128, 96, 64] = 192) -> SparseVLM:
+    """SparseVLM+: as its authors' second version, nothing recycled, corrected for the places.
+
+    Args:
+        average: Vision tokens that the counts stand for, over all layers.
+    """
+    return SparseVLM(
+        kept=TABLE_PLUS[average], recycle=False, heads=14, correct_rotary=True, positions="keep"
+    )
+
+
+def _all(like: Tensor, count: int) -> Tensor:
+    """(B,) int64, the same count in every row."""
+    return torch.full((len(like),), count, device=like.device)
 
 
 def raters(inputs: PromptInputs) -> Tensor:

@@ -38,17 +38,21 @@ class VisionZip(BeforeDecoder):
         contextual: Contextual tokens per tile or image.
         combine: "mean" of a contextual token and all that joins it; or "sum", the released form,
             of the token and the mean of what joins it.
+        merge: The "tower" states of a group are averaged and then projected, as published; or its
+            "embeddings" after the projector.
         per: Each "tile" is reduced on its own, as published, or all tiles of an "image" together.
     """
 
     dominant: int = 54
     contextual: int = 10
     combine: Literal["mean", "sum"] = "mean"
+    merge: Literal["tower", "embeddings"] = "tower"
     per: Pool = "tile"
 
     def needs_vision(self) -> frozenset[str]:
-        """Class-token attention and keys of the vision tower."""
-        return frozenset({"cls_attention", "keys"} | needs_of(self.per))
+        """Class-token attention and keys of the vision tower, and the states that it merges."""
+        states = {"features"} if self.merge == "tower" else set()
+        return frozenset({"cls_attention", "keys"} | states | needs_of(self.per))
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse numbers of tokens out of range."""
@@ -78,6 +82,14 @@ class VisionZip(BeforeDecoder):
         if self.combine == "mean":
             return merged
         return _target_plus_mean(merged, representative == own)
+
+    def states(self, view: LayerView, reduction: Reduction) -> Tensor | None:
+        """Merged states of the tower, projected; what stays alone is the embedding it was."""
+        if self.merge == "embeddings":
+            return None
+        merged = view.project(reduction.apply(view.read_vision("features"))).to(view.hidden)
+        joined = reduction.sizes() > 1
+        return torch.where(joined[..., None], merged, reduction.take(view.hidden))
 
     def _targets(self, similarity: Tensor, rest: Tensor, groups: Groups) -> Tensor:
         """(G, M) int64: the contextual token that each member of the rest goes to."""

@@ -9,6 +9,8 @@ import torch
 
 from lightkv.contract.compressor import Evictor, LayerView, ModelFacts
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.rotary import turned
+from lightkv.contract.serving import rotary_of
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.merging import ToMeCache
 from tests.closeness import assert_close
@@ -35,6 +37,41 @@ def test_keys_and_values_follow_the_match_of_head_mean_keys() -> None:
     merged = retention.apply(keys)[0, :, 1:5]
     expected = torch.tensor([[0.95, 0.05], [0.1, 1], [1, 1], [-1, 0]])
     assert_close(merged.mean(0), expected)
+
+
+def test_keys_can_be_compared_as_they_were_before_the_rotary_embedding() -> None:
+    """Entries with equal keys at different places: alike only where places don't count."""
+    layout = row_layout([Grid(1, 1, 6)], system=1, text=1)
+    plain = torch.zeros(1, 1, 8, 4)
+    # Entries 0 and 5 had one key, in a direction that turns fast; 2 and 3 one that turns slowly,
+    # and so do 1 and 4, whose keys were less alike.
+    fast, slow = [1.0, 0, 0, 0], [0.0, 1, 0, 0]
+    others = [0.0, -0.3, 0, 1], [0.0, 0.3, 0, 1]
+    plain[0, 0, 1:7] = torch.tensor([fast, others[0], slow, slow, others[1], fast])
+    rotary = rotary_of(layout, 4)
+    keys = turned(plain, rotary[0][:, None], rotary[1][:, None])
+    view = dataclasses.replace(random_view(layout), keys=keys, rotary=rotary)
+    found = {}
+    for metric in ("rotated", "unrotated"):
+        method = ToMeCache(ratio=1 / 3, metric=metric)  # type: ignore[arg-type]
+        assert method.needs_rotary() == (metric == "unrotated")
+        (retention,) = method.retain([method.observe(view)])
+        found[metric] = retention.index[0, 0].tolist()
+    assert found["unrotated"] == [0, 2, 4, 5, 6, 7]
+    assert found["rotated"] == [0, 1, 2, 4, 6, 7]
+    with pytest.raises(UnsupportedError, match="rotary"):
+        ToMeCache(metric="unrotated").observe(dataclasses.replace(view, rotary=None))
+
+
+def test_groups_can_be_weighed_by_what_their_members_stand_for() -> None:
+    layout = row_layout([Grid(1, 1, 2)], system=1, text=1)
+    keys = torch.tensor([[9.0, 9], [1, 0], [3, 0], [9, 9]]).view(1, 1, 4, 2)
+    sizes = torch.tensor([[1, 3, 1, 1]])
+    view = dataclasses.replace(random_view(layout), keys=keys, sizes=sizes)
+    for weighting, merged in (("uniform", 2.0), ("size", 1.5)):
+        method = ToMeCache(weighting=weighting)  # type: ignore[arg-type]
+        (retention,) = method.retain([method.observe(view)])
+        assert_close(retention.apply(keys)[0, 0, 1], torch.tensor([merged, 0]))
 
 
 def test_rows_of_a_batch_merge_as_they_would_alone() -> None:

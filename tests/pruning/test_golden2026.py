@@ -12,7 +12,7 @@ import pytest
 from lightkv.golden.verify import replay_of
 
 GOLDEN = Path(__file__).parents[1] / "golden2026"
-METHODS = ("hiprune",)
+METHODS = ("dart", "hiprune", "prumerge", "pyramiddrop")
 CASES = [
     case
     for case in json.loads((GOLDEN / "index.json").read_text())["cases"]
@@ -30,9 +30,26 @@ def test_case(case: dict[str, Any]) -> None:
     assert replay_of(case["method"]).replay(case, arrays_of(case)) == []
 
 
-@pytest.mark.parametrize(("method", "key"), [("hiprune", "mask")])
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [
+        ("hiprune", "mask"),
+        ("dart", "kept"),
+        ("dart", "per_pivot"),
+        ("pyramiddrop", "kept"),
+        ("pyramiddrop", "keep_vision"),
+        ("pyramiddrop", "position_ids"),
+        ("prumerge", "outlier_ratio"),
+        ("prumerge", "cls_query"),
+        ("prumerge", "prumerge"),
+        ("prumerge", "prumerge_plus"),
+        ("prumerge", "prumerge_eighth"),
+        ("prumerge", "prumerge_plus_eighth"),
+    ],
+)
 def test_what_is_recorded_is_compared(method: str, key: str) -> None:
     case = next(case for case in CASES if case["method"] == method)
     arrays = arrays_of(case)
-    arrays[key] = np.roll(arrays[key], 1, -1)
+    recorded = arrays[key]
+    arrays[key] = np.roll(recorded, 1, -1) if recorded.ndim else recorded + recorded.dtype.type(1)
     assert replay_of(method).replay(case, arrays)

@@ -6,18 +6,25 @@ import dataclasses
 
 import pytest
 import torch
+from torch import Tensor
 
 from lightkv.catalogue import method, methods
 from lightkv.contract.compressor import LayerView, ModelFacts, PromptInputs, Reducer
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.reduction import Reduction
+from lightkv.contract.serving import rotary_of
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
 from lightkv.pruning import (
+    DART,
     CDPruner,
     DivPrune,
     Downsample,
     FastV,
     HiPrune,
     HiRED,
+    PruMerge,
+    PruMergePlus,
+    PyramidDrop,
     SparseVLM,
     UniformGrid,
     VisionZip,
@@ -35,6 +42,10 @@ BEFORE: list[Reducer] = [
     DivPrune(kept=0.3),
     VisionZip(dominant=3, contextual=2),
     VisionZip(dominant=0, contextual=4, combine="sum"),
+    VisionZip(dominant=3, contextual=2, merge="embeddings"),
+    PruMerge(neighbours=3, fixed=0.3),
+    PruMerge(neighbours=3),
+    PruMergePlus(neighbours=3, fixed=0.1),
     VisionZip(dominant=3, contextual=2, per="image"),
     VisPruner(tokens=6, important=0.5, step=2),
     VisPruner(tokens=6, per="image"),
@@ -51,6 +62,9 @@ INSIDE: list[Reducer] = [
     FastV(layer=3, removed=0.4),
     SparseVLM(layers=(2,), kept=(6,)),
     SparseVLM(layers=(2,), kept=(6,), recycle=False, positions="keep"),
+    SparseVLM(layers=(2,), kept=(6,), heads=1, correct_rotary=True),
+    PyramidDrop(layers=(3,), ratios=(0.4,)),
+    DART(layer=3, removed=0.7, vision_pivots=2, text_pivots=1),
 ]
 ROWS = [
     [Grid(1, 4, 5)],
@@ -69,14 +83,31 @@ def view_for(method: Reducer, layout: TokenLayout) -> LayerView:
     if layer < 0:
         return random_before(layout)
     view = random_view(layout, layer=layer, width=12)
-    return dataclasses.replace(view, inputs=PromptInputs(view.hidden, layout))
+    return dataclasses.replace(
+        view,
+        inputs=PromptInputs(view.hidden, layout),
+        keys=view.hidden[:, None, :, :4],
+        rotary=rotary_of(layout, 4),
+        final_norm=lambda states: states,
+    )
 
 
 def single(view: LayerView, row: int) -> LayerView:
     cut = alone(view, row)
     if view.inputs is None:
         return cut
-    return dataclasses.replace(cut, inputs=PromptInputs(cut.hidden, cut.layout))
+    return dataclasses.replace(
+        cut,
+        inputs=PromptInputs(cut.hidden, cut.layout),
+        rotary=rotary_of(cut.layout, 4),
+        final_norm=view.final_norm,
+    )
+
+
+def states_of(method: Reducer, view: LayerView, reduction: Reduction) -> Tensor:
+    """Hidden states of the survivors."""
+    states = method.states(view, reduction)
+    return reduction.apply(view.hidden) if states is None else states
 
 
 @pytest.mark.parametrize("method", BEFORE + INSIDE, ids=str)
@@ -89,7 +120,7 @@ def test_batch_rows_are_pruned_as_they_would_be_alone(method: Reducer, tiles: bo
     view = view_for(method, layout)
     reduction = method.reduce(view)
     after = layout.select(reduction.index, reduction.valid)
-    states = reduction.apply(view.hidden)
+    states = states_of(method, view, reduction)
     assert torch.equal(after.text.sum(1), layout.text.sum(1))
     assert (after.vision.sum(1) < layout.vision.sum(1)).all()
     for row in range(len(ROWS)):
@@ -97,7 +128,7 @@ def test_batch_rows_are_pruned_as_they_would_be_alone(method: Reducer, tiles: bo
         expected = method.reduce(own)
         kept = own.layout.position[0, expected.index[0]]
         assert torch.equal(after.position[row, after.real[row]], kept)
-        assert_close(states[row, after.real[row]], expected.apply(own.hidden)[0])
+        assert_close(states[row, after.real[row]], states_of(method, own, expected)[0])
         assert (kept[1:] > kept[:-1]).all()
 
 
@@ -106,7 +137,9 @@ def test_survivors_that_absorb_nothing_are_copied_bit_for_bit(method: Reducer) -
     view = view_for(method, row_layout(ROWS[1]))
     reduction = method.reduce(view)
     single = reduction.sizes() == 1
-    states = reduction.apply(view.hidden)
+    if isinstance(method, PruMerge | PruMergePlus):
+        single = single & ~reduction.take(view.layout.vision)
+    states = states_of(method, view, reduction)
     assert torch.equal(states[single], reduction.take(view.hidden)[single])
     released_sum = isinstance(method, VisionZip) and method.combine == "sum"
     sums = reduction.matrix().sum(-1)
@@ -138,6 +171,12 @@ def test_methods_inside_the_decoder() -> None:
     fastv, sparse = FastV(), SparseVLM()
     assert (fastv.stage_layers(FACTS), fastv.attention_layers(FACTS)) == ((1,), (1,))
     assert (sparse.stage_layers(FACTS), sparse.attention_layers(FACTS)) == ((2, 6, 15),) * 2
+    drop, dart = PyramidDrop(), DART()
+    assert drop.stage_layers(FACTS) == (1, 3, 5) and drop.attention_layers(FACTS) == ()
+    assert drop.looks_ahead() and not (fastv.looks_ahead() or sparse.looks_ahead())
+    assert (dart.stage_layers(FACTS), dart.attention_layers(FACTS)) == ((1,), ())
+    assert (drop.position_rule(), dart.position_rule()) == ("reindex", "keep")
+    assert not sparse.needs_rotary() and SparseVLM(correct_rotary=True).needs_rotary()
     assert (fastv.position_rule(), sparse.position_rule()) == ("keep", "reindex")
     assert (fastv.needs_inputs(), sparse.needs_inputs()) == (False, True)
     view = random_view(row_layout(ROWS[0]), layer=2)
@@ -168,6 +207,21 @@ def test_nothing_removed_changes_nothing() -> None:
         (VisPruner(important=1.5), "important"),
         (CDPruner(tokens=0), "tokens"),
         (CDPruner(theta=1), "theta"),
+        (SparseVLM(layers=(2,), kept=(5,), heads=5), "heads"),
+        (SparseVLM(layers=(2,), kept=(5,), heads=0), "heads"),
+        (PruMerge(neighbours=-1), "neighbours"),
+        (PruMergePlus(fixed=0), "fixed"),
+        (PyramidDrop(layers=(0, 2, 3)), "layers"),
+        (PyramidDrop(layers=(2, 3, 8)), "layers"),
+        (PyramidDrop(ratios=(0.5, 0.6, 0.1)), "ratios"),
+        (PyramidDrop(ratios=(0.5, 0.25)), "ratios"),
+        (PyramidDrop(ratios=(0.5, 0.25, 0.0)), "ratios"),
+        (DART(layer=0), "layer"),
+        (DART(layer=8), "layer"),
+        (DART(removed=1), "removed"),
+        (DART(vision_pivots=0), "vision_pivots"),
+        (DART(text_pivots=-1), "text_pivots"),
+        (DART(order=(0, 1)), "order"),
         (HiPrune(tokens=0), "tokens"),
         (HiPrune(alpha=1.1), "alpha"),
         (HiPrune(object_layer=0), "object_layer"),
@@ -198,6 +252,10 @@ def test_wrong_values_are_refused_by_name(method: Reducer, name: str) -> None:
         (VisionZip, "per"),
         (VisPruner, "per"),
         (HiPrune, "neighbours"),
+        (VisionZip, "merge"),
+        (DART, "counting"),
+        (DART, "positions"),
+        (PyramidDrop, "positions"),
         (UniformGrid, "of"),
         (UniformGrid, "spacing"),
         (Downsample, "of"),
@@ -223,6 +281,16 @@ def test_more_tokens_than_an_image_has_are_refused(method: Reducer) -> None:
 def test_hired_refuses_tiles_that_it_can_not_place() -> None:
     with pytest.raises(UnsupportedError, match="whole view"):
         HiRED().check_layout(tiled(row_layout([Grid(1, 2, 2)] * 3)))
+
+
+def test_dart_needs_as_many_tokens_as_pivots() -> None:
+    DART().check_layout(row_layout([Grid(1, 2, 2)], text=4))
+    with pytest.raises(InputError, match="text after the last image"):
+        DART().check_layout(row_layout([Grid(1, 2, 2)], text=3))
+    with pytest.raises(InputError, match="has 0 such tokens"):
+        DART().check_layout(row_layout([Grid(1, 2, 2)] * 2, between=9, text=0))
+    with pytest.raises(InvalidValueError, match="at most 3"):
+        DART().check_layout(row_layout([Grid(1, 1, 3)], text=4))
 
 
 def test_sparsevlm_needs_a_question() -> None:

@@ -56,6 +56,9 @@ def random_before(layout: TokenLayout, seed: int = 0) -> LayerView:
         features=features[..., 6:10],
         text_relevance=features[..., 10],
         received=features[..., 2:6],
+        last_attention=features[..., 11],
+        last_keys=features[..., 3:8],
+        project=lambda states: states.repeat_interleave(3, -1),
         tile=torch.where(layout.vision, layout.segment, -1),
     )
     return dataclasses.replace(view, vision=vision)
