@@ -26,8 +26,9 @@ _DATA: Final = {
 """Folders of data that a module reads, besides the files that lie beside a package's ``__init__``.
 """
 
-_HARMLESS: Final = ("lightkv.errors", "analysis.provenance")
-"""What is said when nothing is stored, and what decides under which key something is."""
+_HARMLESS: Final = ("lightkv.errors", "lightkv.catalogue", "analysis.provenance")
+"""What is said when nothing is stored, what builds a method from its name (the method itself counts
+with its own modules), and what decides under which key something is."""
 
 _DIGITS: Final = 16
 
