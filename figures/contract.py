@@ -36,12 +36,14 @@ class Claim:
         source: Where, for example "TGV-KV, Table 1 (a)".
         judge: From the study's frame to a verdict.
         rule: What counts as holding, in words.
+        main: Whether the paper rests on it, so that the report's first screen names it.
     """
 
     sentence: str
     source: str
     judge: Callable[[pd.DataFrame], Verdict]
     rule: str
+    main: bool = False
 
 
 @dataclass(frozen=True)

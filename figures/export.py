@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from analysis.provenance import provenance
+from figures.style import styled
 from figures.tables import as_text
 from lightkv.errors import StoreError
 
@@ -41,6 +42,12 @@ PAPER: Final = "paper.csv"
 """The paper's printed numbers."""
 
 DPI: Final = 220
+
+_WITHOUT_TIME: Final[dict[str, dict[str, Any]]] = {
+    "png": {"Software": "lightkv"},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
 
 
 @contextmanager
@@ -86,15 +93,16 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def savefig(figure: Figure, stem: Path) -> None:
-    """Write ``stem.png`` and ``stem.pdf`` atomically.
+    """Write ``stem.png``, ``stem.pdf`` and ``stem.svg`` atomically.
 
     The files hold no time of writing, so equal drawings are equal files.
     """
-    for suffix, metadata in ((".png", {"Software": "lightkv"}), (".pdf", {"CreationDate": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], dpi=DPI, metadata=metadata)
-        with replacing(stem.with_suffix(suffix)) as file:
-            file.write(buffer.getvalue())
+    with styled():
+        for kind, metadata in _WITHOUT_TIME.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+            with replacing(stem.with_suffix(f".{kind}")) as file:
+                file.write(buffer.getvalue())
 
 
 def publish(
@@ -131,6 +139,7 @@ def publish(
                     "sentence": one.claim.sentence,
                     "source": one.claim.source,
                     "rule": one.claim.rule,
+                    "main": one.claim.main,
                     **asdict(one.verdict),
                 }
                 for one in artefact.judge(frame)

@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from figures.artefacts import artefacts
-from figures.contract import Artefact
-from figures.export import PLOTTED, RECORD, TABLE, replacing, write_text
+from figures.entries import FOLDER, Entry, entry_of, papers
+from figures.export import replacing, write_text
 from figures.runner import EXECUTED, Finished, complete_units, marker
-from figures.tables import read, to_html
 from figures.verdicts import Outcome
 
-TITLE: Final = "KV-cache compression in vision-language models, reproduced"
+TITLE: Final = "Do they hold up?"
 LEAD: Final = (
-    "Figures and tables of LightKV (arXiv 2605.00789) and TGV-KV (arXiv 2606.03075), made again "
-    "with the numbers printed there beside ours. The paper's models and benchmarks are others than "
-    "ours, so compare orderings and shapes, not heights."
+    "Figures and tables of LightKV (arXiv 2605.00789) and TGV-KV (arXiv 2606.03075), two ways to "
+    "hold less of a vision-language model's KV cache, made again with the numbers printed there "
+    "beside ours. Model and questions are others than the papers': compare orderings and shapes, "
+    "not heights."
 )
-NOT_RUN: Final = "not run"
-DONE: Final = "done"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One artefact as the template shows it; empty where it has not been made."""
-
-    artefact: Artefact
-    state: str = NOT_RUN
-    error: str = ""
-    picture: str = ""
-    width: int = 0
-    height: int = 0
-    downloads: tuple[tuple[str, str], ...] = ()
-    verdicts: tuple[dict[str, str], ...] = ()
-    table: str = ""
-    parameters: str = ""
-    record: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """Id of the artefact."""
-        return self.artefact.id
-
-    def __getattr__(self, name: str) -> Any:
-        """Title, source and the like come from the artefact."""
-        return getattr(self.artefact, name)
 
 
 def write_report(
@@ -77,16 +46,19 @@ def write_report(
     """
     folder = Path(out)
     found = {**_earlier(results), **made}
-    entries = [_entry(one, found.get(one.id)) for one in artefacts()]
+    entries = [entry_of(one, found.get(one.id)) for one in artefacts()]
     for entry in entries:
-        if entry.state == DONE:
-            _copy(found[entry.id].folder / entry.id, folder / "artefacts" / entry.id)
+        if entry.picture:
+            _copy(found[entry.id].folder / entry.id, folder / FOLDER / entry.id)
     page = _template().render(
         title=TITLE,
         lead=LEAD,
         css=_read("report.css"),
+        script=_read("report.js"),
         entries=entries,
-        tally=_tally(entries),
+        papers=papers(entries),
+        outcomes=[outcome.value for outcome in Outcome],
+        models=_models(entries),
         record=_run_record(entries, command),
         runs=_runs(found),
     )
@@ -105,50 +77,16 @@ def _earlier(results: str | Path | None) -> dict[str, Finished]:
     found: dict[str, Finished] = {}
     for folder in complete_units(results) if results is not None else []:
         done = marker(folder) or {}
-        for one in done["artefacts"]:
+        for one in done.get("artefacts", ()):
             found[one] = Finished(folder, float(done["seconds"]), reused=True)
     return found
 
 
-def _entry(artefact: Artefact, finished: Finished | None) -> Entry:
-    if finished is None:
-        return Entry(artefact)
-    folder = finished.folder / artefact.id
-    if not (folder / RECORD).is_file():
-        return Entry(artefact, "failed", error=finished.error or f"{folder} is not there")
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    png = (folder / f"{artefact.id}.png").read_bytes()
-    return Entry(
-        artefact,
-        DONE,
-        picture=_data_uri(png, "image/png"),
-        width=int.from_bytes(png[16:20], "big") // 2,
-        height=int.from_bytes(png[20:24], "big") // 2,
-        downloads=_downloads(artefact, folder),
-        verdicts=tuple(record["verdicts"]),
-        table=to_html(read(folder / TABLE), f"{artefact.id}: ours beside the paper's"),
-        parameters=json.dumps(record["parameters"], indent=2),
-        record=record["provenance"],
-    )
-
-
-def _downloads(artefact: Artefact, folder: Path) -> tuple[tuple[str, str], ...]:
-    """Links that carry the files themselves, so that the report stays one file."""
-    pdf = (folder / f"{artefact.id}.pdf").read_bytes()
-    csv = (folder / PLOTTED).read_bytes()
-    return (
-        (f"{artefact.id}.pdf", _data_uri(pdf, "application/pdf")),
-        (f"{artefact.id}.csv", _data_uri(csv, "text/csv")),
-    )
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _tally(entries: Sequence[Entry]) -> list[tuple[str, int]]:
-    counts = Counter(one["outcome"] for entry in entries for one in entry.verdicts)
-    return [(outcome.value, counts[outcome.value]) for outcome in Outcome]
+def _models(entries: Sequence[Entry]) -> str:
+    """Which models were asked, in words."""
+    asked = (json.loads(entry.parameters).get("model") for entry in entries if entry.parameters)
+    names = sorted({str(name) for name in asked if name})
+    return " and ".join("the embedded model" if n == "embedded" else n for n in names)
 
 
 def _run_record(entries: Sequence[Entry], command: str) -> list[tuple[str, str]]:

@@ -47,7 +47,8 @@ RC: Final[dict[Any, Any]] = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
-    "svg.fonttype": "none",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lightkv",
 }
 
 

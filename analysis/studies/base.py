@@ -74,7 +74,7 @@ class Study:
         found: dict[str, Any] = {}
         for name, one in self._signature.items():
             if one.kind is one.VAR_KEYWORD:
-                found |= dict.fromkeys(Settings.__annotations__)
+                found |= {**dict.fromkeys(Settings.__annotations__), "seed": 0}
             elif name != MODEL:
                 found[name] = one.default
         return found

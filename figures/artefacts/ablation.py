@@ -178,12 +178,14 @@ COMPONENTS: Final = Artefact(
             "TGV-KV, Section 5 on Table 5",
             judge_ranking_leads,
             "TWR alone scores above no part and above TVB alone, at 20 and at 5 %",
+            main=True,
         ),
         Claim(
             "TPR matters at a tight budget.",
             "TGV-KV, Section 5 on Table 5",
             judge_retention_matters,
             "all three parts score above TVB + TWR at 5 %",
+            main=True,
         ),
         Claim(
             "TVB adds a little when the budget is ample.",

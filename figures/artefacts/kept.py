@@ -177,6 +177,7 @@ KEPT_ENTRIES: Final = Artefact(
             judge_shallow_larger,
             "share of entries kept in the shallow half of the layers above that in the deep half, "
             "paired by question, at each retention",
+            main=True,
         ),
         Claim(
             "Text stays before any vision entry does.",

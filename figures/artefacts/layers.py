@@ -108,6 +108,7 @@ SINGLE_LAYER: Final = Artefact(
             "LightKV, Section 5 on Figure 6",
             judge_shallow_hurts,
             "paired difference of scores, deepest minus shallowest layer, above 0 over all tasks",
+            main=True,
         ),
         Claim(
             "VizWiz suffers most.",

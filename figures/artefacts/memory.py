@@ -148,6 +148,7 @@ PREFILL_MEMORY: Final = Artefact(
             "LightKV, abstract",
             judge_halved,
             "45 to 55 % of it is left on every model",
+            main=True,
         ),
     ),
     caption="Memory in prefill at 2 bytes a number, 48 prompt tokens. Left: everything; right: the "

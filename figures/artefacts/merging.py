@@ -238,6 +238,7 @@ MERGED_PATCHES: Final = Artefact(
             judge_alike,
             "colour variance of the patches within a token is below that within random groups of "
             "the same sizes; interval over pictures",
+            main=True,
         ),
     ),
     caption="Every patch in the mean colour of all patches that ended in the same token; black "

@@ -222,12 +222,14 @@ BUDGETS_RANKINGS_RETENTION: Final = Artefact(
             "TGV-KV, Table 1 (a)",
             judge_budget,
             "paired difference of scores above 0 against each of them",
+            main=True,
         ),
         Claim(
             "Ranking by TV+TT beats the observation window, self-attention and VV+TT at 5 %.",
             "TGV-KV, Table 1 (b)",
             judge_ranking,
             "paired difference of scores above 0 against each of them",
+            main=True,
         ),
         Claim(
             "Ranking by TV+TT beats self-attention and VV+TT at 20 % too.",
@@ -246,6 +248,7 @@ BUDGETS_RANKINGS_RETENTION: Final = Artefact(
             "TGV-KV, Table 1 (c)",
             judge_text_first,
             "at most half of the full cache's score at each retention",
+            main=True,
         ),
         Claim(
             "Evicting vision first degrades gently.",

@@ -172,6 +172,7 @@ MODALITY_GAP: Final = Artefact(
             "TGV-KV, Figure 1 (b)",
             judge_trough,
             "mean attention per pair of TT and of VV above that of TV, mean over layers",
+            main=True,
         ),
         Claim(
             "Ranking by accumulated attention evicts most of the text.",

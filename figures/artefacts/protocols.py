@@ -228,6 +228,7 @@ EVERY_METHOD: Final = Artefact(
             "TGV-KV, Table 2",
             judge_best,
             "question first: paired difference over all tasks above 0, each method and retention",
+            main=True,
         ),
         Claim(
             "The compared evictors beat random eviction.",

@@ -197,12 +197,14 @@ ACCURACY_AGAINST_RETAINED_KV: Final = Artefact(
             "LightKV, Section 5 on Table 1",
             judge_preserved,
             "mean over tasks, share of the full cache's, at least 0.98",
+            main=True,
         ),
         Claim(
             "TGV-KV keeps nearly all of the full cache's score at 5 %.",
             "TGV-KV, abstract and Table 2",
             judge_tight,
             "mean over tasks, share of the full cache's, at least 0.95",
+            main=True,
         ),
         Claim(
             "TGV-KV beats random eviction at every retention.",

@@ -202,6 +202,7 @@ WINDOW_COUNTS: Final = Artefact(
             "LightKV, Section 5 on Table 5",
             judge_global_worse,
             "paired difference of scores over all tasks above 0 for every larger count",
+            main=True,
         ),
         Claim(
             "Too many windows at a shallow layer are worse again.",

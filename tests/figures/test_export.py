@@ -49,7 +49,8 @@ def test_figures_have_print_resolution_and_repeat(tmp_path: Path) -> None:
             figure, axes = canvas(height=1.0)
             axes[0, 0].plot([1, 2])
             savefig(figure, tmp_path / name)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    for kind in ("png", "pdf", "svg"):
+        assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
     with Image.open(tmp_path / "one.png") as image:
         assert image.width >= 200 * PRINT_WIDTH
     assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
@@ -59,7 +60,7 @@ def test_publish_writes_everything(tmp_path: Path) -> None:
     frame, one = ablation(), artefact("T-T5")
     figure, _ = canvas(height=1.0)
     folder = publish(one, frame, tmp_path, parameters={"samples": 24}, drawing=figure)
-    wanted = {"T-T5.png", "T-T5.pdf", PLOTTED, ROWS, TABLE, PAPER, RECORD}
+    wanted = {"T-T5.png", "T-T5.pdf", "T-T5.svg", PLOTTED, ROWS, TABLE, PAPER, RECORD}
     assert {file.name for file in folder.iterdir()} == wanted
     record = json.loads((folder / RECORD).read_text())
     assert record["parameters"] == {"samples": 24}

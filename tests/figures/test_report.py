@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from figures import entries
 from figures.artefacts import artefact, artefacts, ids
+from figures.entries import entry_of
 from figures.export import publish
 from figures.report import write_report
 from figures.runner import EXECUTED, MARKER, UNITS, Finished
 from figures.style import canvas
+from figures.verdicts import Outcome
 from tests.figures.frames import frame_of
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -78,8 +82,9 @@ def test_it_is_one_well_formed_file(page: str) -> None:
     found = Page(page)
     inside = {link.removeprefix("#") for link in found.links if link.startswith("#")}
     assert inside <= found.anchors
-    assert all(link.startswith(("#", "data:")) for link in found.links)
-    assert not re.search(r"url\(|@import|<script|https?://", page)
+    beside = [link for link in found.links if not link.startswith(("#", "data:"))]
+    assert all(re.fullmatch(r"artefacts/[LTX]-[FT]?\d+/[\w.-]+", link) for link in beside)
+    assert not re.search(r"url\(|@import|<script |https?://", page)
     assert len(page) < 15e6
 
 
@@ -90,13 +95,60 @@ def test_every_artefact_is_there_with_its_claims(page: str) -> None:
     assert all(found.alts)
     for one in artefacts():
         if one.id != "T-T4":
-            assert all(words.count(claim.sentence) == 2 for claim in one.claims)
+            times = [2 + claim.main for claim in one.claims]
+            assert [words.count(claim.sentence) for claim in one.claims] == times
 
 
-def test_verdicts_come_first(page: str) -> None:
-    assert page.index("All verdicts") < page.index('id="contents"') < page.index('id="X-1"')
-    assert "does not hold" in page
-    assert "not testable here" in page
+def test_the_answer_comes_first_then_verdicts_by_paper_then_artefacts(page: str) -> None:
+    places = [
+        page.index(text)
+        for text in (
+            'id="answer"',
+            'aria-label="LightKV"',
+            'aria-label="TGV-KV"',
+            'id="verdicts"',
+            "<caption>LightKV</caption>",
+            "<caption>TGV-KV</caption>",
+            '<article class="artefact" id="L-F1"',
+            '<article class="artefact" id="T-F1"',
+            '<article class="artefact" id="X-1"',
+        )
+    ]
+    assert places == sorted(places)
+    answer = page[places[1] : places[2]]
+    assert "claims judged on the embedded model" in answer and "do not hold" in answer
+    assert "LightKV halves the KV cache of the vision tokens." in answer
+
+
+def test_every_outcome_can_be_shown_alone_without_a_script(page: str) -> None:
+    for outcome in Outcome:
+        slug = outcome.value.replace(" ", "-")
+        assert f'name="show" value="{slug}"' in page
+        hidden = f'#verdicts:has(input[value="{slug}"]:checked) tbody tr:not(.{slug})'
+        assert hidden in page
+    assert 'class="search" hidden' in page, "search needs the script, which shows it"
+
+
+def test_small_drawings_are_vectors_and_large_ones_pixels(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = Finished(results / UNITS / "T-T5-0123", 1.0)
+    one = entry_of(artefact("T-T5"), finished)
+    assert one.picture.startswith("data:image/svg+xml") and one.width > 700
+    monkeypatch.setattr(entries, "SHARP", 10)
+    monkeypatch.setattr(entries, "CARRIED", 10)
+    large = entry_of(artefact("T-T5"), finished)
+    assert large.picture.startswith("data:image/png")
+    assert ("T-T5.csv", "artefacts/T-T5/plotted.csv") in large.downloads
+    assert ("T-T5.png", "artefacts/T-T5/T-T5.png") in one.downloads
+
+
+def test_what_is_missing_is_not_counted(results: Path) -> None:
+    finished = Finished(results / UNITS / "T-T5-0123", 1.0)
+    lacks = dataclasses.replace(artefact("T-T5"), missing="a video model")
+    made = [entry_of(lacks, finished), entry_of(artefact("T-T1"), None)]
+    (paper,) = entries.papers(made)
+    assert made[0].state == entries.MISSING and paper.made == 0 and len(paper.entries) == 2
 
 
 def test_a_failure_is_shown_and_escaped(page: str) -> None:
@@ -128,7 +180,7 @@ def test_run_record(page: str) -> None:
 def test_phone_and_dark(page: str) -> None:
     assert 'name="viewport"' in page
     assert "prefers-color-scheme: dark" in page
-    assert "max-width: 40rem" in page
+    assert "max-width: 40rem" in page and "position: sticky" in page
 
 
 def test_without_results_everything_is_not_run(tmp_path: Path) -> None:
