@@ -12,11 +12,18 @@ import torch
 from hypothesis import settings
 
 from lightkv import VLM
+from lightkv.contract import registry
 from tests.tiny import tiny_llava
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=200)
 settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
 
 
 @pytest.fixture(scope="session", params=["sdpa", "eager"])
