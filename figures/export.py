@@ -82,9 +82,18 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+def _sorted(value: object) -> list[Any]:
+    """A set as a list."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    # What has no order of its own is written sorted.
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=_sorted)
+    write_text(path, text + "\n")
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:

@@ -19,6 +19,7 @@ from figures.export import (
     publish,
     replacing,
     savefig,
+    write_json,
     write_text,
 )
 from figures.style import PRINT_WIDTH, canvas, styled
@@ -94,3 +95,8 @@ def test_percent_with_and_without_interval() -> None:
     assert percent(0.375, 0.25, 0.5) == "37.5 [25.0, 50.0]"
     assert percent(0.375) == "37.5"
     assert percent(float("nan")) == "–"
+
+
+def test_sets_are_written_sorted(tmp_path: Path) -> None:
+    write_json(tmp_path / "one.json", {"layers": frozenset((3, 1, 2))})
+    assert json.loads((tmp_path / "one.json").read_text()) == {"layers": [1, 2, 3]}
