@@ -99,7 +99,8 @@ def test_the_attention_to_come_is_that_of_the_next_layer(
     ahead, then = shown.seen[0].read_attention(), watching.views[0].read_attention()
     where = torch.arange(ahead.length).expand(ahead.batch_size, -1)
     real = shown.seen[0].layout.real[:, None, :, None]
-    assert torch.equal(ahead.probabilities(where) * real, then.probabilities(where) * real)
+    # Projected in one product or in two: not a bit-for-bit claim on every processor.
+    assert_close(ahead.probabilities(where) * real, then.probabilities(where) * real)
     # It decided at the input of the next layer, and left nothing in its cache.
     lengths = record.prefill_lengths
     assert lengths[LAYER] == lengths[0] > lengths[LAYER + 1] == lengths[-1]
