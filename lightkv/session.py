@@ -45,6 +45,13 @@ class Session:
         self._shift: Tensor | None = None
         self._cached: list[list[int]] = []
         self._pictures = ""
+        self._shares: Sequence[float] | None = None
+
+    def _encoded(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+        """A processed batch; pictures are made as small as they were for the first."""
+        if self._run is None:
+            self._shares = self.vlm.picture_shares(requests, self.compressor)
+        return self.vlm.encode(requests, picture_shares=self._shares)
 
     def read(self, requests: Sequence[Request]) -> None:
         """Read everything up to the last vision token and compress, before any question is known.
@@ -52,7 +59,7 @@ class Session:
         Raises:
             InputError: If a request has no image, or the method needs a question.
         """
-        prefix = before_question(self.vlm, self.vlm.encode(requests))
+        prefix = before_question(self.vlm, self._encoded(requests))
         rows = [
             ids[real.bool()]
             for ids, real in zip(prefix["input_ids"], prefix["attention_mask"], strict=True)
@@ -70,7 +77,7 @@ class Session:
                 included.
         """
         check_count("max_new_tokens", max_new_tokens)
-        inputs = self.vlm.encode(requests)
+        inputs = self._encoded(requests)
         rows = [
             ids[real.bool()]
             for ids, real in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)

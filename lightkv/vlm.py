@@ -23,6 +23,7 @@ from lightkv.engine.run import Observer, Plan, Quirks, Run
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
 from lightkv.inputs import completed, has_holes, processed
+from lightkv.pictures import SAVED, check_pictures, saved_by, smaller, with_saved
 from lightkv.prompting import Request, check_requests
 from lightkv.settings import GREEDY, Settings, refuse_doubles
 
@@ -104,6 +105,7 @@ class VLM:
             heads=int(text.num_attention_heads),
             kv_heads=int(getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
             hidden_size=int(text.hidden_size),
+            grid_follows_picture=family.grid_follows_picture,
         )
         self.system: str | None = None
         self._graph: InterventionGraph | None = None
@@ -159,14 +161,45 @@ class VLM:
 
     # ------------------------------------------------------------------ inputs
 
-    def encode(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+    def encode(
+        self,
+        requests: Sequence[Request],
+        compressor: MethodLike = None,
+        *,
+        picture_shares: Sequence[float] | None = None,
+    ) -> dict[str, Tensor]:
         """Processor output of a batch, left-padded, on the model's device.
+
+        Args:
+            requests: What is asked.
+            compressor: The method that the batch is for: one that acts on pictures does so here.
+            picture_shares: What :meth:`picture_shares` said before, for pictures seen before.
 
         Raises:
             InputError: If the list or a question is empty, a text contains the mark of a picture,
                 or an image can't be used.
+            UnsupportedError: If smaller pictures would have no fewer vision tokens.
             ModelError: If the model came without a processor.
         """
+        shares = picture_shares
+        if shares is None:
+            shares = self.picture_shares(requests, compressor)
+        whole = self._encoded(requests)
+        if shares is None:
+            return whole
+        return with_saved(self._encoded(smaller(requests, shares)), whole, shares)
+
+    def picture_shares(
+        self, requests: Sequence[Request], compressor: MethodLike
+    ) -> Sequence[float] | None:
+        """Per request, the share of its pictures' pixels that a method wants; None for all."""
+        method = resolved(compressor, self.facts)
+        if method is None or not method.acts_on_pictures(self.facts):
+            return None
+        method.check(self.facts)
+        return method.picture_shares(self.layout(self._encoded(requests)))
+
+    def _encoded(self, requests: Sequence[Request]) -> dict[str, Tensor]:
         vision_ids = self.family.vision_ids(self.model.config)
         check_requests(requests)
         asked = [
@@ -183,7 +216,8 @@ class VLM:
 
     def model_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What the model takes of a processed batch."""
-        return {k: v for k, v in inputs.items() if k not in self.family.layout_inputs}
+        names = {*self.family.layout_inputs, SAVED}
+        return {k: v for k, v in inputs.items() if k not in names}
 
     def layout(self, inputs: Mapping[str, Tensor]) -> TokenLayout:
         """Layout of a processed batch.
@@ -243,8 +277,11 @@ class VLM:
         layout = self.family.layout(self.model.config, batch)
         self.check_length(layout, effective.new_tokens(layout.length))
         check_interventions(interventions, self.facts, layout)
-        if compressor is not None:
-            compressor.check_layout(layout)
+        check_pictures(compressor, self.facts, batch)
+        for part in compressor.parts if compressor is not None else ():
+            # One that acted on the pictures has checked the prompt before it did.
+            if not part.acts_on_pictures(self.facts):
+                part.check_layout(layout)
         plain = compressor is None and not (observers or interventions or keep_run)
         if not plain:
             effective.refuse()
@@ -252,7 +289,7 @@ class VLM:
         if compressor is not None or interventions:
             self._refuse_windows(effective, layout.length, plan)
             self._refuse_holes(batch["attention_mask"], plan)
-        run = self._run(plan, layout, seed)
+        run = self._run(plan, layout, seed, saved_by(batch))
         if plan.needs_vision:
             run.vision = self.family.vision_features(self.model, batch, layout, plan.needs_vision)
         batch = self.model_inputs(batch)
@@ -312,7 +349,7 @@ class VLM:
     ) -> list[Answer]:
         """Answer a batch of requests; row i answers as it would alone. Raises as :meth:`ask`."""
         check_count("max_new_tokens", max_new_tokens)
-        inputs = self.encode(requests)
+        inputs = self.encode(requests, compressor)
         generation = self.generate(
             inputs, compressor, seed=seed, max_new_tokens=max_new_tokens, **GREEDY
         )
@@ -346,7 +383,7 @@ class VLM:
     ) -> Sequence[RunRecord]:
         """Show the layers of a prefill to an observer; nothing is generated beyond one token."""
         return self.generate(
-            self.encode(requests),
+            self.encode(requests, compressor),
             compressor,
             seed=seed,
             observers=(observer,),
@@ -376,7 +413,7 @@ class VLM:
         )
         return Quirks(windows, self.attention == "eager", self.family.adds_to_layers)
 
-    def _run(self, plan: Plan, layout: TokenLayout, seed: int) -> Run:
+    def _run(self, plan: Plan, layout: TokenLayout, seed: int, saved: Tensor | None) -> Run:
         rotary = None
         if plan.renumbers:
             with torch.no_grad():
@@ -389,6 +426,7 @@ class VLM:
             text_rotary=rotary,
             renumbering=self._renumbering(plan) if plan.renumbers_later else None,
             final_norm=self.family.final_norm(self.model),
+            saved=saved,
         )
 
     def _renumbering(self, plan: Plan) -> Renumbering:

@@ -40,7 +40,7 @@ class Description:
     dtype: str
     attention: str
     device: str
-    facts: dict[str, int]
+    facts: dict[str, Any]
     family: str
 
     @classmethod

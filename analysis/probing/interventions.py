@@ -82,7 +82,7 @@ def score_answers(
     if len(requests) != len(answers):
         raise InputError(f"{len(answers)} answers for {len(requests)} questions; give one for each")
     _check_answers(answers)
-    inputs = vlm.encode(requests)
+    inputs = vlm.encode(requests, compressor)
     return _scored(vlm, inputs, answers, compressor, interventions, seed)
 
 

@@ -87,7 +87,7 @@ def probe(
     return probe_inputs(
         vlm,
         # Encoded one by one, so that only one batch is held.
-        (vlm.encode(batch) for batch in batches),
+        (vlm.encode(batch, compressor) for batch in batches),
         quantities,
         layers,
         heads,

@@ -147,7 +147,7 @@ def _records(
     compressor.check(vlm.facts)
     for start in range(0, len(items), _BATCH):
         batch = items[start : start + _BATCH]
-        inputs = vlm.encode([item.request() for item in batch])
+        inputs = vlm.encode([item.request() for item in batch], compressor)
         generation = vlm.generate(inputs, compressor, seed=seed, max_new_tokens=1, do_sample=False)
         for item, row, record in zip(batch, inputs["input_ids"], generation.records, strict=True):
             ids = row[-record.layout.length :].tolist()

@@ -111,22 +111,23 @@ def measure_latency(
     chosen = LatencySettings() if settings is None else settings
     if not methods:
         raise InvalidValueError("methods", methods, "at least one method")
-    inputs = vlm.encode([request] * chosen.batch_size)
-    layout = vlm.layout(inputs)
+    prompts = [request] * chosen.batch_size
+    layout = vlm.layout(vlm.encode(prompts))
     for compressor in methods.values():
         if compressor is not None:
             compressor.check(vlm.facts)
             compressor.check_layout(layout)
+    inputs = {label: vlm.encode(prompts, compressor) for label, compressor in methods.items()}
     labels = list(methods)
     rows: list[dict[str, Any]] = []
     for number in range(chosen.warmup + chosen.repeats):
         shift = number % len(labels)
         for label in labels[shift:] + labels[:shift]:
-            measured = _run(vlm, inputs, methods[label], chosen)
+            measured = _run(vlm, inputs[label], methods[label], chosen)
             if number >= chosen.warmup:
                 repeat = {"method": label, "repeat": number - chosen.warmup}
                 rows.append(repeat | measured)
-    peaks = {label: _peak(vlm, inputs, methods[label], chosen) for label in labels}
+    peaks = {label: _peak(vlm, inputs[label], methods[label], chosen) for label in labels}
     rows.sort(key=lambda row: (labels.index(row["method"]), row["repeat"]))
     frame = pd.DataFrame(rows).assign(
         model=vlm.name,

@@ -8,6 +8,7 @@ layer and, after prefill, one :class:`Retention` per layer.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -187,6 +188,18 @@ class Compressor(Checked, ABC):
     def parts(self) -> tuple[Reducer | Evictor, ...]:
         """The reducers and evictors this compressor consists of, in order."""
 
+    def acts_on_pictures(self, facts: ModelFacts) -> bool:
+        """True if pictures are to be made smaller before the processor of the model sees them."""
+        return False
+
+    def picture_shares(self, layout: TokenLayout) -> Sequence[float]:
+        """Per prompt, the share of each picture's pixels that the processor is shown.
+
+        Args:
+            layout: Of the prompts with whole pictures.
+        """
+        return [1.0] * layout.batch_size
+
     def __or__(self, other: Compressor) -> Pipeline:
         return Pipeline((*self.parts, *other.parts))
 
@@ -293,6 +306,13 @@ class Pipeline(Compressor):
     def check_layout(self, layout: TokenLayout) -> None:
         for part in self.sequence:
             part.check_layout(layout)
+
+    def acts_on_pictures(self, facts: ModelFacts) -> bool:
+        return any(part.acts_on_pictures(facts) for part in self.sequence)
+
+    def picture_shares(self, layout: TokenLayout) -> Sequence[float]:
+        shares = zip(*(part.picture_shares(layout) for part in self.sequence), strict=True)
+        return [math.prod(row) for row in shares]
 
     def __str__(self) -> str:
         return " | ".join(str(part) for part in self.sequence)

@@ -17,12 +17,20 @@ from lightkv.errors import UnsupportedError
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a method may know about a model, in order to validate itself before a run."""
+    """What a method may know about a model, in order to validate itself before a run.
+
+    Attributes:
+        layers: Of the decoder.
+        heads, kv_heads: Of each of its layers.
+        hidden_size: Of its embeddings.
+        grid_follows_picture: True if a smaller picture has fewer vision tokens.
+    """
 
     layers: int
     heads: int
     kv_heads: int
     hidden_size: int
+    grid_follows_picture: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class RunRecord:
         kv_bytes: Bytes of the cache's valid entries after prefill, padding apart.
         padding_bytes: Bytes of padding where heads of the row hold different numbers of entries.
             Padding up to longer rows of the batch is not the row's.
-        full_kv_bytes: Bytes that the full cache of the same prompt takes.
+        full_kv_bytes: Bytes that the full cache of the same prompt takes, with whole pictures.
         requested_retention: Share of the entries in the cache that the evictor was asked to keep,
             None without an evictor.
     """
@@ -98,6 +98,7 @@ class RunRecords(Sequence[RunRecord]):
         entries: What each layer's cache held right after prefill.
         entry_bytes: Bytes of one key and its value in one head.
         evicted: True if an evictor took part.
+        saved: (B,) int64, tokens that each prompt lacks because its pictures were made smaller.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class RunRecords(Sequence[RunRecord]):
         *,
         entry_bytes: int,
         evicted: bool,
+        saved: Tensor | None = None,
     ) -> None:
         self._method = method
         self._facts = facts
@@ -118,6 +120,7 @@ class RunRecords(Sequence[RunRecord]):
         self._entries = entries
         self._entry_bytes = entry_bytes
         self._evicted = evicted
+        self._saved = saved
         self._made: tuple[RunRecord, ...] | None = None
 
     @overload
@@ -146,7 +149,8 @@ class RunRecords(Sequence[RunRecord]):
             for number, (processed, entries) in parts
         )
         per_entry = self._entry_bytes * self._facts.kv_heads
-        full = int(self._layout.prompt_lengths[row]) * self._facts.layers
+        saved = 0 if self._saved is None else int(self._saved[row])
+        full = (int(self._layout.prompt_lengths[row]) + saved) * self._facts.layers
         requested = None
         if self._evicted:
             requested = sum(one.requested for one in layers) / sum(one.length for one in layers)

@@ -39,6 +39,7 @@ class Run:
         text_rotary: See :class:`~lightkv.engine.shortening.Shortening`.
         renumbering: See :class:`~lightkv.engine.held.HeldCache`.
         final_norm: The norm after the model's last layer, if it has one.
+        saved: (B,) int64, tokens that each prompt lacks because its pictures were made smaller.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Run:
         text_rotary: Rotary | None = None,
         renumbering: Renumbering | None = None,
         final_norm: FinalNorm | None = None,
+        saved: Tensor | None = None,
     ) -> None:
         self.plan = plan
         self.layout = layout
@@ -58,6 +60,7 @@ class Run:
         self.quirks = Quirks((None,) * plan.facts.layers) if quirks is None else quirks
         self.vision: VisionFeatures | None = None
         self._final_norm = final_norm
+        self._saved = saved
         self._text_rotary = text_rotary
         self._renumbering = renumbering
         self._additions: LayerAdditions | None = None
@@ -96,6 +99,8 @@ class Run:
             times = rows // self.layout.batch_size
             self.layout = repeated(self.layout, times)
             vision = None if vision is None else vision.repeated(times)
+            if self._saved is not None:
+                self._saved = self._saved.repeat_interleave(times)
         self.layout = self.layout.to(hidden.device)
         self._additive = hidden.dtype if self.quirks.additive_masks else None
         self._prefill = Prefill(
@@ -134,6 +139,7 @@ class Run:
             [replace(entries) for entries in held.entries],
             entry_bytes=held.entry_bytes,
             evicted=evictor is not None,
+            saved=self._saved,
         )
         self._prefill, self._held = None, held
 

@@ -35,6 +35,9 @@ class Family(ABC):
     #: True if the decoder adds vision features behind some of its first layers.
     adds_to_layers: bool = False
 
+    #: True if a smaller picture has fewer vision tokens.
+    grid_follows_picture: bool = False
+
     #: True if a token's position is one number, in pictures too.
     one_axis: bool = True
 

@@ -16,6 +16,7 @@ class Fuyu(Family):
     """Fuyu: encoder-free; vision tokens of an image are not contiguous."""
 
     model_types = ("fuyu",)
+    grid_follows_picture = True
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         return _rows

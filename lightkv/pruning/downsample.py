@@ -1,6 +1,8 @@
 """downsample: a coarser picture. A control, of no paper.
 
-Blocks of neighbouring vision tokens become their mean.
+Where the grid of vision tokens follows the size of the picture, the picture is made smaller before
+the processor sees it; where the grid is fixed, blocks of neighbouring vision tokens become their
+mean.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.errors import InvalidValueError
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.cell_plans import Counted, blocks, planned, vision_share
 
@@ -21,10 +24,11 @@ from lightkv.pruning.cell_plans import Counted, blocks, planned, vision_share
 @register("downsample", by_share=lambda share: Downsample(kept=share))
 @dataclass(frozen=True)
 class Downsample(BeforeDecoder):
-    """A coarser picture: means of neighbouring vision tokens.
+    """A coarser picture: a smaller one, or means of neighbouring vision tokens.
 
-    Both sides of each grid shrink alike (2 x 2 tokens become one at a quarter); sides that don't
-    divide are cut into nearly equal parts, in the numbers that come nearest to the share.
+    Pictures are resized before the processor where the model's grid follows their size; elsewhere
+    2 x 2 tokens become one at a quarter. Both sides shrink alike; sides of a grid that don't divide
+    are cut into nearly equal parts, in the numbers that come nearest to the share.
 
     Attributes:
         kept: Share of the tokens that stays, as nearly as whole rows and columns allow. Line
@@ -36,9 +40,24 @@ class Downsample(BeforeDecoder):
     kept: float = 0.25
     of: Counted = "vision"
 
+    def stage_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """Before the first layer; none where the picture itself is made smaller."""
+        return () if facts.grid_follows_picture else (-1,)
+
+    def acts_on_pictures(self, facts: ModelFacts) -> bool:
+        """True where the grid follows the picture."""
+        return facts.grid_follows_picture
+
+    def picture_shares(self, layout: TokenLayout) -> list[float]:
+        """The share of each prompt's vision tokens."""
+        return [float(share) for share in vision_share(self.kept, self.of, layout)]
+
     def check(self, facts: ModelFacts) -> None:
-        """Refuse a share out of range."""
+        """Refuse a share out of range, and positions to keep where nothing is dropped."""
         check_share("kept", self.kept)
+        if facts.grid_follows_picture and self.positions != "reindex":
+            allowed = "reindex: of a smaller picture no token ever had another position"
+            raise InvalidValueError("positions", self.positions, allowed)
 
     def check_layout(self, layout: TokenLayout) -> None:
         """Refuse a prompt without image, or with more text than the share."""

@@ -70,7 +70,7 @@ class FakeVLM:
     def asked(self) -> int:
         return sum(len(batch) for batch in self.batches)
 
-    def encode(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def encode(self, requests: Sequence[Request], compressor: Any = None) -> dict[str, Any]:
         return {}
 
     def layout(self, inputs: dict[str, Any]) -> TokenLayout:

@@ -11,7 +11,7 @@ from lightkv.check.subject import FLOAT32_LIMIT, logits
 from lightkv.check.tiny import ZOO
 from lightkv.check.tiny.model import stack
 from lightkv.contract.compressor import Reducer
-from lightkv.errors import UnsupportedError
+from lightkv.errors import InputError, UnsupportedError
 from lightkv.pruning import (
     DART,
     Downsample,
@@ -55,6 +55,11 @@ def test_a_row_of_a_batch_answers_as_alone(name: str, method: Reducer) -> None:
     if method in OF_THE_TOWER and name not in WITH_CLASS_TOKEN:
         with pytest.raises(UnsupportedError, match="the model has none"):
             vlm.generate(rows[0], method, **SETTINGS)
+        return
+    if isinstance(method, Downsample) and vlm.facts.grid_follows_picture:
+        # The picture itself has to be smaller: see tests/test_pictures.py.
+        with pytest.raises(InputError, match="before the processor"):
+            vlm.generate(rows[0], Downsample(kept=0.4), **SETTINGS)
         return
     together = vlm.generate(stack(rows), method, **SETTINGS)
     scale = logits(together.output).abs().max()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ class Rehearsed(VLM):
 
     prepared: list[Row]
 
-    def encode(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+    def encode(self, requests: Sequence[Request], *_: Any, **__: Any) -> dict[str, Tensor]:
         return dict(self.prepared.pop(0))
 
 
