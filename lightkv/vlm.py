@@ -16,6 +16,7 @@ from lightkv.contract.compressor import Compressor, ModelFacts
 from lightkv.contract.interventions import Intervention, check_interventions
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import check_type
+from lightkv.contract.view import QuestionWords
 from lightkv.engine.graph import Driver, InterventionGraph, check_driver
 from lightkv.engine.record import RunRecord, untouched_records
 from lightkv.engine.renumbering import Renumbering
@@ -291,7 +292,10 @@ class VLM:
             self._refuse_holes(batch["attention_mask"], plan)
         run = self._run(plan, layout, seed, saved_by(batch))
         if plan.needs_vision:
-            run.vision = self.family.vision_features(self.model, batch, layout, plan.needs_vision)
+            words = self._words(batch["input_ids"], layout, plan.text_tower)
+            run.vision = self.family.vision_features(
+                self.model, batch, layout, plan.needs_vision, words
+            )
         batch = self.model_inputs(batch)
         if self.quirks.has_windows and not plain:
             batch["past_key_values"] = full_cache()
@@ -412,6 +416,23 @@ class VLM:
             for layer in range(self.facts.layers)
         )
         return Quirks(windows, self.attention == "eager", self.family.adds_to_layers)
+
+    def _words(
+        self, ids: Tensor, layout: TokenLayout, text_tower: str | None
+    ) -> QuestionWords | None:
+        """The text after each row's first image, for a text tower."""
+        if text_tower is None:
+            return None
+        if self.processor is None:
+            raise UnsupportedError(
+                f"a text tower reads words, and {self.name} came without a processor to say which "
+                "they are"
+            )
+        texts = (
+            self.processor.decode(row[said], skip_special_tokens=True).strip()
+            for row, said in zip(ids, layout.question.to(ids.device), strict=True)
+        )
+        return QuestionWords(tuple(texts), text_tower)
 
     def _run(self, plan: Plan, layout: TokenLayout, seed: int, saved: Tensor | None) -> Run:
         rotary = None

@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "hiprune": {"tokens": 8, "alpha": 0.6},
 }
 
-#: LLaVA's vision tower has no text tower beside it.
+#: Reads words, which a model without a processor can't say.
 NEEDS_TEXT_TOWER = {"cdpruner"}
 
 #: Keeps a window that is longer than these prompts.

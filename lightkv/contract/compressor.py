@@ -228,9 +228,17 @@ class Reducer(Compressor):
         """Fields of :class:`VisionFeatures` that ``reduce`` reads."""
         return frozenset()
 
+    def reads_words(self) -> str | None:
+        """Checkpoint of the text tower that reads the question for ``text_relevance``, or None."""
+        return None
+
     def needs_inputs(self) -> bool:
         """True if ``reduce`` reads the uncompressed prompt."""
         return False
+
+    def two_way_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """Layers of the prefill whose tokens see later tokens too."""
+        return ()
 
     def looks_ahead(self) -> bool:
         """True if the attention that ``reduce`` reads is that of the layer after the stage.

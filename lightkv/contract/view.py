@@ -95,6 +95,19 @@ _WANTED = {
 
 
 @dataclass(frozen=True)
+class QuestionWords:
+    """What relevance to the question is measured by.
+
+    Attributes:
+        texts: Per prompt, the text after its first image.
+        text_tower: CLIP checkpoint whose text tower reads them.
+    """
+
+    texts: tuple[str, ...]
+    text_tower: str
+
+
+@dataclass(frozen=True)
 class PromptInputs:
     """The uncompressed prompt at the input of the first layer.
 

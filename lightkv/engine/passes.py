@@ -70,7 +70,9 @@ class Passes:
             return not self._run.held.is_plain
         stage = self._plan.first_stage
         shortened = stage is not None and layer > stage
-        wanted = layer in self._plan.rotary or bool(self._plan.intervening(layer))
+        wanted = layer in self._plan.rotary | self._plan.two_way or bool(
+            self._plan.intervening(layer)
+        )
         return layer == 0 or shortened or wanted
 
     def reads_kernel(self, layer: int) -> bool:
@@ -115,6 +117,8 @@ class Passes:
             cut, settings = prefill.shorten(cut, kwargs)
         wanted = layer in self._plan.rotary
         self._rotary = settings.get("position_embeddings") if wanted else None
+        if layer in self._plan.two_way:
+            settings = prefill.two_way(settings)
         return cut, prefill.intervene(layer, settings)
 
     def kernel_input(

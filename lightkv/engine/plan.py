@@ -39,6 +39,7 @@ class Plan:
         views: Layers that somebody wants to see.
         attention: Layers whose attention somebody wants to see.
         rotary: Layers whose rotary angles somebody wants to see.
+        two_way: Layers of the prefill whose tokens see later ones too.
         decode_policy: What happens to the cache while decoding.
         interventions: What is cut or swapped in order to see what depends on it.
     """
@@ -51,6 +52,7 @@ class Plan:
     views: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
     rotary: frozenset[int] = frozenset()
+    two_way: frozenset[int] = frozenset()
     decode_policy: DecodePolicy = field(default_factory=Grow)
     interventions: tuple[Intervention, ...] = ()
 
@@ -88,6 +90,12 @@ class Plan:
         return frozenset().union(*(part.needs_vision() for part in self.reducers.values()))
 
     @property
+    def text_tower(self) -> str | None:
+        """Checkpoint of the text tower that reads the question, if a reducer wants one."""
+        names = (part.reads_words() for part in self.reducers.values())
+        return next((name for name in names if name is not None), None)
+
+    @property
     def renumbers(self) -> bool:
         """True if some reducer gives survivors new positions."""
         return any(reducer.position_rule() != "keep" for reducer in self.reducers.values())
@@ -122,6 +130,7 @@ class Plan:
         views: set[int] = set()
         attention: set[int] = set()
         rotary: set[int] = set()
+        two_way: set[int] = set()
         if compressor is not None:
             compressor.check(facts)
         for part in compressor.parts if compressor is not None else ():
@@ -142,6 +151,7 @@ class Plan:
                     )
                 reducers.update(dict.fromkeys(stages, part))
                 views |= set() if part.looks_ahead() else set(stages)
+                two_way |= set(part.two_way_layers(facts))
             attention |= set(part.attention_layers(facts))
             rotary |= set(stages) if part.needs_rotary() else set()
         if evictor is not None and evictor.position_rule() == "reindex":
@@ -162,6 +172,7 @@ class Plan:
             frozenset(views),
             frozenset(attention),
             frozenset(rotary),
+            frozenset(two_way),
             evictor.decode_policy() if evictor is not None else Grow(),
             interventions,
         )

@@ -71,6 +71,10 @@ class Prefill:
         """Inputs of a layer after a stage: hidden states reduced, the rest cut to size."""
         return self._sequence.inputs(args, kwargs)
 
+    def two_way(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of a layer whose tokens see all others, padding apart."""
+        return {**kwargs, "attention_mask": self._sequence.two_way_mask()}
+
     def intervene(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments of a layer, with attention cut where an intervention says so."""
         acting = self._plan.intervening(layer)

@@ -17,7 +17,7 @@ from lightkv.contract.compressor import Positions
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.rotary import Rotary
-from lightkv.engine.cache import shortened_mask
+from lightkv.engine.cache import as_mask, shortened_mask
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,13 @@ class Shortening:
             kwargs.get("attention_mask"), total.index, total.valid, self._additive
         )
         return (hidden, *args[1:]), cut
+
+    def two_way_mask(self) -> Tensor:
+        """(B, 1, N, N) mask under which every token sees every other that is not padding."""
+        real = self.layout.real[:, None, None, :]
+        length = self.layout.length
+        itself = torch.eye(length, dtype=torch.bool, device=real.device)
+        return as_mask(real | itself, self._additive)
 
     def _rotary(self, full: Rotary, source: Tensor) -> Rotary:
         if self._renumbered and self._text_rotary is not None:

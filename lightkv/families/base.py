@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.view import VisionFeatures
+from lightkv.contract.view import QuestionWords, VisionFeatures
 from lightkv.errors import InputError, ModelError
 from lightkv.families.slots import Picture, Placed, row_layout
 
@@ -145,6 +145,7 @@ class Family(ABC):
         inputs: Mapping[str, Tensor],
         layout: TokenLayout,
         names: frozenset[str],
+        words: QuestionWords | None = None,
     ) -> VisionFeatures:
         """What the vision tower knows of each vision token.
 
@@ -154,6 +155,7 @@ class Family(ABC):
             layout: Its layout.
             names: Fields of :class:`~lightkv.contract.view.VisionFeatures` that a method asked for;
                 a field that the family can't give stays None, and the method says so.
+            words: Of the question, where relevance to it is asked for.
         """
         return VisionFeatures()
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.view import VisionFeatures
+from lightkv.contract.view import QuestionWords, VisionFeatures
+from lightkv.families.text_tower import text_tower
 
 
 def has_class_token(config: Any) -> bool:
@@ -26,6 +27,7 @@ def clip_features(
     layout: TokenLayout,
     names: frozenset[str],
     source: Tensor | None = None,
+    words: QuestionWords | None = None,
 ) -> VisionFeatures:
     """Features of a batch of pictures, laid out over the prompt.
 
@@ -36,6 +38,11 @@ def clip_features(
         names: Fields of :class:`~lightkv.contract.view.VisionFeatures` to fill in.
         source: (vision tokens,) int64: the patch of each, counted over all tiles in raster order;
             -1 for a token that is no patch, whose features are zero. None: all patches in order.
+        words: Of the question, for ``text_relevance``.
+
+    Raises:
+        ModelError: If the text tower can't be loaded.
+        UnsupportedError: If it belongs to another vision tower.
     """
     read = Pass.of(model, pixels)
 
@@ -51,6 +58,10 @@ def clip_features(
 
     with torch.no_grad():
         fields = {name: place(make(read)) for name, make in _FIELDS.items() if name in names}
+    if "text_relevance" in names and words is not None:
+        tower = text_tower(words.text_tower, read.features.device)
+        per_text = place(tower.relevance(read.features, words.texts))  # (B, N, B)
+        fields["text_relevance"] = per_text.diagonal(dim1=0, dim2=2).T
     if "tile" in names:
         fields["tile"] = _tiles(layout, source, read.features.shape[1])
     return VisionFeatures(**fields, project=_projector(model))

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
-from lightkv.contract.view import VisionFeatures
+from lightkv.contract.view import QuestionWords, VisionFeatures
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply
 from lightkv.families.clip_tower import clip_features, has_class_token
@@ -30,10 +30,11 @@ class Llava(Family):
         inputs: Mapping[str, Tensor],
         layout: TokenLayout,
         names: frozenset[str],
+        words: QuestionWords | None = None,
     ) -> VisionFeatures:
         if not has_class_token(model.config):
             return VisionFeatures()
-        return clip_features(model, inputs["pixel_values"], layout, names)
+        return clip_features(model, inputs["pixel_values"], layout, names, words=words)
 
 
 def tile_side(config: Any) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
-from lightkv.contract.view import VisionFeatures
+from lightkv.contract.view import QuestionWords, VisionFeatures
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.clip_tower import clip_features, has_class_token
 from lightkv.families.llava import tile_side
@@ -34,6 +34,7 @@ class LlavaNext(Family):
         inputs: Mapping[str, Tensor],
         layout: TokenLayout,
         names: frozenset[str],
+        words: QuestionWords | None = None,
     ) -> VisionFeatures:
         config = model.config
         if not has_class_token(config):
@@ -49,7 +50,7 @@ class LlavaNext(Family):
         if pixels.dim() == 5:
             # Images of fewer tiles are padded to the longest of the batch.
             pixels = torch.cat([own[:used] for own, used in zip(pixels, tiles, strict=True)])
-        return clip_features(model, pixels, layout, names, torch.cat(patches))
+        return clip_features(model, pixels, layout, names, torch.cat(patches), words)
 
 
 def patches_of(config: Any, size: tuple[int, int]) -> tuple[Tensor, int]:

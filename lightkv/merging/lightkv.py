@@ -77,6 +77,8 @@ class LightKV(Reducer):
             refuses grids that are too small for their windows.
         counting: "exact" on the ratio as it was written, or "float32" as in the released code,
             where ratios above 0.5 act as 0.5.
+        first_layer: Tokens of the first stage layer see earlier ones only ("causal"), or all
+            ("two-way"): under SDPA the released code runs that layer without a mask.
         floor: Smallest denominator of Eq. 8; a group with less weight than that shrinks.
     """
 
@@ -91,6 +93,7 @@ class LightKV(Reducer):
     positions: Positions = "keep"
     min_tokens: int | None = None
     counting: Literal["exact", "float32"] = "exact"
+    first_layer: Literal["causal", "two-way"] = "causal"
     floor: float = 0.0
 
     @classmethod
@@ -138,6 +141,7 @@ class LightKV(Reducer):
             positions="reindex-prefill",
             min_tokens=8,
             counting="float32",
+            first_layer="two-way",
             floor=1e-8,
         )
 
@@ -152,6 +156,10 @@ class LightKV(Reducer):
     def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
         """All stage layers under prompt guidance, else none."""
         return self.layers if self.guidance == "prompt" else ()
+
+    def two_way_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """The first stage layer, if it is to be one."""
+        return self.layers[:1] if self.first_layer == "two-way" else ()
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse stages that the model has no layers for, and parameters out of range."""

@@ -19,7 +19,7 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
-from lightkv.errors import InvalidValueError
+from lightkv.errors import InputError, InvalidValueError
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.greedy import greedy_map
 from lightkv.pruning.selection import Pool, image_groups, keep_only, needs_of, of_groups, pools
@@ -35,6 +35,9 @@ class CDPruner(BeforeDecoder):
         sign: Relevance r grows with the cosine between patch and question ("positive"), or falls
             ("negative", the released code).
         theta: Weight of relevance against diversity in (0, 1); None takes r as it is.
+        text_tower: CLIP checkpoint with both towers (hub id or folder), whose vision tower is the
+            model's; its text tower reads the question: the text after the first image, with what
+            the chat template adds to it.
         per: Each "tile" is pruned on its own, as published, or all tiles of an "image" together;
             relevance is on one scale for the whole image in both.
     """
@@ -42,11 +45,16 @@ class CDPruner(BeforeDecoder):
     tokens: int = 64
     sign: Literal["negative", "positive"] = "negative"
     theta: float | None = None
+    text_tower: str = "openai/clip-vit-large-patch14-336"
     per: Pool = "tile"
 
     def needs_vision(self) -> frozenset[str]:
         """The relevance of each patch to the question."""
         return frozenset({"text_relevance"} | needs_of(self.per))
+
+    def reads_words(self) -> str | None:
+        """The field ``text_tower``."""
+        return self.text_tower
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse values out of range."""
@@ -55,8 +63,10 @@ class CDPruner(BeforeDecoder):
             raise InvalidValueError("theta", self.theta, "None or between 0 and 1")
 
     def check_layout(self, layout: TokenLayout) -> None:
-        """Refuse a prompt without image and images of fewer tokens than stay."""
+        """Refuse a prompt without image or question, and images of fewer tokens than stay."""
         super().check_layout(layout)
+        if not bool(layout.question.any(1).all()):
+            raise InputError("CDPruner needs text after the image to tell what is relevant")
         require_tokens("tokens", self.tokens, layout)
 
     def reduce(self, view: LayerView) -> Reduction:

@@ -183,3 +183,38 @@ def test_places_alone_are_as_alike_as_queries_and_keys_of_ones() -> None:
     rotary = both.cos(), both.sin()
     ones = turned(torch.ones(1, 1, 7, 10), rotary[0][:, None], rotary[1][:, None])[0, 0]
     assert_close(likeness_of_places(rotary, 10)[0], ones @ ones.T / 10**0.5)
+
+
+@dataclass(frozen=True)
+class BothWays(Looking):
+    """Its layer's tokens see later ones."""
+
+    def two_way_layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        return (self.layer,)
+
+
+@pytest.mark.parametrize("driver", ["hooks", "nnsight"])
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_a_layer_can_look_both_ways(name: str, kernel: str, driver: str) -> None:
+    vlm = ZOO[name].build(kernel)
+    inputs = inputs_of(vlm, name)
+    causal, two_way = Looking([]), BothWays([])
+    for method in (causal, two_way):
+        vlm.generate(inputs, method, driver=driver, **ONE)
+    ours, usual = two_way.seen[0], causal.seen[0]
+    before = Watching(LAYER - 1)
+    vlm.generate(inputs, observers=(before,), **ONE)
+    layer = vlm.model.get_decoder().layers[LAYER]
+    real = ours.layout.real
+    hidden = torch.zeros(real.shape[0], 1, real.shape[1], real.shape[1])
+    hidden = hidden.masked_fill(~real[:, None, None], torch.finfo(torch.float32).min)
+    layer.self_attn.config._attn_implementation = "eager"
+    with torch.no_grad():
+        expected = layer(
+            before.views[0].hidden, attention_mask=hidden, position_embeddings=ours.read_rotary()
+        )
+    assert_close(ours.hidden[real], expected[real])
+    assert float((ours.hidden - usual.hidden)[real].abs().max()) > 0.01
+    # The last token sees the same either way.
+    assert_close(ours.hidden[:, -1], usual.hidden[:, -1])

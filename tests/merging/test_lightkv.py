@@ -149,6 +149,13 @@ def test_released_schedules_are_those_of_the_scripts(
     assert LightKV.released("qwen", ratios=(0.5, 0.4, 0.25)).windows == (6, 4, 2)
 
 
+def test_the_first_layer_looks_both_ways_in_the_released_code_only() -> None:
+    assert HALF.two_way_layers(FACTS) == ()
+    released = LightKV.released("llava")
+    assert released.two_way_layers(FACTS) == (12,)
+    assert dataclasses.replace(released, first_layer="causal").two_way_layers(FACTS) == ()
+
+
 def test_positions_are_an_option() -> None:
     assert HALF.position_rule() == "keep"
     assert LightKV.released("llava").position_rule() == "reindex-prefill"
@@ -178,6 +185,7 @@ def test_positions_are_an_option() -> None:
         ({"positions": "shuffle"}, "positions"),
         ({"prompt": "image"}, "prompt"),
         ({"counting": "float16"}, "counting"),
+        ({"first_layer": "blind"}, "first_layer"),
     ],
     ids=str,
 )
