@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,26 @@ def _check_mask(mask: Any, ids: Tensor) -> None:
             f"row {row} of the batch is padded on the right, where its answer has to start; pad on "
             "the left (tokenizer.padding_side = 'left')"
         )
+
+
+def row_identities(
+    ids: Tensor, real: Tensor, pixels: Sequence[Sequence[Tensor]]
+) -> tuple[int, ...]:
+    """Per row a number of 64 bits that tells its prompt from others, alone and in a batch alike.
+
+    Args:
+        ids: (B, N) token ids.
+        real: (B, N) bool, False for padding.
+        pixels: Per row the pixels of its pictures; zeros are taken for padding.
+    """
+    identities = []
+    for row, keep, parts in zip(ids.cpu(), real.cpu(), pixels, strict=True):
+        digest = hashlib.blake2b(row[keep].numpy().tobytes(), digest_size=8)
+        for part in parts:
+            values = part[part != 0].float().cpu()
+            digest.update(values.numpy().tobytes())
+        identities.append(int.from_bytes(digest.digest(), "little"))
+    return tuple(identities)
 
 
 def processed(

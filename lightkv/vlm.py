@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.run import Observer, Plan, Quirks, Run
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
-from lightkv.inputs import completed, has_holes, processed
+from lightkv.inputs import completed, has_holes, processed, row_identities
 from lightkv.pictures import SAVED, check_pictures, saved_by, smaller, with_saved
 from lightkv.prompting import Request, check_requests
 from lightkv.settings import GREEDY, Settings, refuse_doubles
@@ -290,7 +291,7 @@ class VLM:
         if compressor is not None or interventions:
             self._refuse_windows(effective, layout.length, plan)
             self._refuse_holes(batch["attention_mask"], plan)
-        run = self._run(plan, layout, seed, saved_by(batch))
+        run = self._run(plan, layout, seed, batch)
         if plan.needs_vision:
             words = self._words(batch["input_ids"], layout, plan.text_tower)
             run.vision = self.family.vision_features(
@@ -434,7 +435,12 @@ class VLM:
         )
         return QuestionWords(tuple(texts), text_tower)
 
-    def _run(self, plan: Plan, layout: TokenLayout, seed: int, saved: Tensor | None) -> Run:
+    def _run(self, plan: Plan, layout: TokenLayout, seed: int, batch: Mapping[str, Tensor]) -> Run:
+        @cache
+        def identities() -> tuple[int, ...]:
+            pixels = self.family.row_pixels(self.model.config, batch, layout)
+            return row_identities(batch["input_ids"], layout.real, pixels)
+
         rotary = None
         if plan.renumbers:
             with torch.no_grad():
@@ -443,11 +449,12 @@ class VLM:
             plan,
             layout,
             seed=seed,
+            identities=identities,
             quirks=self.quirks,
             text_rotary=rotary,
             renumbering=self._renumbering(plan) if plan.renumbers_later else None,
             final_norm=self.family.final_norm(self.model),
-            saved=saved,
+            saved=saved_by(batch),
         )
 
     def _renumbering(self, plan: Plan) -> Renumbering:

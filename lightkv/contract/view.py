@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -134,6 +135,8 @@ class LayerView:
             None if it was not asked for.
         keys, values: (B, H_kv, N, d) cache entries of the layer, or None at layer -1.
         seed: Seed of the run, for methods that draw at random.
+        identities: Gives per row a number that tells its prompt, words and pictures, from others;
+            None counts as 0 for each. Asked for when something is drawn.
         vision: What the vision tower knows, or None if nothing of it was asked for.
         inputs: The uncompressed prompt, or None if it was not asked for.
         rotary: Cosine and sine (B or 1, N, d) of the layer's rotary embedding, or None if it was
@@ -150,6 +153,7 @@ class LayerView:
     keys: Tensor | None = None
     values: Tensor | None = None
     seed: int = 0
+    identities: Callable[[], Sequence[int]] | None = None
     vision: VisionFeatures | None = None
     inputs: PromptInputs | None = None
     rotary: tuple[Tensor, Tensor] | None = None
@@ -222,6 +226,17 @@ class LayerView:
             raise UnsupportedError("the method needs the model's final norm; this model has none")
         return self.final_norm(self.hidden)
 
-    def generator(self) -> torch.Generator:
-        """A generator that depends on the run's seed and the layer only."""
-        return torch.Generator("cpu").manual_seed(self.seed * 1_000_003 + self.layer + 1)
+    def row_seeds(self) -> list[int]:
+        """One number of 63 bits per row, from the run's seed, the layer and the row's own prompt.
+
+        So every question loses other tokens to chance, and a row of a batch the same as alone.
+        """
+        rows = self.layout.batch_size
+        identities = [0] * rows if self.identities is None else self.identities()
+        keys = (f"{self.seed} {self.layer} {identity}" for identity in identities)
+        digests = (hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
+        return [int.from_bytes(digest, "little") >> 1 for digest in digests]
+
+    def generators(self) -> list[torch.Generator]:
+        """One generator per row, see :meth:`row_seeds`."""
+        return [torch.Generator("cpu").manual_seed(seed) for seed in self.row_seeds()]

@@ -35,6 +35,7 @@ class Prefill:
         hidden: (B, N, D) input embeddings.
         cache: The model's cache.
         seed: For methods that draw at random.
+        identities: Per row what tells its prompt from others, for the same.
         vision: What the vision tower knows of the tokens, if a reducer asked for it.
         final_norm: The norm after the model's last layer, if it has one.
         additions: What the decoder adds after its first layers, if it adds anything.
@@ -48,6 +49,7 @@ class Prefill:
         cache: Any,
         *,
         seed: int,
+        identities: Callable[[], Sequence[int]] | None,
         vision: VisionFeatures | None,
         final_norm: FinalNorm | None,
         additions: LayerAdditions | None,
@@ -57,6 +59,7 @@ class Prefill:
         self._plan = plan
         self._sequence = sequence
         self._seed = seed
+        self._identities = identities
         self._vision = vision
         self._final_norm = final_norm
         self._additions = additions
@@ -142,6 +145,7 @@ class Prefill:
             keys=None if cached is None else cached.keys,
             values=None if cached is None else cached.values,
             seed=self._seed,
+            identities=self._identities,
             vision=self._shortened_vision(layer),
             inputs=self._inputs,
             rotary=rotary,

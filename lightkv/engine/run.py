@@ -7,7 +7,9 @@ samples share state.  It knows the contracts of :mod:`lightkv.contract.compresso
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +37,7 @@ class Run:
         plan: Who takes part.
         layout: Layout of the padded prompts, (B, N).
         seed: For methods that draw at random.
+        identities: Gives per row a number that tells its prompt from others, for the same.
         quirks: What sets the model apart from a plain decoder.
         text_rotary: See :class:`~lightkv.engine.shortening.Shortening`.
         renumbering: See :class:`~lightkv.engine.held.HeldCache`.
@@ -48,6 +51,7 @@ class Run:
         layout: TokenLayout,
         *,
         seed: int = 0,
+        identities: Callable[[], Sequence[int]] | None = None,
         quirks: Quirks | None = None,
         text_rotary: Rotary | None = None,
         renumbering: Renumbering | None = None,
@@ -57,6 +61,7 @@ class Run:
         self.plan = plan
         self.layout = layout
         self.seed = seed
+        self._identities = identities
         self.quirks = Quirks((None,) * plan.facts.layers) if quirks is None else quirks
         self.vision: VisionFeatures | None = None
         self._final_norm = final_norm
@@ -94,13 +99,15 @@ class Run:
                 f"{self.layout.batch_size} x {self.layout.length}: chunked prefill and a "
                 "conversation continued on an old cache can't be compressed"
             )
-        vision = self.vision
+        vision, identities = self.vision, self._identities
         if rows != self.layout.batch_size:
             times = rows // self.layout.batch_size
             self.layout = repeated(self.layout, times)
             vision = None if vision is None else vision.repeated(times)
             if self._saved is not None:
                 self._saved = self._saved.repeat_interleave(times)
+            if identities is not None:
+                identities = partial(_each, identities, times)
         self.layout = self.layout.to(hidden.device)
         self._additive = hidden.dtype if self.quirks.additive_masks else None
         self._prefill = Prefill(
@@ -109,6 +116,7 @@ class Run:
             hidden,
             cache,
             seed=self.seed,
+            identities=identities,
             vision=vision,
             final_norm=self._final_norm,
             additions=self._additions,
@@ -179,3 +187,8 @@ class Run:
         if self._records is None:
             raise UnsupportedError("this run has not read its prompt yet")
         return self._records
+
+
+def _each(identities: Callable[[], Sequence[int]], times: int) -> list[int]:
+    """Every row's identity as often as its row is run."""
+    return [one for one in identities() for _ in range(times)]

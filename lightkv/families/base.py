@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
@@ -17,6 +18,7 @@ from lightkv.families.slots import Picture, Placed, row_layout
 #: Pictures of one row: (placeholder id, ids (N,) of the row, its slots (n,)) -> pictures in order.
 Supply = Callable[[int, Tensor, Tensor], Sequence[Picture]]
 
+_VIDEO_PIXELS = (("video_token_id", "pixel_values_videos"),)
 _VIDEOS = ("pixel_values_videos", "video_grid_thw")
 
 
@@ -138,6 +140,47 @@ class Family(ABC):
                     placed.append(Placed(slots, supply(token, row, slots)))
             rows.append(row_layout(real, placed))
         return TokenLayout.stack(rows).to(ids.device)
+
+    def row_pixels(
+        self, config: Any, inputs: Mapping[str, Tensor], layout: TokenLayout
+    ) -> list[list[Tensor]]:
+        """Pixels of each row's own pictures, so that rows can be told apart.
+
+        Where pixels don't say whose they are, every row has them all.
+
+        Args:
+            config: The model's config.
+            inputs: The processed batch.
+            layout: Its layout.
+        """
+        rows: list[list[Tensor]] = [[] for _ in range(layout.batch_size)]
+        for kind, name in (("image_token_id", "pixel_values"), *_VIDEO_PIXELS):
+            values = inputs.get(name)
+            if values is None:
+                continue
+            counts = self.pixel_counts(inputs, layout, name, getattr(config, kind, None))
+            split = sum(counts) == len(values)
+            parts = torch.split(values, list(counts)) if split else [values] * len(rows)
+            for row, part in zip(rows, parts, strict=True):
+                row.append(part)
+        return rows
+
+    def pixel_counts(
+        self, inputs: Mapping[str, Tensor], layout: TokenLayout, name: str, token: int | None
+    ) -> Sequence[int]:
+        """How many of the first dimension of an input belong to each row: its pictures.
+
+        Args:
+            inputs: The processed batch.
+            layout: Its layout.
+            name: The input.
+            token: Id of its placeholder.
+        """
+        ids = inputs["input_ids"].to(layout.kind.device)
+        return [
+            int(image[(row == token) & (image >= 0)].unique().numel())
+            for row, image in zip(ids, layout.image, strict=True)
+        ]
 
     def vision_features(
         self,

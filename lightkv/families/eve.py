@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.contract.layout import Grid
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply, from_queues, read_input
 from lightkv.families.slots import Picture, Segment
@@ -37,6 +37,15 @@ class Eve(Family):
 
     def vision_ids(self, config: Any) -> tuple[int, ...]:
         return (IMAGE_SENTINEL,)
+
+    def row_pixels(
+        self, config: Any, inputs: Mapping[str, Tensor], layout: TokenLayout
+    ) -> list[list[Tensor]]:
+        # Images are embeddings before the model sees them.
+        embedded = inputs.get("inputs_embeds")
+        if embedded is None:
+            return [[] for _ in range(layout.batch_size)]
+        return [[row] for row in embedded]
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         if not bool((inputs["input_ids"] == IMAGE_SENTINEL).any()):

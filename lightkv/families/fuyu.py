@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from lightkv.contract.layout import Grid
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.families.base import Family, Supply
 from lightkv.families.slots import Picture, Segment, runs
 
@@ -17,6 +17,19 @@ class Fuyu(Family):
 
     model_types = ("fuyu",)
     grid_follows_picture = True
+
+    def row_pixels(
+        self, config: Any, inputs: Mapping[str, Tensor], layout: TokenLayout
+    ) -> list[list[Tensor]]:
+        pixels = inputs.get("pixel_values")
+        flat = {} if pixels is None else {"pixel_values": pixels.flatten(0, -2)}
+        return super().row_pixels(config, {**inputs, **flat}, layout)
+
+    def pixel_counts(
+        self, inputs: Mapping[str, Tensor], layout: TokenLayout, name: str, token: int | None
+    ) -> Sequence[int]:
+        # One patch for each vision token.
+        return layout.vision.sum(1).tolist()
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         return _rows

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from lightkv.contract.layout import Grid
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply
 from lightkv.families.slots import Picture, Segment, runs
@@ -20,6 +20,12 @@ class Idefics3(Family):
     """
 
     model_types = ("idefics3", "smolvlm")
+
+    def pixel_counts(
+        self, inputs: Mapping[str, Tensor], layout: TokenLayout, name: str, token: int | None
+    ) -> Sequence[int]:
+        # Tiles lie in a dimension of their own, after that of the rows.
+        return [1] * layout.batch_size
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         vision = config.vision_config

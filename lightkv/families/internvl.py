@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from lightkv.contract.layout import Grid
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError
 from lightkv.families.base import Family, Supply
 from lightkv.families.slots import Picture, Segment, runs
@@ -18,6 +18,11 @@ class InternVL(Family):
     """InternVL: each tile is a grid of its own (how tiles are arranged is not in the inputs)."""
 
     model_types = ("internvl",)
+
+    def pixel_counts(
+        self, inputs: Mapping[str, Tensor], layout: TokenLayout, name: str, token: int | None
+    ) -> Sequence[int]:
+        return [len(grids) for grids in layout.grids]
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         side = math.isqrt(config.image_seq_length)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +57,15 @@ class QwenVL(Family):
                     for frames, rows, cols in extents
                 ]
         return from_queues(queues)
+
+    def pixel_counts(
+        self, inputs: Mapping[str, Tensor], layout: TokenLayout, name: str, token: int | None
+    ) -> Sequence[int]:
+        # Patches of all pictures in a row, as many as each grid has before merging.
+        grids = read_input(inputs, "image_grid_thw" if name == "pixel_values" else "video_grid_thw")
+        patches = iter(grids.prod(1).tolist())
+        counts = super().pixel_counts(inputs, layout, name, token)
+        return [sum(itertools.islice(patches, count)) for count in counts]
 
     def positions_taken(self, layout: TokenLayout) -> Tensor:
         saved = [sum(grid.cells - self._positions(grid) for grid in row) for row in layout.grids]

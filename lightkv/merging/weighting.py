@@ -57,8 +57,8 @@ def random_importance(view: LayerView, prompt: Prompt = "text") -> Tensor:
 
     One logit in [0, 1) is drawn per token, head and prompt key; a softmax over the tokens and a
     sum over heads and prompt keys follow, as for real logits. A draw depends on the run's seed,
-    the layer and the token's position in its own prompt, so that a row of a batch draws what it
-    would draw alone. Heads are counted in the layer's cached keys.
+    the layer, the row's own prompt and the token's position in it, so that a row of a batch draws
+    what it would draw alone. Heads are counted in the layer's cached keys.
 
     Returns:
         (B, N) float32, zero outside the vision tokens.
@@ -69,7 +69,7 @@ def random_importance(view: LayerView, prompt: Prompt = "text") -> Tensor:
     draws = int(keys.max()) * heads
     total = torch.zeros(layout.kind.shape, device=view.hidden.device)
     block = max(1, BLOCK_NUMBERS // max(1, total.numel()))
-    start = _mix(torch.tensor(view.seed * 1_000_003 + view.layer + 1, device=total.device))
+    start = _mix(torch.tensor(view.row_seeds(), device=total.device))[:, None, None]
     for first in range(0, draws, block):
         number = torch.arange(first, min(first + block, draws), device=total.device)
         counter = layout.position[..., None] * 2**32 + number

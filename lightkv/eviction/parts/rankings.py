@@ -140,16 +140,18 @@ def pool(scores: Tensor, kernel: int, pooling: Pooling) -> Tensor:
 
 @dataclass(frozen=True)
 class Random(Ranking):
-    """Uniform random scores, a fresh draw per layer.
+    """Uniform random scores, a fresh draw per layer and prompt.
 
-    The draw belongs to the token's place in its own prompt, so it does not depend on padding or
-    on the other rows of a batch.
+    The draw belongs to the prompt and the token's place in it, so every question loses other
+    places, and none depends on padding or on the other rows of a batch.
     """
 
     needs_attention: ClassVar[bool] = False
 
     def score(self, view: LayerView) -> Tensor:
-        position = view.layout.position
-        count = max(1, int(position.max()) + 1)
-        draw = torch.rand(count, generator=view.generator(), dtype=torch.float64)
-        return draw.float().to(position.device)[position.clamp_min(0)]
+        rows = []
+        for position, generator in zip(view.layout.position, view.generators(), strict=True):
+            count = max(1, int(position.max()) + 1)
+            draw = torch.rand(count, generator=generator, dtype=torch.float64).float()
+            rows.append(draw.to(position.device)[position.clamp_min(0)])
+        return torch.stack(rows)
