@@ -14,7 +14,8 @@ from lightkv.catalogue import MethodLike
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, UnknownNameError
 from lightkv.prompting import QUESTION_AGNOSTIC, QUESTION_FIRST, SECOND_TURN, Request
-from lightkv.session import Session, before_question
+from lightkv.reading import before_question
+from lightkv.session import Session
 from lightkv.vlm import VLM, Answer
 
 

@@ -20,6 +20,7 @@ from lightkv.contract.types import check_type
 from lightkv.engine.run import Run
 from lightkv.errors import InputError, UnsupportedError
 from lightkv.prompting import Request
+from lightkv.reading import before_question, left_padded, scored
 from lightkv.settings import GREEDY
 from lightkv.vlm import VLM, Answer
 
@@ -58,14 +59,16 @@ class Session:
 
         Raises:
             InputError: If a request has no image, or the method needs a question.
+            UnsupportedError: If the method reads images twice and the model's can't be repeated.
         """
         prefix = before_question(self.vlm, self._encoded(requests))
         rows = [
             ids[real.bool()]
             for ids, real in zip(prefix["input_ids"], prefix["attention_mask"], strict=True)
         ]
+        compressor = scored(self.vlm, self.compressor, requests, seed=self.seed)
         generation = self.vlm.generate(
-            prefix, self.compressor, seed=self.seed, keep_run=True, max_new_tokens=1, **GREEDY
+            prefix, compressor, seed=self.seed, keep_run=True, max_new_tokens=1, **GREEDY
         )
         self._start(generation.run, rows, prefix)
 
@@ -120,7 +123,7 @@ class Session:
                 )
             joining.append(row[len(cached) :])
             cached.extend(joining[-1].tolist())
-        ids, real = _left_padded(joining)
+        ids, real = left_padded(joining)
         positions = run.held.continue_with(real)
         with torch.no_grad():
             new: Tensor = self.vlm.graph.call(
@@ -173,26 +176,6 @@ class Session:
         return answers
 
 
-def before_question(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A processed batch up to the last vision token of each row, left-padded again.
-
-    Raises:
-        InputError: If a row has no image.
-    """
-    vision = vlm.layout(inputs).vision
-    if not bool(vision.any(1).all()):
-        raise InputError("reading ahead needs an image in every request")
-    ends = [int(row.nonzero()[-1]) + 1 for row in vision]
-    kept = [real[:end].bool() for real, end in zip(inputs["attention_mask"], ends, strict=True)]
-    prefix = {}
-    for name, value in inputs.items():
-        if value.shape == inputs["input_ids"].shape:
-            parts = [row[: len(keep)][keep] for row, keep in zip(value, kept, strict=True)]
-            value = _left_padded(parts)[0]
-        prefix[name] = value
-    return prefix
-
-
 def _pictures(inputs: Mapping[str, Tensor]) -> str:
     """Digest of the pixels of a processed batch."""
     digest = hashlib.sha256()
@@ -201,12 +184,3 @@ def _pictures(inputs: Mapping[str, Tensor]) -> str:
             digest.update(f"{name} {tuple(value.shape)}".encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _left_padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows of ids as (B, T) with zeros in front, and (B, T) bool of what is real."""
-    longest = max(len(row) for row in rows)
-    pad = torch.nn.functional.pad
-    ids = torch.stack([pad(row, (longest - len(row), 0)) for row in rows])
-    real = torch.stack([pad(torch.ones_like(row), (longest - len(row), 0)) for row in rows])
-    return ids, real.bool()

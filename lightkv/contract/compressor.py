@@ -44,6 +44,7 @@ __all__ = [
     "Positions",
     "PromptInputs",
     "Reducer",
+    "RepeatedReading",
     "Retention",
     "VisionFeatures",
 ]
@@ -295,6 +296,34 @@ class Evictor(Compressor):
     @abstractmethod
     def retain(self, observations: Sequence[Observation]) -> list[Retention]:
         """Decide, after prefill, what every layer keeps."""
+
+
+@dataclass(frozen=True)
+class RepeatedReading(Evictor):
+    """An evictor that scores the entries while the model reads the images a second time.
+
+    The second reading follows the first in one prompt, after an instruction, and is thrown away;
+    :func:`lightkv.reading.scored` makes it.
+    """
+
+    @property
+    @abstractmethod
+    def between(self) -> str:
+        """Words between the images and their repetition."""
+
+    @abstractmethod
+    def score_repetition(self, view: LayerView, context: Tensor, repeated: Tensor) -> Tensor:
+        """Scores (B, H_kv, N) float32 of one layer's entries, zero outside the context.
+
+        Args:
+            view: Layer of the prompt with the repetition, N tokens.
+            context: (B, N) bool, what is repeated.
+            repeated: (B, N) bool, the instruction and the repetition.
+        """
+
+    @abstractmethod
+    def with_scores(self, scores: Sequence[Tensor]) -> Evictor:
+        """The evictor that compresses the prompt itself, given (B, H_kv, N) of every layer."""
 
 
 @dataclass(frozen=True)

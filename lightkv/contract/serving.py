@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import ProjectedAttention
-from lightkv.contract.compressor import Compressor, Evictor, Reducer
+from lightkv.contract.compressor import Compressor, Evictor, Reducer, RepeatedReading
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
 
@@ -36,7 +36,8 @@ class Serving:
         shares_heads: All heads of a layer hold the same entries.
         count_known: How many entries each layer holds follows from the prompt's layout.
         rows: Queries whose attention is recomputed after a layer: "none", "all", "question",
-            "vision", "vision and question", "last 64", or "some of the question".
+            "vision", "vision and question", "last 64", "some of the question", or "of a
+            repetition", which is a second reading of the images.
         decode: What happens while decoding: "appends", "evicts", or "evicts by attention".
         renumbers: Entries take new rotary positions.
     """
@@ -62,10 +63,11 @@ def serving(compressor: Compressor) -> Serving:
     renumbers = part.position_rule() != "keep"
     if isinstance(part, Reducer):
         return Serving(True, known, _in_words(read), "appends", renumbers)
+    words = "of a repetition" if isinstance(part, RepeatedReading) else _in_words(read)
     policy = part.decode_policy()
     decode = "evicts by attention" if policy.needs_attention else "evicts"
     decode = "appends" if policy.static else decode
-    return Serving(counts[0].shape[-1] == 1, known, _in_words(read), decode, renumbers)
+    return Serving(counts[0].shape[-1] == 1, known, words, decode, renumbers)
 
 
 def _counts(part: Reducer | Evictor, draw: int, read: set[int]) -> Tensor:
@@ -73,7 +75,10 @@ def _counts(part: Reducer | Evictor, draw: int, read: set[int]) -> Tensor:
     if isinstance(part, Reducer):
         reduction = part.reduce(_view(part.stage_layers(FACTS)[0], draw, read))
         return reduction.valid.sum(1)
-    seen = [part.observe(_view(layer, draw, read)) for layer in range(_LAYERS)]
+    views = [_view(layer, draw, read) for layer in range(_LAYERS)]
+    if isinstance(part, RepeatedReading):
+        part = part.with_scores([_drawn_scores(view) for view in views])
+    seen = [part.observe(view) for view in views]
     return torch.stack([retention.counts for retention in part.retain(seen)])
 
 
@@ -97,6 +102,7 @@ def _view(layer: int, draw: int, read: set[int]) -> LayerView:
         layout=layout,
         sizes=layout.real.long(),
         attention=_Watched(queries, keys, read),
+        seed=draw,
         keys=keys,
         values=states(*keys.shape),
         vision=drawn_features(layout, _WIDTH, FACTS.hidden_size, draw),
@@ -104,6 +110,12 @@ def _view(layer: int, draw: int, read: set[int]) -> LayerView:
         rotary=rotary_of(layout, _WIDTH),
         final_norm=lambda states: states,
     )
+
+
+def _drawn_scores(view: LayerView) -> Tensor:
+    """(B, H_kv, N) in place of what a repetition would give."""
+    shape = (1, FACTS.kv_heads, view.layout.length)
+    return torch.rand(shape, generator=view.generators()[0])
 
 
 def prompt_layout() -> TokenLayout:

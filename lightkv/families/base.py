@@ -202,6 +202,17 @@ class Family(ABC):
         """
         return VisionFeatures()
 
+    def pictures_twice(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What carries the pictures of one prompt, for a prompt that shows all of them twice.
+
+        Args:
+            inputs: Tensors of a processed prompt that are not one number per token.
+
+        Raises:
+            UnsupportedError: If the model can't be shown them so.
+        """
+        return {name: torch.cat([value, value]) for name, value in inputs.items()}
+
     def trained_length(self, config: Any) -> int | None:
         """Positions that the model was trained to read, None where its config doesn't say.
 

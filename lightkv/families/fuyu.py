@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.errors import UnsupportedError
 from lightkv.families.base import Family, Supply
 from lightkv.families.slots import Picture, Segment, runs
 
@@ -30,6 +31,11 @@ class Fuyu(Family):
     ) -> Sequence[int]:
         # One patch for each vision token.
         return layout.vision.sum(1).tolist()
+
+    def pictures_twice(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        raise UnsupportedError(
+            "Fuyu's patches are numbered within their prompt and can't be shown a second time"
+        )
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         return _rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
@@ -26,6 +27,10 @@ class Idefics3(Family):
     ) -> Sequence[int]:
         # Tiles lie in a dimension of their own, after that of the rows.
         return [1] * layout.batch_size
+
+    def pictures_twice(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # A row of the batch, then its tiles.
+        return {name: torch.cat([value, value], 1) for name, value in inputs.items()}
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         vision = config.vision_config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,3 +94,18 @@ def compare_numbers(name: str, ours: Tensor, theirs: npt.NDArray[Any]) -> list[s
     if apart <= CLOSE * float(wanted.abs().max()):
         return []
     return [f"{name}: differs by up to {apart:.3g}"]
+
+
+def compare_masks(
+    name: str, retentions: Sequence[Retention], wanted: Tensor, sinks: int
+) -> list[str]:
+    """A line per layer and head whose entries after the sinks are not those marked (L, H_kv, c)."""
+    lines = []
+    for layer, (retention, marks) in enumerate(zip(retentions, wanted, strict=True)):
+        marked = [
+            [*range(sinks), *(mark.nonzero()[:, 0] + sinks).tolist()] for mark in marks.bool()
+        ]
+        longest = max(len(one) for one in marked)
+        padded = torch.tensor([one + [-1] * (longest - len(one)) for one in marked])
+        lines += compare_kept(f"{name}, layer {layer}", retention, padded[None])
+    return lines

@@ -35,8 +35,10 @@ def settings(**changes: Any) -> BenchSettings:
 
 def test_every_registered_method_is_measured() -> None:
     bench = measure_methods(settings=settings())
-    # The drawn layer has four heads, and this method reads fourteen.
-    assert list(bench.refused) == ["sparsevlm-plus"] and "heads is 14" in str(bench.refused)
+    # One compresses before a question is read; one reads fourteen heads where the drawn layer has
+    # four.
+    assert set(bench.refused) == {"kvzip", "sparsevlm-plus"}
+    assert "heads is 14" in str(bench.refused["sparsevlm-plus"])
     summary = bench.summary()
     measured = [name for name in methods() if name not in bench.refused]
     assert list(dict.fromkeys(summary["method"])) == measured

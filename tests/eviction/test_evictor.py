@@ -21,7 +21,7 @@ from lightkv.eviction.parts.selections import ByScore, TextFirst, VisionOnly
 from tests.closeness import assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
 
-NAMES = [name for name, one in methods().items() if one.takes_retention]
+NAMES = [name for name, one in methods().items() if one.produces is Evicting]
 # Released behaviour that departs from its budget by more than rounding.
 LOSSY = {"tgvkv-released", "elasticcache-released", "snapkv-window-only"}
 SHORT = {"window": 4}

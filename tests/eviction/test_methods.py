@@ -18,7 +18,7 @@ from lightkv.eviction.parts.heads import AcrossHeads
 from lightkv.eviction.parts.rankings import ObservationWindow, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, TextFirst
 
-EVICTORS = [name for name, one in catalogue().items() if one.takes_retention]
+EVICTORS = [name for name, one in catalogue().items() if one.produces is Evicting]
 
 
 def test_every_method_has_a_description_of_one_line():
