@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.eviction.methods.aircache import StrengthSkewness
 from lightkv.eviction.methods.cake import EntropyVariance
 from lightkv.eviction.methods.prefixkv import CumulativeMass, Profile
 from lightkv.eviction.methods.pyramidkv import Pyramid
@@ -207,3 +208,31 @@ def test_round_to_sum_of_aircache_counts():
 
 def test_layout_letters():
     assert layout_of("sv|t").kind.tolist() == [[1, 2, 4, 3]]
+
+
+CLAIMS = [
+    (Uniform(), 1),
+    (TextVision(), 1),
+    (Pyramid(3, 4), 1),
+    (Pyramid(3, 4, "released"), 1),
+    (Pyramid(3, 4, "kvpress"), 1),
+    (EntropyVariance(window=3), 1),
+    (StrengthSkewness(), 2),
+    (CumulativeMass(), 30),
+]
+
+
+@pytest.mark.parametrize(("budget", "width"), CLAIMS, ids=lambda value: str(value))
+@pytest.mark.parametrize("seed", range(30))
+def test_every_row_of_a_batch_has_its_own_wishes(budget, width, seed):
+    draw = torch.Generator().manual_seed(seed)
+    rows, layers = 3, int(torch.randint(1, 6, (1,), generator=draw))
+    strengths = [torch.rand(rows, width, generator=draw) for _ in range(layers)]
+    strengths = [one[:, 0] if width == 1 else one for one in strengths]
+    lengths = torch.randint(5, 30, (rows, 1), generator=draw).expand(-1, layers)
+    nominal = lengths * torch.rand(rows, 1, generator=draw, dtype=torch.float64)
+    wishes = budget.allocate(strengths, nominal, lengths)
+    for row in range(rows):
+        part = slice(row, row + 1)
+        alone = budget.allocate([one[part] for one in strengths], nominal[part], lengths[part])
+        assert_close(wishes[part], alone)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Literal
 
 import pytest
 import torch
@@ -219,6 +221,31 @@ def test_cdpruner_greedy_map_equals_the_determinants() -> None:
         chosen = greedy_map(kernel[None], valid, torch.tensor([count]))
         assert chosen[0].nonzero()[:, 0].tolist() == sorted(picks)
     assert int(greedy_map(kernel[None], valid, torch.tensor([7])).sum()) == 7
+
+
+@pytest.mark.parametrize("theta", [None, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("sign", ["negative", "positive"])
+def test_cdpruner_conditions_the_kernel_on_relevance(
+    theta: float | None, sign: Literal["negative", "positive"]
+) -> None:
+    """Picks maximise the determinant of diag(w) S diag(w), w = r or exp(θ r / 2(1 − θ))."""
+    for seed in range(25):
+        generator = torch.Generator().manual_seed(seed)
+        states = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+        cosines = torch.rand(6, generator=generator, dtype=torch.float64)
+        values = [float(c) if sign == "positive" else -float(c) for c in cosines]
+        weights = [(v - min(values) + 1e-6) / (max(values) - min(values)) for v in values]
+        if theta is not None:
+            weights = [math.exp(theta * w / (2 * (1 - theta))) for w in weights]
+        unit = states / states.norm(dim=1, keepdim=True)
+        kernel = unit @ unit.T * torch.tensor(weights)[:, None] * torch.tensor(weights)
+        picks: list[int] = []
+        for _ in range(3):
+            left = [j for j in range(6) if j not in picks]
+            picks.append(max(left, key=lambda j: float(kernel[[*picks, j]][:, [*picks, j]].det())))
+        view = before([Grid(1, 2, 3)], states, text_relevance=cosines)
+        reduction = CDPruner(tokens=3, sign=sign, theta=theta).reduce(view)
+        assert kept_vision(reduction.index, 1) == [-1, *sorted(picks), 6, 7]
 
 
 # ---------------------------------------------------------------- HiPrune
