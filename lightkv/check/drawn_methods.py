@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.compressor import (
+    EntriesView,
     Evictor,
     LayerView,
     ModelFacts,
@@ -49,7 +50,7 @@ class DrawnEviction(Evictor):
     def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
         return ()
 
-    def observe(self, view: LayerView) -> Observation:
+    def observe(self, view: EntriesView) -> Observation:
         score = draw(view.layout, 17 + view.layer)
         if self.only_layer not in (None, view.layer):
             score = torch.full_like(score, -1)

@@ -9,7 +9,7 @@ ever held.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -43,6 +43,54 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Picked:
+    """Marked positions of each row of a layout, looked for once.
+
+    Attributes:
+        index: (B, T) int64, ascending; rows with fewer have their invalid slots first.
+        place: (B, N) int64, number of each position in ``index``; 0 for those that are not there.
+        span: First and last plus one, where all rows have the same positions and they are one run.
+    """
+
+    index: Tensor
+    place: Tensor
+    span: slice | None
+
+    @classmethod
+    def of(cls, marked: Tensor) -> Picked:
+        """Look for the marked positions of (B, N) bool."""
+        length = marked.shape[1]
+        own = torch.arange(length, device=marked.device)
+        first = torch.where(marked, own, length).amin(1)
+        last = torch.where(marked, own, -1).amax(1)
+        ends = torch.stack([first, last, marked.sum(1)], 1).tolist()
+        width = max((count for _, _, count in ends), default=0)
+        index, _ = compact(marked, width)
+        place = torch.zeros_like(marked, dtype=torch.int64)
+        place.scatter_(1, index, torch.arange(width, device=marked.device).expand_as(index))
+        return cls(index, place, _span(ends, width, length))
+
+    def rows(self, values: Tensor) -> Tensor:
+        """(B, H, T, ...) of values (B or 1, H, N, ...), as a copy."""
+        if self.span is not None:
+            return values[:, :, self.span].clone()
+        index = self.index[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
+        return values.expand(index.shape[0], *values.shape[1:]).gather(2, index)
+
+
+def _span(ends: Sequence[Sequence[int]], width: int, length: int) -> slice | None:
+    """The run of ``width`` positions that all rows have marked, as (first, last, count) say."""
+    runs = all(count == last + 1 - first for first, last, count in ends)
+    lasts = {last for _, last, _ in ends}
+    # At the end of the sequence invalid slots lie right before a shorter run, so they are in it.
+    alike = len({count for _, _, count in ends}) == 1 or lasts == {length - 1}
+    if not (width and runs and alike and len(lasts) == 1):
+        return None
+    stop = lasts.pop() + 1
+    return slice(stop - width, stop)
+
+
+@dataclass(frozen=True)
 class Tile:
     """A block of rows of some heads.
 
@@ -72,6 +120,7 @@ class Attention(ABC):
     group: int  # heads that share a KV head
     length: int
     device: torch.device
+    _read: tuple[Tensor, Rows] | None = None
 
     @abstractmethod
     def of_heads(self, heads: slice) -> Attention:
@@ -133,14 +182,21 @@ class Attention(ABC):
     def rows(self, queries: Tensor) -> Rows:
         """Head-mean attention of the marked queries.
 
+        Those that were asked for last are kept: whoever asks for them again, with the very same
+        mask, gets the same object.
+
         Args:
             queries: (B, N) bool. Few of them: the result is (B, T, N).
         """
+        if self._read is not None and self._read[0] is queries:
+            return self._read[1]
         index, valid = compact(queries)
         total = torch.zeros(*index.shape, self.length, device=self.device)
         for tile in self.tiles(queries):
             total[:, tile.rows] += tile.attention.probabilities(tile.index).sum(1)
-        return Rows(total.div_(self.heads) * valid[..., None], index, valid)
+        rows = Rows(total.div_(self.heads) * valid[..., None], index, valid)
+        self._read = queries, rows
+        return rows
 
     def column_sums(self, queries: Tensor, *, per_head: bool = False) -> Tensor:
         """Attention that each key collects from the marked queries.
@@ -258,7 +314,8 @@ class ProjectedAttention(Attention):
         self.keys = keys
         self.scaling = scaling
         self.mask = mask
-        self.batch_size, self.heads, self.length = queries.shape[:3]
+        self.batch_size, self.heads = queries.shape[:2]
+        self.length = keys.shape[2]
         self.group = self.heads // keys.shape[1]
         self.device = queries.device
 
@@ -266,6 +323,12 @@ class ProjectedAttention(Attention):
         shared = slice(heads.start // self.group, heads.stop // self.group)
         queries, keys = self.queries[:, heads], self.keys[:, shared]
         return ProjectedAttention(queries, keys, self.scaling, self.mask)
+
+    def of_queries(self, picked: Picked) -> PickedAttention:
+        """The attention of some queries, without holding the others."""
+        mask = None if self.mask is None else picked.rows(self.mask)
+        queries = picked.rows(self.queries)
+        return PickedAttention(queries, self.keys, self.scaling, mask, picked.place)
 
     @cached_property
     def _wide_keys(self) -> Tensor:
@@ -275,7 +338,7 @@ class ProjectedAttention(Attention):
         batch, count = index.shape
         kv_heads, width = self.keys.shape[1], self.queries.shape[3]
         rows = torch.arange(batch, device=self.device)[:, None]
-        picked = self.queries.transpose(1, 2)[rows, index].transpose(1, 2)
+        picked = self.queries.transpose(1, 2)[rows, self._place(index)].transpose(1, 2)
         grouped = (picked.float() * self.scaling).reshape(batch, kv_heads, -1, width)
         keys = self._wide_keys
         if columns is not None:
@@ -289,13 +352,62 @@ class ProjectedAttention(Attention):
             later = torch.arange(self.length, device=self.device) > index[..., None]
             return torch.softmax(scores.masked_fill_(later[:, None], -torch.inf), -1)
         mask = self.mask.expand(index.shape[0], *self.mask.shape[1:])
-        where = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+        where = self._place(index)[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
         rows = mask.gather(2, where)[..., : self.length]
         if rows.dtype != torch.bool:
             return torch.softmax(scores + rows.float(), -1)
         # A padding query sees nothing; its row is defined as zero.
         scores = scores.masked_fill(~rows, torch.finfo(torch.float32).min)
         return torch.softmax(scores, -1) * rows
+
+    def _place(self, index: Tensor) -> Tensor:
+        """Where the queries at ``index`` (B, T) stand in :attr:`queries` and :attr:`mask`."""
+        return index
+
+
+class PickedAttention(ProjectedAttention):
+    """Attention of some queries: those of one layer, or of several layers one after the other.
+
+    Args:
+        queries: (B, H, T, d).
+        keys: (B, H_kv, N, d).
+        scaling: Factor of the logits.
+        mask: Rows (B, 1, T, N) of the layer's own mask, or None for plain causal attention.
+        place: (B, N) int64, number of each query among the T.
+    """
+
+    def __init__(
+        self, queries: Tensor, keys: Tensor, scaling: float, mask: Tensor | None, place: Tensor
+    ) -> None:
+        super().__init__(queries, keys, scaling, mask)
+        self.place = place
+
+    def of_heads(self, heads: slice) -> PickedAttention:
+        part = super().of_heads(heads)
+        return PickedAttention(part.queries, part.keys, self.scaling, self.mask, self.place)
+
+    @classmethod
+    def stacked(cls, parts: Sequence[PickedAttention]) -> PickedAttention:
+        """Several layers as one, their rows one after the other; all have a mask, or none."""
+        if len(parts) == 1:
+            return parts[0]
+        masks = [one.mask for one in parts if one.mask is not None]
+        return cls(
+            torch.cat([one.queries for one in parts]),
+            torch.cat([one.keys for one in parts]),
+            parts[0].scaling,
+            torch.cat(masks) if masks else None,
+            parts[0].place.repeat(len(parts), 1),
+        )
+
+    @property
+    def layers_at_once(self) -> int:
+        """How many such layers fit into one block."""
+        numbers = self.batch_size * self.heads * self.queries.shape[2] * self.length
+        return max(1, self._most // max(1, numbers))
+
+    def _place(self, index: Tensor) -> Tensor:
+        return self.place.gather(1, index)
 
 
 class GivenAttention(Attention):
@@ -304,16 +416,19 @@ class GivenAttention(Attention):
     Args:
         attention: (B, H, N, N) probabilities after the causal softmax, or None.
         raw: (B, H, N, N) logits before mask and softmax, or None.
+        group: Heads that share a KV head.
     """
 
-    def __init__(self, attention: Tensor | None = None, raw: Tensor | None = None) -> None:
+    def __init__(
+        self, attention: Tensor | None = None, raw: Tensor | None = None, group: int = 1
+    ) -> None:
         given = attention if attention is not None else raw
         if given is None:
             raise ValueError("give attention, raw logits, or both")
         self._attention = attention
         self._raw = raw
         self.batch_size, self.heads, self.length = given.shape[:3]
-        self.group = 1
+        self.group = group
         self.device = given.device
 
     def of_heads(self, heads: slice) -> GivenAttention:
@@ -321,6 +436,7 @@ class GivenAttention(Attention):
         return GivenAttention(
             None if attention is None else attention[:, heads],
             None if raw is None else raw[:, heads],
+            self.group,
         )
 
     def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:

@@ -12,15 +12,23 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
+from lightkv.contract.host import on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.contract.types import Checked
-from lightkv.contract.view import LayerView, ModelFacts, PromptInputs, VisionFeatures
+from lightkv.contract.view import (
+    EntriesView,
+    LayerView,
+    ModelFacts,
+    PromptInputs,
+    VisionFeatures,
+)
 from lightkv.errors import RetentionMismatchError
 
 if TYPE_CHECKING:
@@ -36,6 +44,7 @@ ROUNDING_NOISE: Final = 1e-3
 
 __all__ = [
     "Compressor",
+    "EntriesView",
     "Evictor",
     "LayerView",
     "ModelFacts",
@@ -80,7 +89,7 @@ class Retention:
             share the set, else H_kv. Invalid slots come first (left padding).
         valid: (B, G, K) bool.
         requested: (B,) float32, entries that the budget asked for, before protection and rounding;
-            the mean over heads where they differ.
+            the mean over heads where they differ. Here and below best on the host, which counts.
         budget_ratio: (B,) float32 or None: share of a growing cache that the layer may hold while
             decoding, for decode policies that go on evicting.
         tail: (B,) int64 or None: entries at the end of the cache that decoding may not evict.
@@ -88,6 +97,7 @@ class Retention:
             B * G rows (groups of a batch row next to each other) whose survivors are ``index``.
         protected: (B,) int64 or None: entries that stay whatever the budget.
         unused: Entries of the request that the method leaves unused by design.
+        held: (B, G) int64 on the host, entries kept, where whoever made it knows.
     """
 
     index: Tensor
@@ -98,6 +108,7 @@ class Retention:
     merge: Reduction | None = None
     protected: Tensor | None = None
     unused: int = 0
+    held: Tensor | None = None
 
     @classmethod
     def from_keep(
@@ -120,8 +131,9 @@ class Retention:
         batch, groups, kept = self.index.shape
         heads, width = states.shape[1], states.shape[3]
         if self.merge is None:
-            where = self.index.repeat_interleave(heads // groups, 1)[..., None]
-            return states.gather(2, where.expand(-1, -1, -1, width))
+            where = self.index[:, :, None].expand(-1, -1, heads // groups, -1)
+            where = where.reshape(batch, heads, kept, 1).expand(-1, -1, -1, width)
+            return states.gather(2, where)
         # Heads of a group share their assignment: they become part of the feature dimension.
         flat = states.view(batch * groups, heads // groups, -1, width).transpose(1, 2)
         merged = self.merge.apply(flat.flatten(2))
@@ -131,36 +143,35 @@ class Retention:
             .reshape(batch, heads, kept, width)
         )
 
-    @property
+    @cached_property
     def counts(self) -> Tensor:
-        """(B, G) int64: entries kept."""
-        return self.valid.sum(-1)
+        """(B, G) int64 on the host: entries kept."""
+        return self.valid.sum(-1).cpu() if self.held is None else self.held
 
-    def verify(self, layer: int, lengths: Tensor) -> None:
+    def verify(self, layer: int, lengths: Sequence[int]) -> None:
         """Compare what is kept with what was asked for.
 
         Args:
             layer: 0-based, for the message.
-            lengths: (B,) int64, entries there were.
+            lengths: Entries of each row that there were.
 
         Raises:
             RetentionMismatchError: If a row keeps a whole entry more or less than requested, once
                 the request is raised to what is protected and lowered to what there is.
         """
-        kept = self.counts.double().mean(1)
-        asked = self.requested.to(kept)
-        floor = torch.zeros_like(kept) if self.protected is None else self.protected.to(kept)
-        expected = torch.minimum(torch.maximum(asked, floor), lengths.to(kept))
+        kept = on_host(self.counts).astype(np.float64).mean(1)
+        asked = on_host(self.requested).astype(np.float64)
+        floor = np.zeros_like(kept) if self.protected is None else on_host(self.protected)
+        expected = np.minimum(np.maximum(asked, floor), lengths)
         # Whole entries are shared out by largest remainder, so rounding moves less than one.
         over = kept - expected
         slack = 1 + ROUNDING_NOISE
-        wrong = ((over > slack) | (over < -slack - self.unused)).nonzero()[:, 0].tolist()
-        if wrong:
-            row = wrong[0]
+        wrong = np.flatnonzero((over > slack) | (over < -slack - self.unused))
+        if len(wrong):
+            row = int(wrong[0])
             raise RetentionMismatchError(
-                f"layer {layer}, row {row}: {float(kept[row]):g} entries are kept of "
-                f"{int(lengths[row])}, where {float(asked[row]):g} were requested and "
-                f"{int(floor[row])} are protected"
+                f"layer {layer}, row {row}: {kept[row]:g} entries are kept of {lengths[row]}, "
+                f"where {asked[row]:g} were requested and {int(floor[row])} are protected"
             )
 
 
@@ -289,9 +300,21 @@ class Evictor(Compressor):
         """True if ``observe`` reads the angles of the rotary embedding."""
         return False
 
+    def queries(self, layout: TokenLayout) -> Tensor | None:
+        """(B, N) bool: the queries whose attention :meth:`observe` reads, None for all of them.
+
+        An evictor that names its queries is shown all layers after the prefill, when several can
+        be looked at together, and only these queries are held until then.
+        """
+        return None
+
     @abstractmethod
-    def observe(self, view: LayerView) -> Observation:
+    def observe(self, view: EntriesView) -> Observation:
         """Score one layer's entries."""
+
+    def observe_together(self, views: Sequence[EntriesView]) -> list[Observation]:
+        """Score the entries of several layers; only asked of evictors that name their queries."""
+        return [self.observe(view) for view in views]
 
     @abstractmethod
     def retain(self, observations: Sequence[Observation]) -> list[Retention]:

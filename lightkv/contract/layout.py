@@ -6,12 +6,16 @@ is the business of a model family.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import cache, cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Fact = TypeVar("Fact")
 
 
 class TokenKind(IntEnum):
@@ -45,6 +49,8 @@ class Grid:
 class TokenLayout:
     """Layout of a batch of B rows and N positions.
 
+    What follows from it (masks, lengths) is computed once; nobody may write into it.
+
     Attributes:
         kind: (B, N) int64, values of :class:`TokenKind`.
         image: (B, N) int64, index of the image within its row, -1 where no vision token.
@@ -73,71 +79,126 @@ class TokenLayout:
     def length(self) -> int:
         return int(self.kind.shape[1])
 
-    @property
+    @cached_property
     def real(self) -> Tensor:
         """(B, N) bool: every token that is not padding."""
         return self.kind != TokenKind.PADDING
 
-    @property
+    @cached_property
     def vision(self) -> Tensor:
         """(B, N) bool: vision tokens."""
         return self.kind == TokenKind.VISION
 
-    @property
+    @cached_property
     def text(self) -> Tensor:
         """(B, N) bool: every real token that is not vision (system, separators, question)."""
         return self.real & ~self.vision
 
-    @property
+    @cached_property
     def question(self) -> Tensor:
         """(B, N) bool: text after the first vision token; "the text" of TGV-KV."""
         return self.kind == TokenKind.TEXT
 
-    @property
+    @cached_property
     def prompt_lengths(self) -> Tensor:
         """(B,) int64: real tokens of each row."""
         return self.real.sum(1)
 
-    def select(self, index: Tensor, valid: Tensor) -> TokenLayout:
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Real tokens of each row, as numbers of the host."""
+        return tuple(self.prompt_lengths.tolist())
+
+    @property
+    def padded(self) -> bool:
+        """True if some position is padding."""
+        return any(length < self.length for length in self.lengths)
+
+    def once(self, make: Callable[..., Fact], *options: Hashable) -> Fact:
+        """What a function makes of the layout, made when it is first asked for.
+
+        Args:
+            make: A function of the module level, called with the layout and the options.
+            *options: What else it depends on.
+        """
+        facts: dict[Hashable, Fact] = vars(self).setdefault("_facts", {})
+        if (make, options) not in facts:
+            facts[make, options] = make(self, *options)
+        return facts[make, options]
+
+    def select(self, index: Tensor, valid: Tensor, *, filled: bool = False) -> TokenLayout:
         """Layout of the surviving tokens.
 
         Args:
             index: (B, K) int64, positions that survive.
             valid: (B, K) bool; an invalid slot becomes padding.
+            filled: True if the host knows that every slot is valid.
         """
-        gathered = {
-            f.name: getattr(self, f.name).gather(1, index)
-            for f in fields(self)
-            if f.name not in ("kind", "grids")
-        }
-        kind = self.kind.gather(1, index)
-        kind = torch.where(valid, kind, torch.full_like(kind, int(TokenKind.PADDING)))
-        gathered = {k: torch.where(valid, v, torch.full_like(v, -1)) for k, v in gathered.items()}
-        return TokenLayout(kind=kind, grids=self.grids, **gathered)
+        picked = self._columns.gather(2, index.expand(len(_COLUMNS), -1, -1))
+        if not filled:
+            return self._of(torch.where(valid, picked, _blank(index.device)), self.grids)
+        layout = self._of(picked, self.grids)
+        if not self.padded:
+            vars(layout)["lengths"] = (layout.length,) * layout.batch_size
+        return layout
 
     def to(self, device: torch.device | str) -> TokenLayout:
         """The same layout on another device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "grids"
-        }
-        return TokenLayout(grids=self.grids, **moved)
+        columns = self._columns.to(device)
+        if columns is self._columns:
+            return self
+        moved = self._of(columns, self.grids)
+        vars(moved)["lengths"] = self.lengths  # or the host would have to wait for them
+        return moved
+
+    def rows(self, index: Sequence[int]) -> TokenLayout:
+        """The layout of some rows, in this order."""
+        columns = self._columns[:, torch.tensor(index, device=self.kind.device)]
+        return self._of(columns, tuple(self.grids[row] for row in index))
+
+    def tiled(self, times: int) -> TokenLayout:
+        """All rows, one after the other, ``times`` times over: (times * B, N)."""
+        if times == 1:
+            return self
+        tiled = self._of(self._columns.repeat(1, times, 1), self.grids * times)
+        vars(tiled)["lengths"] = self.lengths * times
+        return tiled
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        """(7, B, N) int64: all columns, so that they can be moved together."""
+        return torch.stack([getattr(self, name) for name in _COLUMNS])
+
+    @classmethod
+    def _of(cls, columns: Tensor, grids: tuple[tuple[Grid, ...], ...]) -> TokenLayout:
+        layout = cls(grids=grids, **dict(zip(_COLUMNS, columns.unbind(0), strict=True)))
+        vars(layout)["_columns"] = columns
+        return layout
 
     @staticmethod
     def stack(rows: Sequence[TokenLayout]) -> TokenLayout:
         """Left-pad layouts of one row each to a common length and stack them."""
         length = max(r.length for r in rows)
         columns: dict[str, Tensor] = {}
-        for f in fields(TokenLayout):
-            if f.name == "grids":
-                continue
-            fill = int(TokenKind.PADDING) if f.name == "kind" else -1
-            columns[f.name] = torch.cat(
+        for name in _COLUMNS:
+            fill = int(TokenKind.PADDING) if name == "kind" else -1
+            columns[name] = torch.cat(
                 [
-                    torch.nn.functional.pad(getattr(r, f.name), (length - r.length, 0), value=fill)
+                    torch.nn.functional.pad(getattr(r, name), (length - r.length, 0), value=fill)
                     for r in rows
                 ]
             )
         return TokenLayout(grids=tuple(g for r in rows for g in r.grids), **columns)
+
+
+_COLUMNS = tuple(f.name for f in fields(TokenLayout) if f.name != "grids")
+
+
+@cache
+def _blank(device: torch.device) -> Tensor:
+    """(7, 1, 1) int64: what stands in the columns of a position of padding."""
+    blank = [int(TokenKind.PADDING) if name == "kind" else -1 for name in _COLUMNS]
+    return torch.tensor(blank, device=device)[:, None, None]
 
 
 def single_layout(

@@ -8,6 +8,7 @@ gives the provenance of every surviving token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,7 @@ class Reduction:
         weight: (B, N) float32 or float64, weight in that slot. The weights of a slot sum to 1.
         rule: "mean" is the weighted mean; "norm-preserving" rescales it to the largest norm in
             the group (MLERP: ToFu, arXiv 2312.01026).
+        filled: True if the host knows that every slot is valid.
     """
 
     index: Tensor
@@ -36,6 +38,7 @@ class Reduction:
     target: Tensor
     weight: Tensor
     rule: Rule = "mean"
+    filled: bool = False
 
     @property
     def old_length(self) -> int:
@@ -59,7 +62,7 @@ class Reduction:
         """The reduction that changes nothing."""
         index = torch.arange(length, device=device).expand(batch_size, length)
         ones = torch.ones(batch_size, length, device=device)
-        return cls(index, ones.bool(), index, ones)
+        return cls(index, ones.bool(), index, ones, filled=True)
 
     @classmethod
     def from_keep(cls, keep: Tensor) -> Reduction:
@@ -70,7 +73,8 @@ class Reduction:
         """
         index, valid = compact(keep)
         slot = _slots(index, valid, keep.shape[1])
-        return cls(index, valid, slot, (slot >= 0).to(torch.float32))
+        # Nothing is padded where there is nothing to be padded to.
+        return cls(index, valid, slot, (slot >= 0).to(torch.float32), filled=len(keep) == 1)
 
     @classmethod
     def from_groups(
@@ -91,7 +95,7 @@ class Reduction:
         member = representative >= 0
         target = torch.where(member, slot.gather(1, representative.clamp_min(0)), -1)
         weight = _normalise(importance, target, member, index.shape[1])
-        return cls(index, valid, target, weight, rule)
+        return cls(index, valid, target, weight, rule, filled=len(index) == 1)
 
     def apply(self, values: Tensor) -> Tensor:
         """Apply to per-token values.
@@ -128,12 +132,13 @@ class Reduction:
 
     def sizes(self) -> Tensor:
         """(B, K) int64: how many old tokens each new token stands for."""
+        return self.summed(torch.ones_like(self.target))
+
+    def summed(self, counts: Tensor) -> Tensor:
+        """(B, K) int64: counts (B, N) of the old tokens, summed over those of each new one."""
         slot = torch.where(self.target >= 0, self.target, self.new_length)
-        counts = torch.zeros(
-            slot.shape[0], self.new_length + 1, dtype=torch.int64, device=slot.device
-        )
-        counts.scatter_add_(1, slot, torch.ones_like(slot))
-        return counts[:, :-1]
+        total = counts.new_zeros(slot.shape[0], self.new_length + 1)
+        return total.scatter_add_(1, slot, counts)[:, :-1]
 
     def then(self, later: Reduction) -> Reduction:
         """This reduction followed by another: the product of the two assignments."""
@@ -151,22 +156,40 @@ class Reduction:
         return (self.target[:, None, :] == slots[None, :, None]) * self.weight[:, None, :]
 
 
-def compact(keep: Tensor) -> tuple[Tensor, Tensor]:
+def compact(keep: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Positions of the marked entries, left-padded to the longest row.
 
     Args:
         keep: (..., N) bool.
+        width: Entries K of the longest row, where the host knows it; else it has to wait for it.
 
     Returns:
         index (..., K) int64, ascending, and valid (..., K) bool; invalid slots come first.
     """
     count = keep.sum(-1)
-    width = int(count.max()) if count.numel() else 0
+    if width is None:
+        width = int(count.max()) if count.numel() else 0
     # A stable sort moves unmarked entries to the front and keeps the order of the marked ones.
     order = torch.argsort(keep.to(torch.int8), dim=-1, stable=True)
     index = order[..., keep.shape[-1] - width :]
     slots = torch.arange(width, device=keep.device)
     return index, slots >= (width - count)[..., None]
+
+
+def compact_each(keep: Sequence[Tensor], counts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """:func:`compact` of each of several masks, each left-padded to its own longest row.
+
+    Args:
+        keep: (..., N) bool each, of one shape.
+        counts: (...) int64 each, on the host: how many entries are marked.
+    """
+    length = keep[0].shape[-1]
+    order, valid = compact(torch.stack(list(keep)), length)
+    starts = [length - int(count.numpy().max()) for count in counts]
+    return [
+        (index[..., start:], there[..., start:])
+        for index, there, start in zip(order.unbind(0), valid.unbind(0), starts, strict=True)
+    ]
 
 
 def _slots(index: Tensor, valid: Tensor, length: int) -> Tensor:

@@ -122,13 +122,15 @@ class PromptInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerView:
-    """One decoder layer of the prefill, as a compressor sees it.
+class EntriesView:
+    """The cache entries of one decoder layer after its prefill, as an evictor sees them.
+
+    A part that says which queries it reads may be shown several layers of one layout at once: the
+    rows of the first, then those of the second, and so on.
 
     Attributes:
-        layer: 0-based index; -1 is the input of the first layer.
+        layer: 0-based index, of the first of several.
         layers: Number of layers of the decoder.
-        hidden: (B, N, D) output of the layer.
         layout: Layout of the N positions at this layer.
         sizes: (B, N) int64, original tokens that each position stands for.
         attention: Attention of the layer (of the next one for a reducer that looks ahead), or
@@ -137,16 +139,12 @@ class LayerView:
         seed: Seed of the run, for methods that draw at random.
         identities: Gives per row a number that tells its prompt, words and pictures, from others;
             None counts as 0 for each. Asked for when something is drawn.
-        vision: What the vision tower knows, or None if nothing of it was asked for.
-        inputs: The uncompressed prompt, or None if it was not asked for.
         rotary: Cosine and sine (B or 1, N, d) of the layer's rotary embedding, or None if it was
             not asked for or the model has none of that form.
-        final_norm: The norm after the model's last layer, or None if the model has none.
     """
 
     layer: int
     layers: int
-    hidden: Tensor
     layout: TokenLayout
     sizes: Tensor
     attention: Attention | None = None
@@ -154,10 +152,7 @@ class LayerView:
     values: Tensor | None = None
     seed: int = 0
     identities: Callable[[], Sequence[int]] | None = None
-    vision: VisionFeatures | None = None
-    inputs: PromptInputs | None = None
     rotary: tuple[Tensor, Tensor] | None = None
-    final_norm: Callable[[Tensor], Tensor] | None = None
 
     def read_attention(self) -> Attention:
         """The layer's attention.
@@ -168,6 +163,51 @@ class LayerView:
         if self.attention is None:
             raise RuntimeError(f"the attention of layer {self.layer} was not asked for")
         return self.attention
+
+    def read_rotary(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine (B or 1, N, d) of the layer's rotary embedding.
+
+        Raises:
+            UnsupportedError: If the model turns queries and keys in another form, or not at all.
+        """
+        if self.rotary is None:
+            raise UnsupportedError(
+                "the method needs the angles of the rotary embedding, one per token; this model "
+                "has none"
+            )
+        return self.rotary
+
+    def row_seeds(self) -> list[int]:
+        """One number of 63 bits per row, from the run's seed, the layer and the row's own prompt.
+
+        So every question loses other tokens to chance, and a row of a batch the same as alone.
+        """
+        rows = self.layout.batch_size
+        identities = [0] * rows if self.identities is None else self.identities()
+        keys = (f"{self.seed} {self.layer} {identity}" for identity in identities)
+        digests = (hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
+        return [int.from_bytes(digest, "little") >> 1 for digest in digests]
+
+    def generators(self) -> list[torch.Generator]:
+        """One generator per row, see :meth:`row_seeds`."""
+        return [torch.Generator("cpu").manual_seed(seed) for seed in self.row_seeds()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerView(EntriesView):
+    """One decoder layer of the prefill, as a reducer or an observer sees it.
+
+    Attributes:
+        hidden: (B, N, D) output of the layer; at layer -1 the input of the first.
+        vision: What the vision tower knows, or None if nothing of it was asked for.
+        inputs: The uncompressed prompt, or None if it was not asked for.
+        final_norm: The norm after the model's last layer, or None if the model has none.
+    """
+
+    hidden: Tensor
+    vision: VisionFeatures | None = None
+    inputs: PromptInputs | None = None
+    final_norm: Callable[[Tensor], Tensor] | None = None
 
     def read_vision(self, name: str) -> Tensor:
         """A field of :class:`VisionFeatures`.
@@ -203,19 +243,6 @@ class LayerView:
             raise RuntimeError("the uncompressed prompt was not asked for")
         return self.inputs
 
-    def read_rotary(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine (B or 1, N, d) of the layer's rotary embedding.
-
-        Raises:
-            UnsupportedError: If the model turns queries and keys in another form, or not at all.
-        """
-        if self.rotary is None:
-            raise UnsupportedError(
-                "the method needs the angles of the rotary embedding, one per token; this model "
-                "has none"
-            )
-        return self.rotary
-
     def normed(self) -> Tensor:
         """(B, N, D) hidden states after the model's final norm.
 
@@ -225,18 +252,3 @@ class LayerView:
         if self.final_norm is None:
             raise UnsupportedError("the method needs the model's final norm; this model has none")
         return self.final_norm(self.hidden)
-
-    def row_seeds(self) -> list[int]:
-        """One number of 63 bits per row, from the run's seed, the layer and the row's own prompt.
-
-        So every question loses other tokens to chance, and a row of a batch the same as alone.
-        """
-        rows = self.layout.batch_size
-        identities = [0] * rows if self.identities is None else self.identities()
-        keys = (f"{self.seed} {self.layer} {identity}" for identity in identities)
-        digests = (hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
-        return [int.from_bytes(digest, "little") >> 1 for digest in digests]
-
-    def generators(self) -> list[torch.Generator]:
-        """One generator per row, see :meth:`row_seeds`."""
-        return [torch.Generator("cpu").manual_seed(seed) for seed in self.row_seeds()]

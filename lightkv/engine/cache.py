@@ -1,54 +1,126 @@
-"""Bookkeeping of what each layer's cache physically holds, and the masks that follow from it.
+"""Bookkeeping of what each layer's cache physically holds.
 
 Layers may hold different entries, rows different counts.  A layer's tensors are then padded on the
-left to its longest row, and every decode step attends through a mask of that layer's own length.
+left to its longest row, and every decode step attends through a mask of that layer's own length
+(:mod:`lightkv.engine.masks`).  How many entries there are the host counts by itself, so that it
+never waits for the device to find out; where they lie is worked out once somebody reads it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightkv.contract.compressor import Retention
+from lightkv.contract.host import on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import compact
 
 
-@dataclass
+class Later:
+    """A tensor (B, G, K), and what is still to be done to it once somebody reads it."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value = value
+        self._steps: list[Callable[[Tensor], Tensor]] = []
+        self._columns: list[Tensor] = []
+
+    def copy(self) -> Later:
+        """The same, whatever is done to this one."""
+        same = Later(self._value)
+        same._steps, same._columns = list(self._steps), list(self._columns)
+        return same
+
+    def then(self, step: Callable[[Tensor], Tensor]) -> None:
+        """Do something to it."""
+        if self._columns:
+            self._steps.append(functools.partial(_joined, columns=tuple(self._columns)))
+            self._columns = []
+        self._steps.append(step)
+
+    def join(self, columns: Tensor) -> None:
+        """Append columns (B, T), in every group."""
+        self._columns.append(columns)
+
+    def read(self) -> Tensor:
+        """The tensor, with everything done."""
+        if self._columns:
+            self.then(lambda value: value)
+        for step in self._steps:
+            self._value = step(self._value)
+        self._steps = []
+        return self._value
+
+
+def _joined(value: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
+    new = [one[:, None].expand(-1, value.shape[1], -1) for one in columns]
+    return torch.cat([value, *new], -1)
+
+
 class LayerEntries:
     """Entries of one layer's cache: K physical slots for each of B rows and G head groups.
 
     Attributes:
-        position: (B, G, K) int64, index of the entry's token in its row, -1 for padding.
-        valid: (B, G, K) bool.
+        slots: K.
+        counts: (B, G) int64 of the host, entries held.
         score: (B, G, K) float32 ranking score, kept only for decode policies that need it.
         retention: What the evictor decided for the layer, None before or without eviction.
         rotated: (B, G, K) int64, rotary position of each key in a re-indexed cache; None where keys
             keep their own.
+        mask: What one new token sees, with columns to spare; None after entries left.
+
+    Args:
+        layout: Layout of the layer's prompt: one entry per position, right after prefill.
     """
 
-    position: Tensor
-    valid: Tensor
-    score: Tensor | None = None
-    retention: Retention | None = None
-    rotated: Tensor | None = None
+    def __init__(self, layout: TokenLayout) -> None:
+        self.slots = layout.length
+        self.counts: NDArray[np.int64] = np.array(layout.lengths, np.int64)[:, None]
+        self.score: Tensor | None = None
+        self.retention: Retention | None = None
+        self.rotated: Tensor | None = None
+        self.mask: Tensor | None = None
+        self._position = Later(layout.position[:, None])
+        # None as long as every slot holds an entry.
+        self._valid = Later(layout.real[:, None]) if layout.padded else None
+        self._reach: NDArray[np.int64] | None = None
 
-    @classmethod
-    def of_layout(cls, layout: TokenLayout) -> LayerEntries:
-        """Entries right after prefill: one per position of the layer."""
-        return cls(layout.position[:, None], layout.real[:, None])
+    def snapshot(self) -> LayerEntries:
+        """The places of the entries as they are now, whatever happens to these."""
+        same = LayerEntries.__new__(LayerEntries)
+        vars(same).update(vars(self))
+        same._position = self._position.copy()
+        same._valid = None if self._valid is None else self._valid.copy()
+        return same
 
     @property
-    def slots(self) -> int:
-        return int(self.position.shape[-1])
+    def position(self) -> Tensor:
+        """(B, G, K) int64: index of the entry's token in its row, -1 for padding."""
+        return self._position.read()
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, G, K) bool: slots that hold an entry."""
+        if self._valid is not None:
+            return self._valid.read()
+        device = self._position.read().device
+        return _true(device).expand(*self.counts.shape, self.slots)
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return int(self.counts.shape[1])
 
     @property
     def ragged(self) -> bool:
         """True if some slot has to be hidden from attention."""
-        return not bool(self.valid.all())
+        return bool((self.counts < self.slots).any())
 
     def places(self) -> Tensor:
         """(B, G, K) int64: number of each entry among those that its row holds."""
@@ -59,145 +131,145 @@ class LayerEntries:
         queries = self.position[:, :, self.slots - new :, None]
         return queries - self.position[:, :, None, :] < window
 
-    def within(self, window: int | None) -> bool:
+    def within(self, window: int) -> bool:
         """True if the newest token's window hides no entry."""
-        return window is None or bool((self.in_window(window)[:, :, 0] | ~self.valid).all())
+        if self._reach is None:
+            newest = self.position[..., -1:]
+            oldest = torch.where(self.valid, self.position, newest).amin(-1)
+            # How far back entries lie; tokens that join only move it on.
+            self._reach = on_host(newest[..., 0] - oldest)
+        return bool((self._reach < window).all())
 
     def retain(self, layer: Any, retention: Retention) -> None:
-        """Cut to what an evictor keeps, evicted entries merged into kept ones where it says so."""
+        """Cut to what an evictor keeps, evicted entries merged into kept ones where it says so.
+
+        Args:
+            layer: The layer's cache.
+            retention: What stays.
+        """
         layer.keys = retention.apply(layer.keys)
         layer.values = retention.apply(layer.values)
-        self._take(retention.index, retention.valid)
-
-    def _gather(self, layer: Any, index: Tensor, valid: Tensor) -> None:
-        kv_heads, width = layer.keys.shape[1], layer.keys.shape[3]
-        where = index.expand(-1, kv_heads, -1)[..., None].expand(-1, -1, -1, width)
-        layer.keys = layer.keys.gather(2, where)
-        layer.values = layer.values.gather(2, where)
-        self._take(index, valid)
-
-    def _take(self, index: Tensor, valid: Tensor) -> None:
-        def pick(values: Tensor) -> Tensor:
-            return values.expand(-1, index.shape[1], -1).gather(2, index)
-
-        self.position = pick(self.position)
-        self.valid = pick(self.valid) & valid
+        index, before = retention.index, self._valid
+        self._position.then(lambda position: _picked(position, index))
         if self.score is not None:
-            self.score = pick(self.score)
-        if self.rotated is not None:
-            self.rotated = pick(self.rotated)
+            self.score = _picked(self.score, index)
+        self._valid = Later(retention.valid)
+        if before is not None:
+            self._valid.then(lambda valid: valid & _picked(before.read(), index))
+        self.slots = int(index.shape[-1])
+        self.recount(on_host(retention.counts))
 
-    def append(self, position: Tensor, valid: Tensor) -> None:
+    def recount(self, counts: NDArray[np.int64]) -> None:
+        """Note how many entries (B, G) are held."""
+        self.counts = counts
+        self.mask = self._reach = None
+        if not self.ragged:
+            self._valid = None
+
+    def join(self, position: Tensor, real: Tensor, counts: NDArray[np.int64]) -> None:
         """Note new tokens.
 
         Args:
             position: (B, T) int64, their places in their rows.
-            valid: (B, T) bool, False for padding.
+            real: (B, T) bool, False for padding.
+            counts: (B,) int64 of the host, how many are real.
         """
-        groups = self.position.shape[1]
-        new = position[:, None].expand(-1, groups, -1)
-        self.position = torch.cat([self.position, new], -1)
-        self.valid = torch.cat([self.valid, valid[:, None].expand(-1, groups, -1)], -1)
-        if self.score is not None:
-            zeros = torch.zeros(new.shape, dtype=self.score.dtype, device=new.device)
-            self.score = torch.cat([self.score, zeros], -1)
+        new = int(position.shape[1])
+        padded = bool((counts < new).any())
+        if self._valid is None and padded:
+            self._valid = Later(self.valid)
+        if self._valid is not None:
+            self._valid.join(real)
+        if padded:
+            self.mask = None
+        self._position.join(position)
+        self.slots += new
+        self.counts = self.counts + counts[:, None]
+        if self._reach is not None:
+            self._reach = self._reach + counts[:, None]
         if self.rotated is not None:
-            newest = self.places()[..., self.slots - new.shape[-1] :]
-            self.rotated = torch.cat([self.rotated, newest], -1)
+            self.rotated = torch.cat([self.rotated, self.places()[..., self.slots - new :]], -1)
 
-    def drop(self, layer: Any, leaving: Tensor) -> None:
-        """Evict the marked entries (B, G, K); slots free in every row are given back."""
-        if leaving.shape[1] != self.valid.shape[1]:
-            leaving = leaving.expand(-1, self.valid.shape[1], -1)
-        self.valid = self.valid & ~leaving
-        if int(self.valid.sum(-1).max()) < self.slots:
-            self._gather(layer, *compact(self.valid))
+    def hide_since(self, lengths: Tensor) -> None:
+        """Forget entries at position ``lengths`` (B,) and later; they keep their slots."""
+        valid = self.valid & (self.position < lengths[:, None, None])
+        self._valid = Later(valid)
+        self.recount(on_host(valid.sum(-1)))
 
+    def drop(self, layer: Any, leaving: Tensor, counts: NDArray[np.int64] | None = None) -> None:
+        """Evict the marked entries; slots free in every row are given back.
 
-def decode_mask(
-    entries: LayerEntries,
-    heads: int,
-    additive: torch.dtype | None,
-    new: int = 1,
-    window: int | None = None,
-) -> Tensor | None:
-    """Mask of ``new`` tokens T joining the cache, (B, 1 or H, T, K), or None if it hides nothing.
+        Args:
+            layer: The layer's cache.
+            leaving: (B, 1 or G, K) bool.
+            counts: (B, G) int64 of the host, how many they are; None where it does not know.
+        """
+        valid = self.valid & ~leaving
+        left = on_host(valid.sum(-1)) if counts is None else self.counts - counts
+        most = int(left.max())
+        if most < self.slots:
+            index, valid = compact(valid, most)
+            self._gather(layer, index)
+        self._valid = Later(valid)
+        self.recount(left)
 
-    None matters: a mask that hides nothing selects another kernel and changes the last bits.
+    def drop_victim(self, layer: Any, victim: Tensor) -> None:
+        """Evict one entry of each row and group where every slot holds an entry.
 
-    Args:
-        entries: The layer's entries, the new tokens included.
-        heads: Number of query heads H.
-        additive: Dtype of an additive mask (eager attention), None for a boolean one (SDPA).
-        new: Number of tokens that were fed.
-        window: Tokens of the row that a query looks back on, itself included; None for all.
-    """
-    if new == 1 and not entries.ragged and entries.within(window):
-        return None
-    visible = entries.valid
-    if visible.shape[1] > 1:
-        visible = visible.repeat_interleave(heads // visible.shape[1], 1)
-    slots = torch.arange(entries.slots, device=visible.device)
-    causal = slots[None, :] <= slots[entries.slots - new :, None]
-    # A padding query has nothing to see; it sees itself so that no row is empty.
-    itself = slots[None, :] == slots[entries.slots - new :, None]
-    seen = visible[:, :, None, :] & causal
-    if window is not None:
-        seen = seen & entries.in_window(window, new).repeat_interleave(
-            visible.shape[1] // entries.position.shape[1], 1
-        )
-    return as_mask(seen | itself, additive)
+        Args:
+            layer: The layer's cache.
+            victim: (B, G) int64, its slot.
+        """
+        rest = _numbers(victim.device, self.slots - 1)
+        self._gather(layer, rest + (rest >= victim[..., None]))
+        self.recount(self.counts - 1)
 
+    def drop_slot(self, layer: Any, slot: int) -> None:
+        """Evict the same slot of all rows and groups where every slot holds an entry."""
 
-def hide(mask: Tensor | None, hidden: Tensor) -> Tensor:
-    """A mask that hides more.
+        def cut(values: Tensor) -> Tensor:
+            return torch.cat([values[:, :, :slot], values[:, :, slot + 1 :]], 2)
 
-    Args:
-        mask: What the layer would attend through: boolean, additive, or None (causal).
-        hidden: (B, 1 or H, T, K) bool, pairs that must not be seen; the T queries come last.
-    """
-    if mask is None:
-        count, slots = hidden.shape[2:]
-        causal = torch.ones(count, slots, dtype=torch.bool, device=hidden.device)
-        return causal.tril(slots - count) & ~hidden
-    if mask.dtype == torch.bool:
-        return mask & ~hidden
-    return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
+        layer.keys, layer.values = cut(layer.keys), cut(layer.values)
+        self._position = Later(cut(self.position))
+        self.score = None if self.score is None else cut(self.score)
+        self.rotated = None if self.rotated is None else cut(self.rotated)
+        self.slots -= 1
+        self.recount(self.counts - 1)
+
+    def _gather(self, layer: Any, index: Tensor) -> None:
+        """Keep the slots at ``index`` (B, G, K)."""
+        kv_heads, width = layer.keys.shape[1], layer.keys.shape[3]
+        where = index.expand(-1, kv_heads, -1)[..., None].expand(-1, -1, -1, width)
+        layer.keys = layer.keys.gather(2, where)
+        layer.values = layer.values.gather(2, where)
+        self._position = Later(_picked(self.position, index))
+        self.score = None if self.score is None else _picked(self.score, index)
+        self.rotated = None if self.rotated is None else _picked(self.rotated, index)
+        self.slots = int(index.shape[-1])
 
 
-def as_mask(visible: Tensor, additive: torch.dtype | None) -> Tensor:
-    """A boolean mask as the attention kernel wants it: boolean, or 0 / lowest of a dtype."""
-    if additive is None:
-        return visible
-    zeros = torch.zeros(visible.shape, dtype=additive, device=visible.device)
-    return zeros.masked_fill(~visible, torch.finfo(additive).min)
+def _picked(values: Tensor, index: Tensor) -> Tensor:
+    """Values (B, 1 or G, N) at ``index`` (B, G, K)."""
+    return values.expand(-1, index.shape[1], -1).gather(2, index)
 
 
-def shortened_mask(
-    mask: Tensor | None, index: Tensor, valid: Tensor, additive: torch.dtype | None
-) -> Tensor | None:
-    """A prefill mask for the surviving tokens.
+@functools.cache
+def _true(device: torch.device) -> Tensor:
+    return torch.ones((), dtype=torch.bool, device=device)
 
-    Args:
-        mask: The layer's own mask (B or 1, heads or 1, N, N) before shortening, or None (causal).
-        index: (B, K) int64, surviving positions.
-        valid: (B, K) bool.
-        additive: Dtype of an additive mask, None for a boolean one.
-    """
-    batch, length = index.shape
-    if mask is None:
-        if bool(valid.all()):
-            return None
-        visible = torch.ones(length, length, dtype=torch.bool, device=index.device).tril()
-        visible = visible[None, None] & valid[:, None, None, :]
-    else:
-        full = mask.expand(batch, *mask.shape[1:])
-        heads, keys = full.shape[1], full.shape[3]
-        rows = index[:, None, :, None].expand(-1, heads, -1, keys)
-        columns = index[:, None, None, :].expand(-1, heads, length, -1)
-        picked = full.gather(2, rows).gather(3, columns)
-        visible = picked if picked.dtype == torch.bool else picked == 0
-        visible = visible & valid[:, None, None, :]
-    # An invalid query has nothing to see; it sees itself so that no row is empty.
-    itself = torch.eye(length, dtype=torch.bool, device=index.device)
-    return as_mask(visible | (itself & ~valid[:, None, :, None]), additive)
+
+# Numbers up to here are made once per device.
+_MOST = 2**16
+
+
+def _numbers(device: torch.device, count: int) -> Tensor:
+    """(count,) int64: 0, 1, 2 and so on."""
+    if count > _MOST:
+        return torch.arange(count, device=device)
+    return _first_numbers(device)[:count]
+
+
+@functools.cache
+def _first_numbers(device: torch.device) -> Tensor:
+    return torch.arange(_MOST, device=device)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightkv.contract.compressor import Observation, Retention
-from lightkv.contract.decoding import DecodeView
+from lightkv.contract.host import all_on_host, on_host
 from lightkv.contract.layout import TokenLayout
-from lightkv.engine.cache import LayerEntries, as_mask, decode_mask, hide
+from lightkv.engine.cache import LayerEntries
+from lightkv.engine.dropping import Dropping
+from lightkv.engine.masks import as_mask, decode_mask, hide
 from lightkv.engine.plan import Plan, Quirks
 from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.shortening import Processed
@@ -42,7 +46,7 @@ class HeldCache:
         renumbering: Renumbering | None = None,
     ) -> None:
         self.cache = cache
-        self.entries = [LayerEntries.of_layout(one.layout) for one in processed]
+        self.entries = [LayerEntries(one.layout) for one in processed]
         self.changed = any(one.provenance is not None for one in processed)
         self.continues = False
         self._plan = plan
@@ -51,7 +55,9 @@ class HeldCache:
         self._additive = additive
         self._processed = processed
         self._renumbering = renumbering
+        self._dropping = Dropping(plan.decode_policy)
         self._seen = layout.prompt_lengths
+        self._counted = np.array(layout.lengths, np.int64)  # the same, on the host
         self._joining: Tensor | None = None
         self._new = 1
 
@@ -69,20 +75,30 @@ class HeldCache:
                 the cache is untouched then.
         """
         for layer, retention in enumerate(retentions):
-            retention.verify(layer, self.entries[layer].valid[:, 0].sum(-1))
+            retention.verify(layer, self._processed[layer].layout.lengths)
         for layer, retention in enumerate(retentions):
             entries = self.entries[layer]
             entries.retention = retention
-            if not self._plan.decode_policy.static:
+            if self._plan.decode_policy.needs_score:
                 score = observations[layer].score
                 entries.score = score[:, None] if score.dim() == 2 else score
-            counts = entries.valid.sum(-1).expand_as(retention.counts)
             same_slots = retention.index.shape[-1] == entries.slots
-            if not (same_slots and torch.equal(retention.counts, counts)):
+            if not (same_slots and bool((on_host(retention.counts) == entries.counts).all())):
                 self.changed = True
                 entries.retain(self.cache.layers[layer], retention)
             if self._renumbering is not None:
                 self._renumbering.place(entries, self.cache.layers[layer], layer)
+        self._recount(retentions)
+
+    def _recount(self, retentions: Sequence[Retention]) -> None:
+        """Count again where whoever decided may have kept padding."""
+        kept = zip(self.entries, retentions, strict=True)
+        unsure = [one for one, retention in kept if retention.held is None]
+        if unsure and self._layout.padded:
+            for one, counts in zip(
+                unsure, all_on_host([one.valid.sum(-1) for one in unsure]), strict=True
+            ):
+                one.recount(on_host(counts))
 
     @property
     def is_plain(self) -> bool:
@@ -94,7 +110,7 @@ class HeldCache:
         if self._quirks.has_windows or self._renumbering is not None:
             return False
         # The model's own mask of a padded batch has the length, and the padding, of the full cache.
-        if self._additive is not None or not bool(self._layout.real.all()):
+        if self._additive is not None or self._layout.padded:
             return False
         return not any(entries.ragged for entries in self.entries)
 
@@ -110,7 +126,7 @@ class HeldCache:
         self._catch_up()
         self.continues = True
         self._joining = tokens
-        return (self._seen[:, None] + tokens.long().cumsum(1) - 1).clamp_min(0)
+        return self._positions_of(tokens)
 
     def forget_since(self, lengths: Tensor) -> None:
         """Hide entries that are no part of the conversation: what a row generated past its end.
@@ -120,23 +136,31 @@ class HeldCache:
         """
         self._catch_up()
         for entries in self.entries:
-            entries.valid = entries.valid & (entries.position < lengths[:, None, None])
-        self._seen = lengths
+            entries.hide_since(lengths)
+        self._seen, self._counted = lengths, on_host(lengths)
         self.changed = True
 
     def next_tokens(self, count: int) -> None:
         """Note that ``count`` new tokens are about to join the cache."""
-        tokens = self._joining
+        tokens, self._joining = self._joining, None
         if tokens is None:
-            tokens = torch.ones(
-                self._layout.batch_size, count, dtype=torch.bool, device=self._seen.device
-            )
-        position = self._seen[:, None] + tokens.long().cumsum(1) - 1
+            shape = self._layout.batch_size, count
+            tokens = torch.ones(shape, dtype=torch.bool, device=self._seen.device)
+            counts: NDArray[np.int64] = np.full(len(self._counted), count)
+            joined: Tensor | int = count
+        else:
+            joined = tokens.sum(1)
+            counts = on_host(joined)
+        position = self._positions_of(tokens)
         for entries in self.entries:
-            entries.append(position.clamp_min(0), tokens)
-        self._seen = self._seen + tokens.sum(1)
-        self._joining = None
+            entries.join(position, tokens, counts)
+        self._seen = self._seen + joined
+        self._counted = self._counted + counts
         self._new = count
+
+    def _positions_of(self, tokens: Tensor) -> Tensor:
+        """(B, T) int64: places of new tokens (B, T) bool in their rows."""
+        return (self._seen[:, None] + tokens.long().cumsum(1) - 1).clamp_min(0)
 
     def _catch_up(self) -> None:
         """Note tokens that joined the cache while nobody looked, since nothing had to be done."""
@@ -157,13 +181,13 @@ class HeldCache:
             mask = as_mask(visible.to(self._layout.kind.device), self._additive)
         if hidden is not None:
             mask = hide(mask, hidden)
-        given = {**kwargs, "attention_mask": mask}
+        changed = {**kwargs, "attention_mask": mask}
         if self._renumbering is not None:
             own = kwargs["position_embeddings"]
-            given["position_embeddings"] = self._renumbering.embeddings(
+            changed["position_embeddings"] = self._renumbering.embeddings(
                 entries, self._new, self._processed[layer].shortfall, layer, own
             )
-        return given
+        return changed
 
     def _hidden_entries(self, layer: int) -> Tensor | None:
         """(B, 1 or H, T, K) bool: entries that interventions hide from the newest tokens T."""
@@ -188,32 +212,8 @@ class HeldCache:
             layer: 0-based.
             attention: (B, H, T, K) of the newest tokens, None unless the policy asked for it.
         """
-        entries = self.entries[layer]
-        grouped = None
-        if attention is not None:
-            batch, heads, count, slots = attention.shape
-            groups = entries.position.shape[1]
-            rows = attention.view(batch, groups, heads // groups, count, slots).mean(2)
-            if entries.score is not None:
-                real = entries.valid[:, :, slots - count :, None]
-                entries.score = entries.score + (rows * real).sum(2)
-            grouped = rows[:, :, -1]
-        retention = entries.retention
-        leaving = self._plan.decode_policy.evict(
-            DecodeView(
-                layer=layer,
-                position=entries.position,
-                valid=entries.valid,
-                seen=self._seen,
-                budget_ratio=retention.budget_ratio if retention is not None else None,
-                tail=retention.tail if retention is not None else None,
-                attention=grouped,
-                score=entries.score,
-                kept=retention.counts if retention is not None else None,
-            )
-        )
-        if leaving is not None and bool(leaving.any()):
+        entries, cached = self.entries[layer], self.cache.layers[layer]
+        if self._dropping.drop(layer, entries, cached, attention, self._seen, self._counted):
             self.changed = True
-            entries.drop(self.cache.layers[layer], leaving)
             if self._renumbering is not None:
-                self._renumbering.place(entries, self.cache.layers[layer], layer)
+                self._renumbering.place(entries, cached, layer)

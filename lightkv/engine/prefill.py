@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lightkv.contract.attention import Attention
+from lightkv.contract.attention import Attention, Picked, ProjectedAttention
 from lightkv.contract.compressor import (
+    EntriesView,
+    Evictor,
     LayerView,
     Observation,
     PromptInputs,
@@ -18,12 +19,20 @@ from lightkv.contract.compressor import (
 )
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.rotary import Rotary
-from lightkv.engine.cache import hide
+from lightkv.engine.masks import hide
 from lightkv.engine.plan import Plan
-from lightkv.engine.returned import checked_observation, checked_reduction, checked_states
+from lightkv.engine.returned import (
+    checked_observation,
+    checked_queries,
+    checked_reduction,
+    checked_states,
+)
 from lightkv.engine.shortening import LayerAdditions, Processed, Shortening
 
 FinalNorm = Callable[[Tensor], Tensor]
+
+# Numbers of queries held until all layers have been seen: 2^27 in half precision are 256 MiB.
+HELD_NUMBERS = 2**27
 
 
 class Prefill:
@@ -55,7 +64,6 @@ class Prefill:
         additions: LayerAdditions | None,
     ) -> None:
         self.cache = cache
-        self.observations: list[Observation] = []
         self._plan = plan
         self._sequence = sequence
         self._seed = seed
@@ -65,6 +73,8 @@ class Prefill:
         self._additions = additions
         self._inputs = PromptInputs(hidden, sequence.layout) if plan.needs_inputs else None
         self._processed: list[Processed] = []
+        self._seen: list[Observation | EntriesView] = []
+        self._queries: tuple[TokenLayout, Picked | None] | None = None
         if -1 in plan.views:
             self._visit(self._view(-1, hidden))
 
@@ -122,6 +132,29 @@ class Prefill:
         if reducer is not None:
             self._reduce(reducer, self._view(layer - 1, hidden, attention, None))
 
+    def observations(self) -> list[Observation]:
+        """What the evictor says of every layer, once the last has been seen."""
+        made: list[Observation] = []
+        waiting: list[EntriesView] = []
+        for one in (*self._seen, None):
+            if isinstance(one, EntriesView):
+                waiting.append(one)
+                continue
+            if waiting:
+                made += self._observed(waiting)
+                waiting = []
+            if one is not None:
+                made.append(one)
+        return made
+
+    def _observed(self, views: Sequence[EntriesView]) -> list[Observation]:
+        evictor = self._plan.evictor
+        if evictor is None:
+            return []
+        made = evictor.observe_together(views)
+        layers = zip(made, views, strict=True)
+        return [checked_observation(evictor, one, view.layout) for one, view in layers]
+
     def processed(self) -> Sequence[Processed]:
         """What each layer processed, once the last has been seen."""
         self._note_up_to(self._plan.facts.layers - 1)
@@ -163,10 +196,8 @@ class Prefill:
         for observer in self._plan.observers:
             if view.layer in observer.layers(self._plan.facts):
                 observer.see(view)
-        evictor = self._plan.evictor
-        if evictor is not None and view.layer >= 0:
-            observed = checked_observation(evictor, evictor.observe(view), view.layout)
-            self.observations.append(observed)
+        if self._plan.evictor is not None and view.layer >= 0:
+            self._seen.append(self._noted(self._plan.evictor, view))
         self._note_up_to(view.layer)
         reducer = self._plan.reducer_at(view.layer)
         if reducer is not None:
@@ -178,16 +209,38 @@ class Prefill:
         if states is not None or not reduction.is_identity:
             self._sequence.reduce(reduction, reducer.position_rule(), states)
 
+    def _noted(self, evictor: Evictor, view: LayerView) -> Observation | EntriesView:
+        """What is remembered of a layer: what the evictor says of it, or what it will look at."""
+        picked = self._picked(evictor, view)
+        if picked is None:
+            return checked_observation(evictor, evictor.observe(view), view.layout)
+        attention = view.attention
+        if isinstance(attention, ProjectedAttention):
+            attention = attention.of_queries(picked)
+        return EntriesView(
+            layer=view.layer,
+            layers=view.layers,
+            layout=view.layout,
+            sizes=view.sizes,
+            attention=attention,
+            keys=view.keys,
+            values=view.values,
+            seed=view.seed,
+            identities=view.identities,
+            rotary=view.rotary,
+        )
+
+    def _picked(self, evictor: Evictor, view: LayerView) -> Picked | None:
+        """The queries that an evictor reads of a layer, if they can be held until the end."""
+        if self._queries is None or self._queries[0] is not view.layout:
+            marked = checked_queries(evictor, evictor.queries(view.layout), view.layout)
+            self._queries = view.layout, None if marked is None else Picked.of(marked)
+        picked, attention = self._queries[1], view.attention
+        if picked is None or not isinstance(attention, ProjectedAttention):
+            return picked
+        numbers = picked.index.numel() * attention.heads * attention.queries.shape[3]
+        return picked if numbers * view.layers <= HELD_NUMBERS else None
+
     def _note_up_to(self, layer: int) -> None:
         while len(self._processed) <= layer:
-            self._processed.append(self._sequence.processed())
-
-
-def repeated(layout: TokenLayout, times: int) -> TokenLayout:
-    """Each row ``times`` times, as beam search and several returned sequences lay them out."""
-    rows = torch.arange(layout.batch_size).repeat_interleave(times)
-    columns = ("kind", "image", "segment", "frame", "row", "col", "position")
-    return TokenLayout(
-        **{name: getattr(layout, name)[rows] for name in columns},
-        grids=tuple(layout.grids[int(row)] for row in rows),
-    )
+            self._processed.append(self._sequence.processed)

@@ -173,8 +173,8 @@ def untouched_records(facts: ModelFacts, layout: TokenLayout, entry_bytes: int) 
         layout: Layout of the prompts, (B, N).
         entry_bytes: Bytes of one key and its value in one head.
     """
-    processed = [Processed(layout, None, None)] * facts.layers
-    entries = [LayerEntries.of_layout(layout)] * facts.layers
+    processed = [Processed(layout)] * facts.layers
+    entries = [LayerEntries(layout)] * facts.layers
     return RunRecords(
         "none", facts, layout, processed, entries, entry_bytes=entry_bytes, evicted=False
     )
@@ -183,14 +183,7 @@ def untouched_records(facts: ModelFacts, layout: TokenLayout, entry_bytes: int) 
 def single_row(layout: TokenLayout, row: int) -> TokenLayout:
     """Row ``row`` of a layout, without padding."""
     keep = layout.real[row].nonzero()[:, 0][None]
-    one = TokenLayout(
-        **{
-            name: getattr(layout, name)[row : row + 1]
-            for name in ("kind", "image", "segment", "frame", "row", "col", "position")
-        },
-        grids=(layout.grids[row],),
-    )
-    return one.select(keep, torch.ones_like(keep, dtype=torch.bool)).to("cpu")
+    return layout.rows([row]).select(keep, torch.ones_like(keep, dtype=torch.bool)).to("cpu")
 
 
 def single_provenance(reduction: Reduction, row: int, real: Tensor) -> Reduction:

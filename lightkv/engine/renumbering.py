@@ -41,7 +41,7 @@ class Renumbering:
         """
         if not self._places:
             return
-        if entries.position.shape[1] > 1:
+        if entries.groups > 1:
             raise UnsupportedError(
                 "a re-indexed cache needs heads that hold the same entries; use a method that "
                 "decides for all heads, or positions='keep'"
@@ -49,11 +49,10 @@ class Renumbering:
         before = entries.position if entries.rotated is None else entries.rotated
         entries.rotated = entries.places()
         back = torch.where(entries.valid, before - entries.rotated, 0)[:, 0]
-        if bool(back.any()):
-            cos, sin = self._rotary(back, layer)
-            # Some models scale both; position 0 has the scale for its cosine.
-            scale = self._rotary(torch.zeros_like(back[:1, :1]), layer)[0]
-            cached.keys = turned(cached.keys, (cos / scale)[:, None], (-sin / scale)[:, None])
+        cos, sin = self._rotary(back, layer)
+        # Some models scale both; position 0 has the scale for its cosine.
+        scale = self._rotary(torch.zeros_like(back[:1, :1]), layer)[0]
+        cached.keys = turned(cached.keys, (cos / scale)[:, None], (-sin / scale)[:, None])
 
     def embeddings(
         self, entries: LayerEntries, new: int, shortfall: Tensor | None, layer: int, own: Rotary

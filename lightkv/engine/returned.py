@@ -47,6 +47,20 @@ def checked_states(
     return states.to(view.hidden)
 
 
+def checked_queries(evictor: Evictor, marked: object, layout: TokenLayout) -> Tensor | None:
+    """The queries of a layer of (B, N) entries that an evictor reads, None for all.
+
+    Raises:
+        InvalidValueError: They are no tensor, or of another shape; the evictor's class is named.
+    """
+    if marked is None:
+        return None
+    if not isinstance(marked, Tensor):
+        raise _wrong(evictor, "queries", marked, "a tensor, or None")
+    check_shape(evictor, "queries", marked, (layout.batch_size, layout.length))
+    return marked
+
+
 def checked_observation(evictor: Evictor, observed: object, layout: TokenLayout) -> Observation:
     """What an evictor remembers of a layer of (B, N) entries.
 

@@ -8,7 +8,6 @@ samples share state.  It knows the contracts of :mod:`lightkv.contract.compresso
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.contract.rotary import Rotary
 from lightkv.engine.held import HeldCache
 from lightkv.engine.plan import Observer, Plan, Quirks
-from lightkv.engine.prefill import FinalNorm, Prefill, repeated
+from lightkv.engine.prefill import FinalNorm, Prefill
 from lightkv.engine.record import RunRecords
 from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.returned import checked_retentions
@@ -101,8 +100,10 @@ class Run:
             )
         vision, identities = self.vision, self._identities
         if rows != self.layout.batch_size:
+            # Beam search and several returned sequences lay rows out side by side.
             times = rows // self.layout.batch_size
-            self.layout = repeated(self.layout, times)
+            prompts = range(self.layout.batch_size)
+            self.layout = self.layout.rows([row for row in prompts for _ in range(times)])
             vision = None if vision is None else vision.repeated(times)
             if self._saved is not None:
                 self._saved = self._saved.repeat_interleave(times)
@@ -135,16 +136,16 @@ class Run:
             renumbering=self._renumbering,
         )
         if evictor is not None:
-            retentions = evictor.retain(prefill.observations)
+            observations = prefill.observations()
+            retentions = evictor.retain(observations)
             layers, rows = self.plan.facts.layers, self.layout.batch_size
-            checked = checked_retentions(evictor, retentions, layers, rows)
-            held.retain(prefill.observations, checked)
+            held.retain(observations, checked_retentions(evictor, retentions, layers, rows))
         self._records = RunRecords(
             self.plan.method,
             self.plan.facts,
             self.layout,
             prefill.processed(),
-            [replace(entries) for entries in held.entries],
+            [entries.snapshot() for entries in held.entries],
             entry_bytes=held.entry_bytes,
             evicted=evictor is not None,
             saved=self._saved,

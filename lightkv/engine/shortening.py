@@ -7,8 +7,10 @@ layer and is cut to the survivors there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property, reduce
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +19,9 @@ from lightkv.contract.compressor import Positions
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.rotary import Rotary
-from lightkv.engine.cache import as_mask, shortened_mask
+from lightkv.engine.masks import as_mask, shortened_mask
+
+Full = TypeVar("Full")
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,18 @@ class Processed:
 
     Attributes:
         layout: Layout of its tokens.
-        provenance: Which tokens of the prompt each of them stands for, None for the prompt itself.
+        stages: The reductions that made them of the prompt, in order.
         shortfall: (B,) int64 as in :class:`Shortening`, or None.
     """
 
     layout: TokenLayout
-    provenance: Reduction | None
-    shortfall: Tensor | None
+    stages: tuple[Reduction, ...] = ()
+    shortfall: Tensor | None = None
+
+    @cached_property
+    def provenance(self) -> Reduction | None:
+        """Which tokens of the prompt each of them stands for, None for the prompt itself."""
+        return reduce(Reduction.then, self.stages) if self.stages else None
 
 
 class Shortening:
@@ -52,8 +61,8 @@ class Shortening:
         self, layout: TokenLayout, additive: torch.dtype | None, text_rotary: Rotary | None
     ) -> None:
         self.layout = layout
-        self.total: Reduction | None = None
         self.pending: Reduction | None = None
+        self.processed = Processed(layout)
         self._states: Tensor | None = None
         self.shortfall: Tensor | None = None
         self._prompt = layout.prompt_lengths
@@ -62,15 +71,21 @@ class Shortening:
         self._text_rotary = text_rotary
         self._source: Tensor | None = None
         self._renumbered = False
+        self._sizes: Tensor | None = None
+        # What was cut since the last stage: all layers are handed the same full-length tensors.
+        self._cut: dict[int, tuple[Any, Any]] = {}
+
+    @property
+    def total(self) -> Reduction | None:
+        """All stages so far as one, None before the first."""
+        return self.processed.provenance
 
     @property
     def sizes(self) -> Tensor:
         """(B, K) int64: original tokens that each token stands for."""
-        return self.layout.real.long() if self.total is None else self.total.sizes()
-
-    def processed(self) -> Processed:
-        """What a layer processes now."""
-        return Processed(self.layout, self.total, self.shortfall)
+        if self._sizes is None:
+            self._sizes = self.layout.real.long()
+        return self._sizes
 
     def reduce(
         self, reduction: Reduction, positions: Positions, states: Tensor | None = None
@@ -84,8 +99,10 @@ class Shortening:
         """
         self.pending = reduction
         self._states = states
-        self.total = reduction if self.total is None else self.total.then(reduction)
-        self.layout = self.layout.select(reduction.index, reduction.valid)
+        self._sizes = reduction.summed(self.sizes)
+        self._cut = {}
+        index, valid = reduction.index, reduction.valid
+        self.layout = self.layout.select(index, valid, filled=reduction.filled)
         if positions != "keep":
             left = self.layout.prompt_lengths
             self.shortfall = self._prompt - left if positions == "reindex" else None
@@ -97,13 +114,15 @@ class Shortening:
             self._source = reduction.index
         else:
             self._source = self._source.gather(1, reduction.index)
+        stages = (*self.processed.stages, reduction)
+        self.processed = Processed(self.layout, stages, self.shortfall)
 
     def inputs(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Inputs of a layer after a stage; unchanged before the first."""
-        total, source = self.total, self._source
-        if total is None or source is None:
+        source = self._source
+        if source is None:
             return args, kwargs
         hidden = args[0]
         if self.pending is not None:
@@ -112,12 +131,12 @@ class Shortening:
         cut = dict(kwargs)
         rotary = kwargs.get("position_embeddings")
         if rotary is not None:
-            cut["position_embeddings"] = self._rotary(rotary, source)
+            embeddings = self._once(rotary, lambda full: self._rotary(full, source))
+            cut["position_embeddings"] = embeddings
         if kwargs.get("position_ids") is not None:
-            cut["position_ids"] = _pick(kwargs["position_ids"], source)
-        cut["attention_mask"] = shortened_mask(
-            kwargs.get("attention_mask"), total.index, total.valid, self._additive
-        )
+            ids = self._once(kwargs["position_ids"], lambda full: _pick(full, source))
+            cut["position_ids"] = ids
+        cut["attention_mask"] = self._once(kwargs.get("attention_mask"), self._mask)
         return (hidden, *args[1:]), cut
 
     def two_way_mask(self) -> Tensor:
@@ -126,6 +145,21 @@ class Shortening:
         length = self.layout.length
         itself = torch.eye(length, dtype=torch.bool, device=real.device)
         return as_mask(real | itself, self._additive)
+
+    def _once(self, full: Full, make: Callable[[Full], Full]) -> Full:
+        """What is made of a full-length tensor, once for all layers that are handed the same."""
+        if id(full) not in self._cut:
+            self._cut[id(full)] = full, make(full)  # held, so that its number stays its own
+        made: Full = self._cut[id(full)][1]
+        return made
+
+    def _mask(self, full: Tensor | None) -> Tensor | None:
+        if full is None and not self.layout.padded:
+            return None
+        total = self.total
+        if total is None:
+            return full
+        return shortened_mask(full, total.index, total.valid, self._additive)
 
     def _rotary(self, full: Rotary, source: Tensor) -> Rotary:
         if self._renumbered and self._text_rotary is not None:

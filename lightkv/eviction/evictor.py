@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count, check_shape
 from lightkv.contract.compressor import (
+    EntriesView,
     Evictor,
-    LayerView,
     ModelFacts,
     Observation,
     Positions,
     Retention,
 )
 from lightkv.contract.decoding import DecodePolicy, Grow
+from lightkv.contract.host import all_on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.budgets import Budget, Uniform
 from lightkv.eviction.parts.merges import AnchorMerge
-from lightkv.eviction.parts.protection import ends, protected
+from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.rankings import Ranking, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, Selection
+from lightkv.eviction.together import (
+    Counts,
+    Kept,
+    Layers,
+    blocks,
+    counts_of,
+    keep,
+    runs,
+    split,
+    stacked,
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,11 @@ class Evicting(Evictor):
         needed = self.ranking.needs_attention or self.budget.needs_attention
         return tuple(range(facts.layers)) if needed else ()
 
-    def observe(self, view: LayerView) -> Observation:
+    def queries(self, layout: TokenLayout) -> Tensor | None:
+        ranked, budgeted = self.ranking.queries(layout), self.budget.queries(layout)
+        return None if ranked is None or budgeted is None else ranked | budgeted
+
+    def observe(self, view: EntriesView) -> Observation:
         rows, length = view.layout.kind.shape
         heads = None if view.keys is None else view.keys.shape[1]
         score = self.ranking.score(view)
@@ -115,39 +132,77 @@ class Evicting(Evictor):
         strength = self.budget.strength(view, score)
         check_shape(self.budget, "strength", strength, (rows,), (rows, None))
         real = view.layout.real if score.dim() == 2 else view.layout.real[:, None]
-        score = torch.where(real, score, 0)
-        if not bool(score.isfinite().all() & strength.isfinite().all()):
-            raise UnsupportedError(
-                f"layer {view.layer} gave scores that are not finite to {type(self).__name__}: "
-                "its attention or its keys hold NaN or infinity"
-            )
-        needs_keys = self.merge is not None and self.merge.needs_keys
         claims = self.ranking.claims(view)
         if claims is not None:
             check_shape(self.ranking, "claims", claims, (rows, heads, length))
             claims = torch.where(view.layout.real[:, None], claims.float(), 0)
-        keys = view.keys if needs_keys else None
+        keys = view.keys if self._merges_keys else None
+        score = torch.where(real, score, 0)
         return Observation(view.layout, score, strength, keys, claims)
 
+    def observe_together(self, views: Sequence[EntriesView]) -> list[Observation]:
+        observations: list[Observation] = []
+        for layers in runs(views):
+            for block in blocks(layers):
+                whole = stacked(block, entries=self.ranking.needs_entries)
+                observations += split(self.observe(whole), whole, block)
+        if not self._merges_keys:
+            return observations
+        parts = zip(observations, views, strict=True)
+        return [replace(observed, keys=view.keys) for observed, view in parts]
+
     def retain(self, observations: Sequence[Observation]) -> list[Retention]:
-        layouts = [o.layout for o in observations]
         if self.keeps_all:
-            return [_everything(layout) for layout in layouts]
-        counted = [self.selection.counted(layout) for layout in layouts]
-        guarded = [self.guarded(layout) for layout in layouts]
-        # B x L numbers: on the processor, in double precision, wherever the model runs.
-        lengths = torch.stack([mask.sum(1) for mask in counted], 1).cpu()
-        paid = [(g & c).sum(1) for g, c in zip(guarded, counted, strict=True)]
-        floors = torch.stack(paid, 1).cpu()
-        strengths = [o.strength.cpu() for o in observations]
-        nominal = self.nominal(
-            torch.stack([self.selection.shared(x).sum(1) for x in layouts], 1)
-        ).cpu()
-        allocation = self.budget.decide(strengths, nominal, lengths, floors, self.redistribute)
-        return [
-            self._keep(observation, guarded[layer], counted[layer], allocation, layer)
-            for layer, observation in enumerate(observations)
+            return [one.layout.once(_everything) for one in observations]
+        groups = [
+            Layers(seen, self.selection.counted(layout), self.guarded(layout))
+            for seen in runs(observations)
+            for layout in (seen[0].layout,)
         ]
+        # On the processor, in double precision, wherever the model runs.
+        counts = counts_of(groups, self.selection)
+        strengths = all_on_host([one.strength for one in observations])
+        self._check_finite([bool(np.isfinite(one.numpy()).all()) for one in strengths])
+        nominal = self.nominal(counts.shared)
+        allocation = self.budget.decide(
+            strengths, nominal, counts.counted, counts.paid, self.redistribute
+        )
+        kept: list[Kept] = []
+        for group in groups:
+            part = slice(len(kept), len(kept) + len(group.observations))
+            recent = None if allocation.recent is None else allocation.recent[:, part]
+            kept += keep(group, allocation.entries[:, part], recent, self.selection)
+        self._check_finite([one.finite for one in kept])
+        return [
+            self._retention(one, observations[layer], counts, allocation, layer)
+            for layer, one in enumerate(kept)
+        ]
+
+    def _retention(
+        self, kept: Kept, observed: Observation, counts: Counts, allocation: Allocation, layer: int
+    ) -> Retention:
+        uncounted = counts.uncounted[:, layer]
+        requested = (allocation.requested[:, layer] + uncounted).float()
+        # Decode policies count all entries, also those that the budget does not.
+        share = requested / counts.real[:, layer]
+        ratio = torch.where(uncounted > 0, share, allocation.ratio[:, layer])
+        always = kept.always
+        if allocation.least is not None:
+            always = torch.maximum(always, allocation.least[:, layer])
+        merge = None
+        if self.merge is not None:
+            merge = self.merge.merge(kept.keep, observed.layout, kept.guarded, observed.keys)
+        return Retention(
+            kept.index,
+            kept.valid,
+            requested,
+            ratio,
+            kept.tail,
+            merge,
+            always,
+            self.budget.unused + self.selection.unused,
+            kept.counts,
+        )
 
     def guarded(self, layout: TokenLayout) -> Tensor:
         """(B, N) bool: entries that stay whatever the budget."""
@@ -160,45 +215,17 @@ class Evicting(Evictor):
             return self.retention * lengths.double()
         return torch.full_like(lengths, self.entries, dtype=torch.float64)
 
-    def _keep(
-        self,
-        observation: Observation,
-        guarded: Tensor,
-        counted: Tensor,
-        allocation: Allocation,
-        layer: int,
-    ) -> Retention:
-        layout = observation.layout
-        entries, requested, ratio = (
-            values[:, layer].to(layout.kind.device)
-            for values in (allocation.entries, allocation.requested, allocation.ratio)
-        )
-        if allocation.recent is not None:
-            recent = allocation.recent[:, layer].to(entries)
-            guarded = guarded | ends(layout, 0, recent[:, None])
-        score, claims = observation.score, observation.claims
-        if claims is None:
-            keep = self.selection.keep(score, layout, entries, guarded)
-        else:
-            keep = self.selection.keep_claimed(score, claims, layout, entries, guarded)
-        check_shape(self.selection, "keep", keep, tuple(observation.score.shape))
-        uncounted = (layout.real & ~counted).sum(1)
-        requested = (requested + uncounted).float()
-        # Decode policies count all entries, also those that the budget does not.
-        ratio = torch.where(uncounted > 0, requested / layout.prompt_lengths, ratio)
-        shared = keep if keep.dim() == 2 else keep.all(1)
-        tail = (shared & layout.question).sum(1).clamp_min(1)
-        merge = None
-        if self.merge is not None:
-            grouped = keep[:, None] if keep.dim() == 2 else keep
-            merge = self.merge.merge(grouped, layout, guarded, observation.keys)
-        always = ((guarded | ~counted) & layout.real).sum(1)
-        always = torch.maximum(always, self.selection.least(layout, entries, guarded))
-        if allocation.least is not None:
-            always = torch.maximum(always, allocation.least[:, layer].to(always))
-        return Retention.from_keep(
-            keep, requested, ratio, tail, merge, always, self.budget.unused + self.selection.unused
-        )
+    @property
+    def _merges_keys(self) -> bool:
+        return self.merge is not None and self.merge.needs_keys
+
+    def _check_finite(self, finite: Sequence[bool]) -> None:
+        """Raise :class:`UnsupportedError` unless what each layer was given is finite."""
+        if not all(finite):
+            raise UnsupportedError(
+                f"layer {finite.index(False)} gave scores that are not finite to "
+                f"{type(self).__name__}: its attention or its keys hold NaN or infinity"
+            )
 
 
 def _everything(layout: TokenLayout) -> Retention:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightkv.contract.attention import GivenAttention
 from lightkv.contract.compressor import LayerView, ModelFacts, Observation, Retention
-from lightkv.contract.decoding import DecodeView
+from lightkv.contract.decoding import DecodeView, HeldCounts
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.errors import InputError
 from lightkv.eviction.evictor import Evicting
@@ -178,7 +178,7 @@ def _replay_decode(
             report.same(f"{where}: dec_len", [len(held)], arrays["dec_len"][step, layer])
             if report.lines:
                 return
-            surplus_now = [int(surplus(view)[0, 0])]
+            surplus_now = [int(surplus(HeldCounts.of(view))[0, 0])]
             report.same(f"{where}: dec_forget", surplus_now, arrays["dec_forget"][step, layer])
             dropped = policy.evict(view)
             gone = torch.zeros_like(held).bool() if dropped is None else dropped[0, 0]

@@ -51,7 +51,8 @@ def replay(case: Case, arrays: Arrays) -> list[str]:
 def _layers(arrays: Arrays) -> list[LayerView]:
     """Layers whose last rows are given; everything before them counts as vision."""
     rows = tensor(arrays["attention"])  # (L, H, P, N)
-    keys = torch.zeros(1, int(arrays["kv_heads"]), rows.shape[3], 1)
-    return [
-        view(keys, GivenAttention(last_rows(layer[None])), text=rows.shape[2]) for layer in rows
-    ]
+    kv_heads = int(arrays["kv_heads"])
+    keys = torch.zeros(1, kv_heads, rows.shape[3], 1)
+    group = rows.shape[1] // kv_heads
+    given = [GivenAttention(last_rows(layer[None]), group=group) for layer in rows]
+    return [view(keys, attention, text=rows.shape[2]) for attention in given]

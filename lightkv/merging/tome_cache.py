@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from lightkv.contract.checks import check_ratios, require_vision
-from lightkv.contract.compressor import Evictor, LayerView, ModelFacts, Observation, Retention
+from lightkv.contract.compressor import EntriesView, Evictor, ModelFacts, Observation, Retention
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import TokenLayout
@@ -67,7 +67,7 @@ class ToMeCache(Evictor):
         """True where keys are compared unrotated."""
         return self.metric == "unrotated"
 
-    def observe(self, view: LayerView) -> Observation:
+    def observe(self, view: EntriesView) -> Observation:
         """Keep the layer's keys, and as scores what its entries count for.
 
         Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import BLOCK_NUMBERS, Normalisation
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.compressor import EntriesView, LayerView
 from lightkv.contract.layout import TokenLayout
 
 Guidance = Literal["prompt", "uniform", "size", "random"]
@@ -42,12 +42,12 @@ def prompt_importance(
     )
 
 
-def uniform_importance(view: LayerView) -> Tensor:
+def uniform_importance(view: EntriesView) -> Tensor:
     """(B, N) float32 ones: a plain mean of the merged tokens."""
-    return torch.ones(view.layout.kind.shape, device=view.hidden.device)
+    return torch.ones(view.layout.kind.shape, device=view.layout.kind.device)
 
 
-def size_importance(view: LayerView) -> Tensor:
+def size_importance(view: EntriesView) -> Tensor:
     """(B, N) float32: original tokens that each one stands for (ToMe)."""
     return view.sizes.to(torch.float32)
 

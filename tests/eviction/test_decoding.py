@@ -1,11 +1,12 @@
 """Decode policies, driven step by step without a model."""
 
+import numpy as np
 import pytest
 import torch
 
-from lightkv.contract.decoding import DecodeView, Grow
+from lightkv.contract.decoding import DecodeView, Grow, HeldCounts, Leaving
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.parts.decoding import EvictOne, FixedSlot, HoldBudget, smallest, surplus
+from lightkv.eviction.parts.decoding import EvictOne, FixedSlot, HoldBudget, surplus
 
 
 def view_of(positions, seen, attention=None, score=None, ratio=None, tail=None, kept=None):
@@ -47,20 +48,22 @@ def test_evict_one_drops_the_least_attended_between_sinks_and_tail():
 
 def test_evict_one_drops_one_entry_however_large_the_surplus():
     view = view_of(list(range(10)), 10, [0.1] * 10, ratio=0.1, tail=1)
-    assert surplus(view).tolist() == [[9.0]]
+    assert surplus(HeldCounts.of(view)).tolist() == [[9.0]]
     assert gone(EvictOne(), view) == [4]  # the first on ties
 
 
 def test_evict_one_waits_for_a_whole_entry():
     view = view_of(list(range(10)), 19, [0.1] * 10, ratio=0.5, tail=1)
-    assert surplus(view).tolist() == [[0.0]]
+    assert surplus(HeldCounts.of(view)).tolist() == [[0.0]]
     assert gone(EvictOne(), view) == []
 
 
 def test_surplus_is_counted_in_float32():
     # 90 x (1 - 0.9) is just above 9 in float32, so ten entries are no surplus of one.
     ratio = float(1 - torch.tensor(0.9))
-    assert surplus(view_of(list(range(10)), 90, ratio=ratio)).tolist() == [[0.0]]
+    held = HeldCounts.of(view_of(list(range(10)), 90, ratio=ratio))
+    assert surplus(held).dtype == np.float32
+    assert surplus(held).tolist() == [[0.0]]
 
 
 def test_evict_one_without_candidates_does_nothing():
@@ -148,9 +151,33 @@ def test_rows_and_heads_of_different_lengths():
     assert view.slots[0, 0].tolist() == [-1, -1, 0, 1, 2, 3]
 
 
-def test_smallest_is_none_where_nobody_is_a_candidate():
-    value, nobody = torch.rand(1, 2, 4), torch.zeros(1, 2, 4, dtype=torch.bool)
-    assert not smallest(value, nobody).any()
+@pytest.mark.parametrize(
+    ("first", "stop", "counts", "leaving"),
+    [
+        (1, 4, 2, [[1, 2], [2, 3]]),  # the smallest of slots 1 to 3
+        (1, 99, 9, [[1, 2, 3], [1, 2, 3, 4]]),  # no more than there are
+        (-3, 1, 1, [[0], [0]]),
+        (3, 3, 1, [[], []]),  # nobody may leave
+        (9, 12, 1, [[], []]),
+    ],
+)
+def test_whoever_leaves_is_in_the_run_of_slots(first, stop, counts, leaving):
+    valid = torch.tensor([[[False, True, True, True, True], [True] * 5]])
+    value = torch.tensor([[[0.0, 9.0, 1.0, 2.0, 3.0], [0.1, 0.9, 0.2, 0.2, 0.3]]])
+    held = HeldCounts(layer=0, lengths=np.array([[4, 5]]), seen=np.array([9]))
+    counts = np.full((1, 2), counts)
+    chosen = Leaving.between(held, counts, first, np.full((1, 2), stop), "score")
+    mask = chosen.marked(valid, value)
+    slots = (valid.cumsum(-1) - 1)[0]
+    assert [slots[group][mask[0, group]].tolist() for group in (0, 1)] == leaving
+    assert chosen.counts.tolist() == [[len(group) for group in leaving]]
+
+
+def test_of_equal_values_the_lowest_slot_leaves():
+    held = HeldCounts(layer=0, lengths=np.array([[4]]), seen=np.array([4]))
+    chosen = Leaving.between(held, np.array([[2]]), 1, np.array([[4]]), "score")
+    mask = chosen.marked(torch.ones(1, 1, 4, dtype=torch.bool), torch.zeros(1, 1, 4))
+    assert mask.tolist() == [[[False, True, True, False]]]
 
 
 @pytest.mark.parametrize("name", ["budget_ratio", "tail", "attention", "score", "kept"])

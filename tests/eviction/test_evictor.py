@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lightkv import TGVKV
 from lightkv.catalogue import method, methods
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.attention import GivenAttention
 from lightkv.contract.decoding import Grow
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import Evicting
@@ -235,10 +235,13 @@ def test_attention_that_is_not_finite_names_the_layer():
     view = causal("svvtt")
     attention = view.read_attention().probabilities(torch.arange(5)[None])
     attention[0, 0, 4, 1] = torch.nan
-    broken = LayerView(**{**vars(view), "layer": 7, "attention": type(view.attention)(attention)})
-    for ranking in (SelfAttention(), TextWeighted()):
-        with pytest.raises(UnsupportedError, match="layer 7"):
-            Evicting(Uniform(), ranking, ByScore(), 0.5).observe(broken)
+    broken = replace(view, attention=GivenAttention(attention))
+    for budget in (Uniform(), TextVision()):
+        for ranking in (SelfAttention(), TextWeighted()):
+            method = Evicting(budget, ranking, ByScore(), 0.5)
+            seen = [method.observe(one) for one in (view, view, broken)]
+            with pytest.raises(UnsupportedError, match="layer 2"):
+                method.retain(seen)
 
 
 def test_attention_that_was_not_asked_for_is_named():
@@ -286,7 +289,7 @@ def test_the_request_is_what_was_asked_for_where_layers_differ_in_length(
     assert asked == pytest.approx(retention * sum(shared) + sum(free), rel=1e-5)
     for layout, retention_ in zip(layouts, retentions, strict=True):
         if name not in LOSSY:
-            retention_.verify(0, layout.prompt_lengths)
+            retention_.verify(0, layout.lengths)
 
 
 def test_a_prompt_that_released_tgvkv_leaves_alone_was_asked_for_a_share():
@@ -295,4 +298,4 @@ def test_a_prompt_that_released_tgvkv_leaves_alone_was_asked_for_a_share():
     for part in retentions:
         assert kept(part) == list(range(10))
         assert float(part.requested) == 5
-        part.verify(0, torch.tensor([10]))
+        part.verify(0, [10])

@@ -29,7 +29,7 @@ def retained(compressor, text, scores):
     seen = [Observation(layout, torch.tensor(one)[None], torch.ones(1)) for one in scores]
     retentions = compressor.retain(seen)
     for layer, one in enumerate(retentions):
-        one.verify(layer, layout.prompt_lengths)
+        one.verify(layer, layout.lengths)
     return [[kept(one, 0, head) for head in range(len(scores[0]))] for one in retentions]
 
 

@@ -1,8 +1,11 @@
 """Scores of entries: published examples, definitions, and independence of padding."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from lightkv.contract.attention import GivenAttention
 from lightkv.contract.compressor import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.cake import WindowIndicator
@@ -119,7 +122,7 @@ def test_heads_of_a_group_are_averaged_before_pooling():
     rows = torch.zeros(2, 4, 4)
     rows[0, 3, 0] = rows[1, 3, 2] = 1.0
     view = given("vvvt", rows)
-    one_group = LayerView(**{**vars(view), "keys": torch.zeros(1, 1, 4, 2)})
+    one_group = replace(view, attention=GivenAttention(rows[None], group=2))
     score = ObservationWindow(1, 3, "max", per_head=True).score(one_group)
     assert score.tolist() == [[[0.5, 0.5, 0.5, 0.0]]]
     separate = ObservationWindow(1, 3, "max", per_head=True).score(view)
@@ -221,5 +224,3 @@ def test_rankings_that_need_keys_say_so():
     view = LayerView(**{**vars(causal("svvt")), "keys": None})
     with pytest.raises(UnsupportedError, match="layer 0"):
         KeyNorm().score(view)
-    with pytest.raises(UnsupportedError, match="layer 0"):
-        SelfAttention(per_head=True).score(view)

@@ -44,7 +44,7 @@ def test_rounding_is_no_mismatch(embedded: VLM) -> None:
 
 def test_protection_and_length_bound_the_request() -> None:
     keep = torch.tensor([[True, True, True, False, False]])
-    lengths = torch.tensor([5])
+    lengths = [5]
     protected = torch.tensor([3])
     Retention.from_keep(keep, torch.tensor([0.5]), protected=protected).verify(0, lengths)
     Retention.from_keep(keep | True, torch.tensor([9.0])).verify(0, lengths)

@@ -14,11 +14,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget
+from lightkv.eviction.parts.protection import nobody
 from lightkv.eviction.parts.rankings import TINY, Ranking, group_heads, text_queries
 from lightkv.eviction.parts.selections import VisionOnly
 
@@ -54,7 +56,10 @@ class EliteText(Ranking):
         if not 0 < self.alpha <= 1:
             raise InvalidValueError("alpha", self.alpha, "above 0, at most 1")
 
-    def score(self, view: LayerView) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return text_queries(layout, self.text_scope)
+
+    def score(self, view: EntriesView) -> Tensor:
         attention, vision = view.read_attention(), view.layout.vision
         elite = self.elite(view)  # (B, 1 or H, N)
         seen = (vision[:, None] | elite)[:, :, None]
@@ -69,7 +74,7 @@ class EliteText(Ranking):
         scores = total / elite.sum(2, keepdim=True).clamp_min(1) * vision[:, None]
         return group_heads(scores, view) if self.per_head else scores.mean(1)
 
-    def elite(self, view: LayerView) -> Tensor:
+    def elite(self, view: EntriesView) -> Tensor:
         """(B, H, N) bool, the text tokens that vote in each head; (B, 1, N) where heads agree."""
         text = text_queries(view.layout, self.text_scope)
         last = text & (text.flip(1).cumsum(1).flip(1) == 1)
@@ -105,7 +110,10 @@ class StrengthSkewness(Budget):
             allowed = "'clamp' or 'absolute' where normalisation is not 'mean'"
             raise InvalidValueError("negative_skewness", self.negative_skewness, allowed)
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         """(B, 2) float32: sum and sample skewness of the vision scores, mean over heads."""
         vision = view.layout.vision
         value = (score if score.dim() == 2 else score.mean(1)).double() * vision

@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
@@ -55,7 +56,10 @@ class EntropyVariance(Budget):
             if not value > 0:
                 raise InvalidValueError(name, value, "above 0")
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return ends(layout, 0, self.window)
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         attention = view.read_attention()
         window = ends(view.layout, 0, self.window)
         outside = (view.layout.real & ~window)[:, None, None]
@@ -93,14 +97,17 @@ class WindowIndicator(Ranking):
         check_window(self.window, 2)
         check_kernel(self.kernel)
 
-    def score(self, view: LayerView) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return ends(layout, 0, self.window)
+
+    def score(self, view: EntriesView) -> Tensor:
         window = ends(view.layout, 0, self.window)
         mean, variance = window_moments(view, window)
         scores = group_heads(mean + self.gamma * variance, view)
         return pool_outside(scores, view, window, self.kernel, "avg")
 
 
-def window_moments(view: LayerView, window: Tensor) -> tuple[Tensor, Tensor]:
+def window_moments(view: EntriesView, window: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and unbiased variance (B, H, N) float32 of the attention over the window's queries."""
     attention = view.read_attention()
     shape = (attention.batch_size, attention.heads, attention.length)

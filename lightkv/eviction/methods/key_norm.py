@@ -11,11 +11,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.compressor import EntriesView
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
+from lightkv.eviction.parts.protection import nobody
 from lightkv.eviction.parts.rankings import Ranking
 from lightkv.eviction.parts.selections import ByScore
 
@@ -25,8 +27,12 @@ class KeyNorm(Ranking):
     """Keys of small norm first (Devoto et al., arXiv 2406.11430), mean over the KV heads."""
 
     needs_attention: ClassVar[bool] = False
+    needs_entries: ClassVar[bool] = True
 
-    def score(self, view: LayerView) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
+    def score(self, view: EntriesView) -> Tensor:
         if view.keys is None:
             raise UnsupportedError(f"layer {view.layer} has no keys to rank by")
         return -view.keys.float().square().sum(-1).sqrt().mean(1)

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.compressor import EntriesView
 from lightkv.contract.registry import register
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.evictor import Evicting
@@ -33,13 +33,13 @@ class KeyDifference(Ranking):
     per_head: bool = True
     needs_attention: ClassVar[bool] = False
 
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         unit, mean = unit_keys(view)
         score = -F.cosine_similarity(unit, mean, dim=3)
         return score if self.per_head else score.mean(1)
 
 
-def unit_keys(view: LayerView) -> tuple[Tensor, Tensor]:
+def unit_keys(view: EntriesView) -> tuple[Tensor, Tensor]:
     """Unit keys (B, H_kv, N, d) float32 of a layer, and their mean (B, H_kv, 1, d), padding apart.
 
     Keys are those of the cache, after the rotary embedding.

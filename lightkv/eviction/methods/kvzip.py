@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightkv.contract.checks import check_share
 from lightkv.contract.compressor import (
+    EntriesView,
     Evictor,
     LayerView,
     ModelFacts,
@@ -100,7 +101,7 @@ class KVzip(RepeatedReading):
         options = (self.retention, self.over, self.form, self.instruction)
         return ScoredKVzip(*options, tuple(scores))
 
-    def observe(self, view: LayerView) -> Observation:
+    def observe(self, view: EntriesView) -> Observation:
         raise UnsupportedError(
             f"{type(self).__name__} has not seen the images repeated; use the question-agnostic "
             "protocol, or Session.read"
@@ -152,7 +153,7 @@ class ScoredKVzip(KVzip):
     def __str__(self) -> str:
         return str(KVzip(self.retention, self.over, self.form, self.instruction))
 
-    def observe(self, view: LayerView) -> Observation:
+    def observe(self, view: EntriesView) -> Observation:
         score = self.scores[view.layer]
         return Observation(view.layout, score, torch.ones(len(score), device=score.device))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import Attention
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import Evicting
@@ -82,7 +82,7 @@ class MixedScore(Ranking):
         if not all(0 <= ratio <= 1 for row in self.ratios for ratio in row):
             raise InvalidValueError("ratios", self.ratios, "0 to 1")
 
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         window = ends(view.layout, 0, self.window)
         outside = (view.layout.real & ~window)[:, None]
         attention = self._attention(view, window)
@@ -104,7 +104,7 @@ class MixedScore(Ranking):
         share = self._ratio(view, mean)[..., None]
         return share * diversity + (1 - share) * (attention + norm)
 
-    def _attention(self, view: LayerView, window: Tensor) -> Tensor:
+    def _attention(self, view: EntriesView, window: Tensor) -> Tensor:
         """(B, H_kv, N) pooled mean attention from the window to the entries before it."""
         if view.keys is None:
             raise UnsupportedError(f"layer {view.layer} has no keys to tell its KV heads from")
@@ -116,7 +116,7 @@ class MixedScore(Ranking):
         joined = grouped.amax(2) if self.joining == "max" else grouped.mean(2)
         return pool_outside(joined, view, window, self.kernel, self.pooling)
 
-    def _ratio(self, view: LayerView, mean: Tensor) -> Tensor:
+    def _ratio(self, view: EntriesView, mean: Tensor) -> Tensor:
         """(B, H_kv) share of diversity: given, or the mean cosine of two different keys."""
         if self.ratios is not None:
             given = torch.tensor(self.ratios[view.layer], device=mean.device)
@@ -158,10 +158,10 @@ class MixedWithinHeads(Ranking):
         self.counting.check(facts)
         self.mixed.check(facts)
 
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         return self.mixed.score(view)
 
-    def claims(self, view: LayerView) -> Tensor:
+    def claims(self, view: EntriesView) -> Tensor:
         return self.counting.score(view)
 
 

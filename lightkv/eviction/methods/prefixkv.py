@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget, no_strength
 from lightkv.eviction.parts.decoding import FixedSlot
+from lightkv.eviction.parts.protection import nobody
 from lightkv.eviction.parts.rankings import SelfAttention
 from lightkv.eviction.parts.selections import ByScore
 
@@ -31,7 +33,10 @@ class CumulativeMass(Budget):
     mass before them in their own layer, so no search for p is needed.
     """
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         mass = score if score.dim() == 2 else score.mean(1)
         mass = torch.where(view.layout.real, mass, 0).clamp_min(0)
         return mass / mass.sum(1, keepdim=True).clamp_min(torch.finfo(mass.dtype).tiny)
@@ -79,7 +84,10 @@ class Profile(Budget):
         if min(self.shares) < 0 or sum(self.shares) <= 0:
             raise InvalidValueError("shares", self.shares, "not negative, not all zero")
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return no_strength(view)
 
     def allocate(self, strengths: Sequence[Tensor], nominal: Tensor, lengths: Tensor) -> Tensor:

@@ -13,12 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.budgets import Budget, no_strength
+from lightkv.eviction.parts.protection import nobody
 from lightkv.eviction.parts.rankings import ObservationWindow, Pooling, check_window
 from lightkv.eviction.parts.selections import BudgetLeWindow, WindowFirst
 
@@ -48,7 +50,10 @@ class Pyramid(Budget):
             raise InvalidValueError("beta", self.beta, "at least 1")
         check_window(self.window, 0)
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return no_strength(view)
 
     def allocate(self, strengths: Sequence[Tensor], nominal: Tensor, lengths: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.compressor import EntriesView
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.decoding import HoldBudget
+from lightkv.eviction.parts.protection import nobody
 from lightkv.eviction.parts.rankings import Ranking
 from lightkv.eviction.parts.selections import ByScore
 
@@ -26,7 +28,10 @@ class Recency(Ranking):
 
     needs_attention: ClassVar[bool] = False
 
-    def score(self, view: LayerView) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
+    def score(self, view: EntriesView) -> Tensor:
         return view.layout.position.float()
 
 

@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.compressor import EntriesView
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget, Proportional
@@ -28,8 +29,13 @@ class TextVision(Proportional):
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
-        return view.read_attention().block_sum(view.layout.question, view.layout.vision)
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return layout.question
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
+        # The rows that the ranking reads too.
+        rows = view.read_attention().rows(view.layout.question)
+        return (rows.attention.sum(1) * view.layout.vision).sum(1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,10 @@ class TextWeighted(Ranking):
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
 
-    def score(self, view: LayerView) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor | None:
+        return None if self.text_scope == "all" else text_queries(layout, self.text_scope)
+
+    def score(self, view: EntriesView) -> Tensor:
         layout, attention = view.layout, view.read_attention()
         rows = attention.rows(layout.question)
         columns = rows.attention.sum(1)  # (B, N)

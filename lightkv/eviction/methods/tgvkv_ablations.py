@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.compressor import EntriesView
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
@@ -33,7 +33,7 @@ class VisionVision(Proportional):
     needs_attention: ClassVar[bool] = True
     needs_vision: ClassVar[bool] = True
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return view.read_attention().block_sum(view.layout.vision, view.layout.vision)
 
 
@@ -44,7 +44,10 @@ class TextText(Proportional):
     needs_attention: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return layout.question
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return view.read_attention().block_sum(view.layout.question, view.layout.question)
 
 
@@ -56,7 +59,7 @@ class VisionPlusText(Ranking):
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
 
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         layout, attention = view.layout, view.read_attention()
         text = attention.column_sums(text_queries(layout, self.text_scope))
         return torch.where(layout.vision, attention.column_sums(layout.vision), text)
@@ -70,7 +73,10 @@ class CrossPlusText(Ranking):
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
 
-    def score(self, view: LayerView) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor | None:
+        return None if self.text_scope == "all" else text_queries(layout, self.text_scope)
+
+    def score(self, view: EntriesView) -> Tensor:
         layout, attention = view.layout, view.read_attention()
         cross = attention.column_sums(layout.question)
         if self.text_scope == "question":

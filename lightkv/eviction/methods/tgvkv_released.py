@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, Observation
+from lightkv.contract.compressor import EntriesView, Observation
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting, require
@@ -102,8 +102,8 @@ class ReleasedTGVKV(Evicting):
         # A prompt without text after the image is left alone, not refused.
         require(layout.vision, type(self).__name__, "a vision token (an image)")
 
-    def observe(self, view: LayerView) -> Observation:
-        return super().observe(replace(view, layout=one_block(view.layout)))
+    def observe(self, view: EntriesView) -> Observation:
+        return super().observe(replace(view, layout=view.layout.once(one_block)))
 
 
 def released(retention: float, *, protect_first: int = 4, protect_last: int = 1) -> Evicting:

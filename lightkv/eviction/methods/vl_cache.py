@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.errors import InvalidValueError
@@ -49,7 +49,7 @@ class PostVision(Ranking):
     needs_vision: ClassVar[bool] = True
     needs_question: ClassVar[bool] = True
 
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         rows = after_vision(view.layout)
         sums = view.read_attention().column_sums(rows, per_head=self.per_head)
         return group_heads(sums, view) if self.per_head else sums
@@ -91,7 +91,7 @@ class Density(Budget):
         if not 0 <= self.recent < 1:
             raise InvalidValueError("recent", self.recent, "at least 0, below 1")
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         """(B,) share of the causal entries that count, mean over heads: one minus the sparsity."""
         layout, attention = view.layout, view.read_attention()
         if not self.adaptive:

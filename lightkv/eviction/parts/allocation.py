@@ -86,17 +86,19 @@ def fill(wishes: Tensor, floors: Tensor, ceilings: Tensor, spread: Spread) -> Te
         slope = torch.maximum(wishes, 1e-9 * wishes.amax(1, keepdim=True)).clamp_min(1e-9)
         offset = torch.zeros_like(wishes)
 
-    def clipped(number: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(offset + number * slope, floors), ceilings)
+    def clipped(numbers: Tensor) -> Tensor:
+        """(B, E, L) wishes under each of the numbers (B, E)."""
+        moved = offset[:, None] + numbers[..., None] * slope[:, None]
+        return torch.minimum(torch.maximum(moved, floors[:, None]), ceilings[:, None])
 
     breaks = torch.cat([(floors - offset) / slope, (ceilings - offset) / slope], 1)
     breaks = breaks.sort(1).values  # (B, 2L)
-    sums = torch.stack([clipped(edge[:, None]).sum(1) for edge in breaks.unbind(1)], 1)
+    sums = clipped(breaks).sum(2)
     upper = torch.searchsorted(sums, total).clamp(1, breaks.shape[1] - 1)
     low, high = sums.gather(1, upper - 1), sums.gather(1, upper)
     start, end = breaks.gather(1, upper - 1), breaks.gather(1, upper)
     step = ((total - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    return clipped(start + step * (end - start))
+    return clipped(start + step * (end - start))[:, 0]
 
 
 def steadied(entries: Tensor) -> Tensor:

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_shape
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation, Spread, allot
+from lightkv.eviction.parts.protection import nobody
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,15 @@ class Budget(Checked, ABC):
     def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
+    def queries(self, layout: TokenLayout) -> Tensor | None:
+        """(B, N) bool: queries whose attention :meth:`strength` reads, None for all of them.
+
+        As for :meth:`~lightkv.eviction.parts.rankings.Ranking.queries`.
+        """
+        return None
+
     @abstractmethod
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         """What the layer says about its claim.
 
         Args:
@@ -77,16 +86,19 @@ class Budget(Checked, ABC):
         return allot(wishes, floors, lengths, redistribute, self.spread)
 
 
-def no_strength(view: LayerView) -> Tensor:
+def no_strength(view: EntriesView) -> Tensor:
     """(B,) ones, for budgets that read nothing of a layer."""
-    return torch.ones(view.layout.batch_size, device=view.hidden.device)
+    return torch.ones(view.layout.batch_size, device=view.layout.kind.device)
 
 
 @dataclass(frozen=True)
 class Uniform(Budget):
     """Every layer keeps the same share of its entries."""
 
-    def strength(self, view: LayerView, score: Tensor) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
+    def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return no_strength(view)
 
     def allocate(self, strengths: Sequence[Tensor], nominal: Tensor, lengths: Tensor) -> Tensor:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from lightkv.contract.checks import check_count
-from lightkv.contract.decoding import DecodePolicy, DecodeView
+from lightkv.contract.decoding import By, CountedPolicy, HeldCounts, Leaving
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.parts.rankings import pool
 
 Victim = Literal["score", "attention", "oldest"]
 
 
 @dataclass(frozen=True)
-class EvictOne(DecodePolicy):
+class EvictOne(CountedPolicy):
     """Hold the layer's share of all tokens seen, dropping at most one entry per step.
 
     The victim is the entry of smallest attention from the newest token, between the first
@@ -34,15 +33,18 @@ class EvictOne(DecodePolicy):
     def check(self) -> None:
         check_count("protect_first", self.protect_first, least=0)
 
-    def evict(self, view: DecodeView) -> Tensor | None:
-        end = view.lengths - view.read("tail")[:, None]
-        inside = (view.slots >= self.protect_first) & (view.slots < end[..., None])
-        victim = smallest(view.read("attention"), view.valid & inside)
-        return victim & (surplus(view) >= 1)[..., None]
+    @property
+    def needs_score(self) -> bool:
+        return False
+
+    def leaving(self, held: HeldCounts) -> Leaving:
+        stop = held.lengths - held.read("tail")[:, None]
+        counts = (surplus(held) >= 1).astype(np.int64)
+        return Leaving.between(held, counts, self.protect_first, stop, "attention")
 
 
 @dataclass(frozen=True)
-class FixedSlot(DecodePolicy):
+class FixedSlot(CountedPolicy):
     """Hold the layer's share of all tokens seen, dropping always the same slot.
 
     PrefixKV (arXiv 2412.03409) and ElasticCache (arXiv 2407.18121): the slot lies ``distance``
@@ -54,15 +56,15 @@ class FixedSlot(DecodePolicy):
     def check(self) -> None:
         check_count("distance", self.distance, least=0)
 
-    def evict(self, view: DecodeView) -> Tensor | None:
-        slot = view.read("kept") - self.distance
-        slot = torch.where(slot < 1, view.lengths // 2, slot)
-        chosen = view.valid & (view.slots == slot[..., None])
-        return chosen & (surplus(view) >= 1)[..., None]
+    def leaving(self, held: HeldCounts) -> Leaving:
+        slot = held.read("kept") - self.distance
+        slot = np.where(slot < 1, held.lengths // 2, slot)
+        counts = (surplus(held) >= 1).astype(np.int64)
+        return Leaving.between(held, counts, slot, slot + 1, "slot")
 
 
 @dataclass(frozen=True)
-class HoldBudget(DecodePolicy):
+class HoldBudget(CountedPolicy):
     """Hold the number of entries that prefill kept: for those that join, the worst ones leave.
 
     Attributes:
@@ -92,6 +94,10 @@ class HoldBudget(DecodePolicy):
     def bounds_whole_cache(self) -> bool:
         return self.capacity is not None
 
+    @property
+    def needs_score(self) -> bool:
+        return self.victim == "score"
+
     def check(self) -> None:
         check_count("protect_first", self.protect_first, least=0)
         check_count("recent", self.recent, least=0)
@@ -103,35 +109,25 @@ class HoldBudget(DecodePolicy):
             allowed = "an odd number of at least 1, and 1 where the oldest leave"
             raise InvalidValueError("kernel", self.kernel, allowed)
 
-    def evict(self, view: DecodeView) -> Tensor | None:
-        value = view.position.float() if self.victim == "oldest" else view.read(self.victim)
-        target = view.read("kept") if self.capacity is None else self.capacity
-        over = (view.lengths - target).clamp_min(0)
-        share = ((view.lengths - over).double() * self.recent_share).long()
-        end = view.lengths - share.clamp_min(self.recent)
-        before = view.valid & (view.slots < end[..., None])
-        if self.kernel > 1:
-            value = pool(value * before, self.kernel, "avg")
-        candidate = before & (view.slots >= self.protect_first)
-        order = torch.argsort(value.masked_fill(~candidate, torch.inf), dim=-1, stable=True)
-        place = torch.argsort(order, dim=-1)
-        return candidate & (place < over[..., None])
+    def leaving(self, held: HeldCounts) -> Leaving:
+        target = held.read("kept") if self.capacity is None else self.capacity
+        over = np.maximum(held.lengths - target, 0)
+        share = ((held.lengths - over) * self.recent_share).astype(np.int64)
+        stop = held.lengths - np.maximum(share, self.recent)
+        by = _BY[self.victim]
+        return Leaving.between(held, over, self.protect_first, stop, by, self.kernel)
 
 
-def surplus(view: DecodeView) -> Tensor:
+_BY: dict[Victim, By] = {"score": "score", "attention": "attention", "oldest": "slot"}
+
+
+def surplus(held: HeldCounts) -> NDArray[np.float32]:
     """(B, G) float32: whole entries that the cache holds beyond its share of the tokens seen.
 
     In float32, as the released TGV-KV and PrefixKV count.  A share that is not a number (a prompt
     that could not be budgeted) is never exceeded.
     """
-    allowed = view.seen.float() * view.read("budget_ratio")
-    return (view.lengths.float() - allowed[:, None]).nan_to_num().trunc().clamp_min(0)
-
-
-def smallest(value: Tensor, candidate: Tensor) -> Tensor:
-    """Mark the smallest (first on ties) of the candidates in (B, G, K), if there are any.
-
-    Near-ties fall as the rounding of the values does.
-    """
-    victim = value.masked_fill(~candidate, torch.inf).argmin(-1, keepdim=True)
-    return torch.zeros_like(candidate).scatter_(-1, victim, True) & candidate
+    allowed = held.seen.astype(np.float32) * held.read("budget_ratio")
+    over = held.lengths.astype(np.float32) - allowed[:, None]
+    whole: NDArray[np.float32] = np.maximum(np.trunc(np.nan_to_num(over)), 0)
+    return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lightkv.contract.layout import TokenKind, TokenLayout
@@ -10,6 +11,11 @@ from lightkv.contract.layout import TokenKind, TokenLayout
 def slots(layout: TokenLayout) -> Tensor:
     """(B, N) int64: number of each entry within its own row, padding left out."""
     return layout.real.cumsum(1) - 1
+
+
+def nobody(layout: TokenLayout) -> Tensor:
+    """(B, N) bool: no position at all."""
+    return torch.zeros_like(layout.real)
 
 
 def ends(layout: TokenLayout, first: int, last: int | Tensor) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.compressor import EntriesView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
-from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.errors import InvalidValueError
 from lightkv.eviction.parts.protection import ends
 
 TextScope = Literal["question", "text", "all"]
@@ -29,15 +29,26 @@ class Ranking(Checked, ABC):
     needs_attention: ClassVar[bool] = True
     needs_vision: ClassVar[bool] = False
     needs_question: ClassVar[bool] = False
+    needs_entries: ClassVar[bool] = False
 
     def check(self, facts: ModelFacts) -> None:
         """Validate the hyperparameters; raises :class:`InvalidValueError`."""
 
+    def queries(self, layout: TokenLayout) -> Tensor | None:
+        """(B, N) bool: queries whose attention :meth:`score` reads, None for all of them.
+
+        A ranking that names its queries is shown several layers at once, one after the other in
+        the rows of the view, if its evictor's budget names its own too. It then may not depend on
+        ``view.layer`` nor draw at random, and it gets keys and values only where
+        :attr:`needs_entries` says so.
+        """
+        return None
+
     @abstractmethod
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         """(B, N) float32, or (B, H_kv, N) if heads keep different entries; padding is ignored."""
 
-    def claims(self, view: LayerView) -> Tensor | None:
+    def claims(self, view: EntriesView) -> Tensor | None:
         """(B, H_kv, N) float32 by which heads compete for the budget; None for the score."""
         return None
 
@@ -52,12 +63,11 @@ def text_queries(layout: TokenLayout, scope: TextScope) -> Tensor:
     return {"question": layout.question, "text": layout.text, "all": layout.real}[scope]
 
 
-def group_heads(scores: Tensor, view: LayerView) -> Tensor:
+def group_heads(scores: Tensor, view: EntriesView) -> Tensor:
     """(B, H, N) of query heads to (B, H_kv, N): mean over the heads that share a KV head."""
-    if view.keys is None:
-        raise UnsupportedError(f"layer {view.layer} has no keys to tell its KV heads from")
-    batch, _, length = scores.shape
-    return scores.view(batch, view.keys.shape[1], -1, length).mean(2)
+    batch, heads, length = scores.shape
+    group = view.read_attention().group
+    return scores.view(batch, heads // group, group, length).mean(2)
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class SelfAttention(Ranking):
 
     per_head: bool = False
 
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         attention, real = view.read_attention(), view.layout.real
         if not self.per_head:
             return attention.column_sums(real)
@@ -97,7 +107,10 @@ class ObservationWindow(Ranking):
         check_window(self.window)
         check_kernel(self.kernel)
 
-    def score(self, view: LayerView) -> Tensor:
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return ends(layout, 0, self.window)
+
+    def score(self, view: EntriesView) -> Tensor:
         window = ends(view.layout, 0, self.window)
         sums = view.read_attention().column_sums(window, per_head=self.per_head)
         scores = group_heads(sums, view) if self.per_head else sums
@@ -117,7 +130,7 @@ def check_kernel(kernel: int) -> None:
 
 
 def pool_outside(
-    scores: Tensor, view: LayerView, window: Tensor, kernel: int, pooling: Pooling
+    scores: Tensor, view: EntriesView, window: Tensor, kernel: int, pooling: Pooling
 ) -> Tensor:
     """Pool scores (B, N) or (B, H_kv, N) of the entries before the window; zero elsewhere.
 
@@ -148,7 +161,7 @@ class Random(Ranking):
 
     needs_attention: ClassVar[bool] = False
 
-    def score(self, view: LayerView) -> Tensor:
+    def score(self, view: EntriesView) -> Tensor:
         rows = []
         for position, generator in zip(view.layout.position, view.generators(), strict=True):
             count = max(1, int(position.max()) + 1)

@@ -1,0 +1,174 @@
+"""What the graph adds to a model, in kernels launched and places where the host waits.
+
+Both are exact and the same on every machine, unlike times; the bounds are those that were reached,
+with a little room. Measured on 32 layers, beyond what the model does by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightkv import VLM
+from lightkv.catalogue import compressor
+from lightkv.contract.compressor import Compressor
+from tests.counting import Count, counted
+from tests.tiny import prompt, stack, tiny_llava
+
+LAYERS = 32
+STEPS = 8
+BATCHES = {
+    "one": [prompt(1, 7)],
+    "padded": [prompt(1, 5), prompt(1, 9, seed=1), prompt(1, 7, seed=2)],
+}
+
+
+@pytest.fixture(scope="module")
+def deep() -> Iterator[VLM]:
+    yield tiny_llava(layers=LAYERS)
+
+
+class Counts:
+    """Counts of a method: of its prefill, and of one step, per layer and beyond the model's."""
+
+    def __init__(self, vlm: VLM, inputs: dict[str, Tensor], method: Compressor | None) -> None:
+        self.prefill = _count(vlm, inputs, method, 1) - _count(vlm, inputs, None, 1)
+        whole = _count(vlm, inputs, method, STEPS + 1) - _count(vlm, inputs, None, STEPS + 1)
+        self.steps = whole - self.prefill
+
+    @property
+    def prefill_kernels(self) -> float:
+        return self.prefill.launches / LAYERS
+
+    @property
+    def prefill_waits(self) -> float:
+        return self.prefill.syncs / LAYERS
+
+    @property
+    def step_kernels(self) -> float:
+        return self.steps.launches / LAYERS / STEPS
+
+    @property
+    def step_waits(self) -> float:
+        return self.steps.syncs / LAYERS / STEPS
+
+
+def _count(vlm: VLM, inputs: dict[str, Tensor], method: Compressor | None, tokens: int) -> Count:
+    with counted() as count:
+        vlm.generate(dict(inputs), method, max_new_tokens=tokens, do_sample=False)
+    return count
+
+
+def counts(vlm: VLM, batch: str, text: str) -> Counts:
+    return Counts(vlm, stack(BATCHES[batch]), compressor(text, vlm.facts))
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize(
+    ("method", "kernels", "waits"),
+    [
+        ("tgvkv:retention=0.3", 18, 0.6),
+        ("snapkv:retention=0.3", 18, 0.3),
+        ("cake:retention=0.3;window=4", 21, 0.4),
+        ("key-norm:retention=0.3", 14, 0.3),
+        ("streamingllm:retention=0.3", 14, 0.3),
+        ("tgvkv:retention=1.0", 7, 0.6),
+    ],
+)
+def test_layers_are_scored_together_after_the_prefill(
+    deep: VLM, batch: str, method: str, kernels: float, waits: float
+) -> None:
+    found = counts(deep, batch, method)
+    assert found.prefill_kernels <= kernels
+    assert found.prefill_waits <= waits
+
+
+@pytest.mark.parametrize("method", ["tgvkv:retention=0.3", "lightkv", "snapkv:retention=0.3"])
+def test_a_step_that_needs_nothing_costs_nothing(deep: VLM, method: str) -> None:
+    found = counts(deep, "one", method)
+    assert (found.steps.launches, found.steps.syncs) == (0, 0)
+
+
+def test_a_step_against_rows_of_different_length_takes_one_more_column(deep: VLM) -> None:
+    found = counts(deep, "padded", "tgvkv:retention=0.3")
+    assert found.step_kernels <= 1
+    assert found.step_waits == 0
+
+
+EVICTING = [
+    ("h2o:retention=0.3", 16),
+    ("h2o-recent:retention=0.3", 16),
+    ("cake:retention=0.3;window=4", 14),
+    ("tgvkv-released:retention=0.3", 14),
+    ("streamingllm:retention=0.3", 6),
+    ("prefixkv:retention=0.3", 6),
+]
+
+
+@pytest.mark.parametrize(("method", "kernels"), EVICTING)
+def test_a_step_that_evicts_knows_how_many_leave(deep: VLM, method: str, kernels: float) -> None:
+    found = counts(deep, "one", method)
+    assert found.step_kernels <= kernels
+    assert found.step_waits <= 0.1
+
+
+@pytest.mark.parametrize(("method", "_"), EVICTING)
+def test_the_host_never_waits_for_rows_of_different_length(
+    deep: VLM, method: str, _: float
+) -> None:
+    assert counts(deep, "padded", method).step_waits <= 0.1
+
+
+def test_records_are_made_when_they_are_read(deep: VLM) -> None:
+    method = compressor("tgvkv:retention=0.3", deep.facts)
+    generation = deep.generate(BATCHES["one"][0], method, max_new_tokens=1)
+    with counted() as count:
+        assert len(generation.records) == 1
+    assert (count.launches, count.syncs) == (0, 0)
+    with counted() as count:
+        first = generation.records[0]
+    assert count.syncs > 0
+    with counted() as count:
+        assert generation.records[0] is first
+    assert (count.launches, count.syncs) == (0, 0)
+
+
+def test_the_counter_counts() -> None:
+    values = torch.arange(6.0).view(2, 3)
+    with counted() as count:
+        bigger = values.t()[1:] * 2  # views launch nothing
+        assert bool((bigger > 1).any())
+        _ = values[values > 2]
+        _ = bigger.cpu().tolist()
+    assert count.kernels == {"mul": 1, "gt": 2, "any": 1, "index": 1}
+    assert count.waits == {"__bool__": 1, "index by mask": 1, "cpu": 1, "tolist": 1}
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: CUDA is not there")
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("method", ["h2o:retention=0.3", "streamingllm:retention=0.3"])
+def test_steps_do_not_synchronise_on_a_gpu(method: str) -> None:
+    """What torch itself calls a synchronising operation, by its own count."""
+    vlm = tiny_llava(layers=8)
+    vlm.model.to("cuda")
+    inputs = {name: value.to("cuda") for name, value in BATCHES["one"][0].items()}
+    ours = compressor(method, vlm.facts)
+
+    def waits(tokens: int, compressed: Compressor | None) -> int:
+        vlm.generate(inputs, compressed, max_new_tokens=tokens, do_sample=False)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with pytest.warns(UserWarning) as seen:
+                vlm.generate(inputs, compressed, max_new_tokens=tokens, do_sample=False)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return sum("synchronizing" in str(one.message) for one in seen)
+
+    steps = waits(17, ours) - waits(1, ours) - (waits(17, None) - waits(1, None))
+    assert steps <= 0.1 * 16 * 8
