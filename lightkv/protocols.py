@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lightkv.answers import Answer
 from lightkv.catalogue import MethodLike
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, UnknownNameError
 from lightkv.prompting import QUESTION_AGNOSTIC, QUESTION_FIRST, SECOND_TURN, Request
 from lightkv.reading import before_question
 from lightkv.session import Session
-from lightkv.vlm import VLM, Answer
+from lightkv.vlm import VLM
 
 
 class Protocol(ABC):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.answers import Answer
 from lightkv.catalogue import MethodLike, resolved
 from lightkv.contract.checks import check_count
 from lightkv.contract.types import check_type
@@ -21,8 +22,9 @@ from lightkv.engine.run import Run
 from lightkv.errors import InputError, UnsupportedError
 from lightkv.prompting import Request
 from lightkv.reading import before_question, left_padded, scored
+from lightkv.refusals import check_length
 from lightkv.settings import GREEDY
-from lightkv.vlm import VLM, Answer
+from lightkv.vlm import VLM
 
 
 class Session:
@@ -101,7 +103,8 @@ class Session:
                 "the images are not those that this session has read; start a new session"
             )
         else:
-            self.vlm.check_length(self.vlm.layout(inputs), max_new_tokens)
+            layout = self.vlm.layout(inputs)
+            check_length(self.vlm.family, self.vlm.model.config, layout, max_new_tokens)
             new = self._continue(self._run, rows, max_new_tokens)
         return self._answers(new)
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 import lightkv
 from analysis.probing import interventions as causes
+from analysis.probing import patching
 from analysis.probing.probe import expected_bytes, probe, probe_inputs
 from analysis.tasks import task
 from lightkv import TGVKV, VLM, LightKV, Request
@@ -382,13 +383,13 @@ def knockouts() -> Iterator[Wrong]:
         "patches: fewer donors",
         InputError,
         "0 donors",
-        lambda vlm: causes.patches(vlm, [REQUEST], [], answers, answers),
+        lambda vlm: patching.patches(vlm, [REQUEST], [], answers, answers),
     )
     yield wrong(
         "patches: from_layers=[8]",
         InvalidValueError,
         "from 0 to 7",
-        lambda vlm: causes.patches(vlm, [REQUEST], [REQUEST], answers, [(6, 2)], from_layers=[8]),
+        lambda vlm: patching.patches(vlm, [REQUEST], [REQUEST], answers, [(6, 2)], from_layers=[8]),
     )
 
 

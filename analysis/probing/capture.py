@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Capture:
         heads: "mean" or "all".
         model: The HuggingFace model, for quantities that read its head.
         lengths: Tokens of each row's prompt.
+        picked: The heads whose attention is read, None for all.
     """
 
     def __init__(
@@ -38,11 +40,14 @@ class Capture:
         heads: Heads,
         model: Any,
         lengths: Sequence[int],
+        *,
+        picked: Sequence[int] | None = None,
     ) -> None:
         self._seen = [one for one in wanted if isinstance(one, LayerQuantity)]
         self._read = [one for one in wanted if isinstance(one, RecordQuantity)]
         self._layers = tuple(layers)
-        self._heads = heads
+        self._heads: Heads = heads
+        self._picked = picked
         self._model = model
         self._found: dict[tuple[str, int], list[Values]] = {}
         self._lengths = tuple(lengths)
@@ -57,6 +62,8 @@ class Capture:
 
     def see(self, view: LayerView) -> None:
         """Measure every quantity of one layer."""
+        if self._picked is not None and view.attention is not None:
+            view = replace(view, attention=view.attention.pick_heads(self._picked))
         reading = Reading(view, self._heads, self._model)
         position = view.layout.position.cpu().numpy()
         for one in self._seen:
@@ -115,6 +122,30 @@ def check_layers(
             "layers", -1, f"from 0 for {', '.join(blind)}: layer -1 has hidden states only"
         )
     return chosen
+
+
+def check_heads(
+    facts: ModelFacts, heads: Heads | Sequence[int], wanted: Sequence[Quantity]
+) -> tuple[Heads, tuple[int, ...] | None]:
+    """Whether heads are averaged or kept apart, and which: None for all.
+
+    Raises:
+        InvalidValueError: If a head does not exist or is named twice, or no quantity is of heads.
+    """
+    if heads == "mean":
+        return "mean", None
+    picked = tuple(range(facts.heads)) if heads == "all" else plain(heads)
+    if isinstance(heads, str) and heads != "all":
+        raise InvalidValueError("heads", heads, "'mean', 'all', or a list of heads")
+    check_type("heads", picked, Sequence[int])
+    once = len(set(picked)) == len(picked) > 0
+    if not once or not all(0 <= head < facts.heads for head in picked):
+        allowed = f"at least one head, each once, from 0 to {facts.heads - 1}"
+        raise InvalidValueError("heads", picked, allowed)
+    if not any("head" in one.dims("all") for one in wanted):
+        names = ", ".join(one.name for one in wanted)
+        raise InvalidValueError("heads", heads, f"'mean' for {names}, which heads don't have")
+    return "all", None if heads == "all" else picked
 
 
 def decoder_layers(

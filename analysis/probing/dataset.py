@@ -49,6 +49,8 @@ def assemble(
     questions: Sequence[str],
     compressor: Compressor | None,
     seed: int,
+    *,
+    picked: Sequence[int] | None = None,
 ) -> xr.Dataset:
     """The dataset of a probe; prompts are padded at their end to the longest."""
     import xarray as xr
@@ -60,6 +62,8 @@ def assemble(
     for one in wanted:
         dims = one.dims(heads)
         used |= TOKEN_DIMS & set(dims)
+        if "head" in dims:
+            coordinates["head"] = list(range(vlm.facts.heads) if picked is None else picked)
         values = _stacked(one, samples, layers, dims, length)
         attributes = {
             "units": one.units,
@@ -80,7 +84,7 @@ def assemble(
         "model": vlm.name,
         "fingerprint": vlm.fingerprint,
         "method": "none" if compressor is None else str(compressor),
-        "heads": heads,
+        "heads": heads if picked is None else ", ".join(map(str, picked)),
         "seed": seed,
         "dtype": str(vlm.dtype),
         "attention": vlm.attention,

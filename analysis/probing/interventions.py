@@ -7,7 +7,7 @@ caches and masks act on them exactly as on answers that the model gives on its o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,11 +15,9 @@ from transformers import LogitsProcessor
 
 from analysis.probing.capture import decoder_layers
 from lightkv.contract.checks import check_count
-from lightkv.contract.compressor import LayerView, ModelFacts
-from lightkv.contract.interventions import Intervention, Keys, Knockout, KVPatch, Queries
-from lightkv.contract.layout import TokenLayout
+from lightkv.contract.interventions import Intervention, Keys, Knockout, Queries
 from lightkv.contract.types import check_type, fits, plain
-from lightkv.errors import InputError, InvalidValueError, UnsupportedError
+from lightkv.errors import InputError, InvalidValueError
 from lightkv.prompting import Request
 from lightkv.settings import GREEDY
 
@@ -81,7 +79,7 @@ def score_answers(
     """
     if len(requests) != len(answers):
         raise InputError(f"{len(answers)} answers for {len(requests)} questions; give one for each")
-    _check_answers(answers)
+    check_answers(answers)
     inputs = vlm.encode(requests, compressor)
     return _scored(vlm, inputs, answers, compressor, interventions, seed)
 
@@ -96,8 +94,8 @@ def _scored(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    targets, lengths = _padded(answers)
-    logits = _forced_logits(vlm, inputs, targets, compressor, interventions, seed)
+    targets, lengths = padded(answers)
+    logits = forced_logits(vlm, inputs, targets, compressor, interventions, seed)
     # Generation stops when every row has said its end, which may be before the longest answer.
     targets, steps = targets[:, : logits.shape[1]], torch.arange(logits.shape[1])
     counted = steps < lengths[:, None]
@@ -111,7 +109,8 @@ def _scored(
     )
 
 
-def _check_answers(answers: Sequence[Tokens]) -> None:
+def check_answers(answers: Sequence[Tokens]) -> None:
+    """Refuse what are no tokens of answers; raises :class:`InputError`."""
     for number, answer in enumerate(answers):
         if not fits(plain(answer), tuple[int, ...]) or not len(answer):
             raise InputError(
@@ -119,14 +118,14 @@ def _check_answers(answers: Sequence[Tokens]) -> None:
             )
 
 
-def _padded(answers: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+def padded(answers: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
     """Tokens (B, T), the last one repeated, and their number (B,)."""
     longest = max(map(len, answers))
     rows = [[*one, *one[-1:] * (longest - len(one))] for one in answers]
     return torch.tensor(rows), torch.tensor(list(map(len, answers)))
 
 
-def _forced_logits(
+def forced_logits(
     vlm: VLM,
     inputs: dict[str, Tensor],
     targets: Tensor,
@@ -221,7 +220,7 @@ def knockouts(
         raise InvalidValueError("pairs", pairs, "at least one (queries, keys)")
     centres = decoder_layers(vlm.facts, layers)
     windows = {layer: around(layer, count, window) for layer in centres}
-    _check_answers(answers)
+    check_answers(answers)
     inputs = vlm.encode(requests)
     untouched = _scored(vlm, inputs, answers, None, (), 0)
     parts = []
@@ -240,112 +239,3 @@ def knockouts(
                 )
             )
     return pd.concat(parts, ignore_index=True)
-
-
-class _Donors:
-    """Observer that keeps every layer's cache entries."""
-
-    def __init__(self) -> None:
-        self.keys: dict[int, Tensor] = {}
-        self.values: dict[int, Tensor] = {}
-        self.layout: TokenLayout | None = None
-
-    def layers(self, facts: ModelFacts) -> Sequence[int]:
-        return range(facts.layers)
-
-    def attention_layers(self, facts: ModelFacts) -> Sequence[int]:
-        return ()
-
-    def see(self, view: LayerView) -> None:
-        if view.keys is None or view.values is None:
-            raise UnsupportedError(f"layer {view.layer} has no cache entries to give")
-        self.keys[view.layer], self.values[view.layer] = view.keys.clone(), view.values.clone()
-        self.layout = view.layout
-
-
-def patches(
-    vlm: VLM,
-    requests: Sequence[Request],
-    donors: Sequence[Request],
-    answers: Sequence[Tokens],
-    donor_answers: Sequence[Tokens],
-    *,
-    from_layers: Sequence[int] | None = None,
-) -> pd.DataFrame:
-    """Vision entries of another image from one layer on: where does the answer follow them?
-
-    Both answers are compared at the first token where they part, behind what they share.
-
-    Args:
-        vlm: The model.
-        requests: Questions of one batch.
-        donors: The same questions about other images of the same size.
-        answers: Tokens of the right answers for the questions' own images.
-        donor_answers: The same for the donors' images; they differ.
-        from_layers: Layers from which on entries are the donors', each tried; None for all.
-
-    Returns:
-        Columns sample, layer (the first with the donors' entries), preference (log-probability of
-        the donor's token minus that of the own one, nats), own and donor (whether that token is
-        the most likely of all).
-
-    Raises:
-        InputError: If there are not as many donors, their vision tokens lie elsewhere, or two
-            answers are the same.
-        InvalidValueError: If a layer does not exist.
-    """
-    import pandas as pd
-
-    firsts = decoder_layers(vlm.facts, from_layers)
-    _check_answers([*answers, *donor_answers])
-    if not len(donors) == len(requests) == len(answers) == len(donor_answers):
-        raise InputError(
-            f"{len(donors)} donors and {len(answers)} and {len(donor_answers)} answers for "
-            f"{len(requests)} questions; give one of each for each"
-        )
-    place = torch.tensor([_parting(*pair) for pair in zip(answers, donor_answers, strict=True)])
-    rows = torch.arange(len(place))
-    watch = _Donors()
-    vlm.observe(donors, watch)
-    if watch.layout is None:
-        raise UnsupportedError("the donors' run has shown no layer")
-    inputs, count = vlm.encode(requests), vlm.facts.layers
-    own, donor = _padded(answers)[0], _padded(donor_answers)[0]
-    parts = []
-    for layer in firsts:
-        patch = KVPatch(tuple(range(layer, count)), watch.keys, watch.values, watch.layout)
-        logits = _forced_logits(vlm, inputs, own, None, (patch,), 0)[rows, place]
-        theirs, ours = donor[rows, place], own[rows, place]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "sample": rows.numpy(),
-                    "layer": layer,
-                    "preference": (logits[rows, theirs] - logits[rows, ours]).numpy(),
-                    "own": (logits.argmax(-1) == ours).numpy(),
-                    "donor": (logits.argmax(-1) == theirs).numpy(),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
-
-
-def _parting(one: Tokens, other: Tokens) -> int:
-    """First place where two answers differ."""
-    for place, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return place
-    raise InputError("own and donor's answer are the same; pair images with different answers")
-
-
-def donors_for(questions: Sequence[str], answers: Sequence[Any]) -> list[int | None]:
-    """For each question another one with the same words and another answer, None if there is none.
-
-    Each is given the next such question in order, so that donors vary.
-    """
-    found: list[int | None] = []
-    for number, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        order = [(number + step) % len(questions) for step in range(1, len(questions))]
-        fitting = [o for o in order if questions[o] == question and answers[o] != answer]
-        found.append(fitting[0] if fitting else None)
-    return found

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
 
-from analysis.probing.capture import Capture, check_layers
+from analysis.probing.capture import Capture, check_heads, check_layers
 from analysis.probing.dataset import Sample, assemble
 from analysis.probing.quantities import Heads, Quantity, quantities
+from lightkv.catalogue import MethodLike, resolved
 from lightkv.contract.checks import check_count
 from lightkv.contract.types import check_type
 from lightkv.errors import InputError, InvalidValueError, StoreError
@@ -28,7 +29,6 @@ from lightkv.vlm import VLM
 if TYPE_CHECKING:
     import xarray as xr
 
-    from lightkv.contract.compressor import Compressor
     from lightkv.contract.interventions import Intervention
 
 LARGE_CAPTURE: Final = 256 * 2**20
@@ -45,10 +45,10 @@ def probe(
     questions: str | Sequence[str],
     quantities: str | Quantity | Iterable[str | Quantity],
     layers: Sequence[int] | None = None,
-    heads: Heads = "mean",
+    heads: Heads | Sequence[int] = "mean",
     *,
     batch_size: int = 8,
-    compressor: Compressor | None = None,
+    compressor: MethodLike = None,
     interventions: Sequence[Intervention] = (),
     seed: int = 0,
 ) -> xr.Dataset:
@@ -64,9 +64,9 @@ def probe(
         layers: Decoder layers, 0-based; -1 is the input of the first layer, which has hidden
             states only. None for all decoder layers.
         heads: "mean" averages attention over heads first, as the papers do; "all" keeps a ``head``
-            dimension.
+            dimension; a list such as ``[0, 2]`` keeps these heads alone, in this order.
         batch_size: Prompts run at once; changes nothing but speed and memory.
-        compressor: Probe the model as this method leaves it.
+        compressor: Probe the model as this method leaves it; also as text.
         interventions: Probe it under these, see :mod:`lightkv.contract.interventions`.
         seed: For methods that draw at random.
 
@@ -103,9 +103,9 @@ def probe_inputs(
     batches: Iterable[Mapping[str, Tensor]],
     quantities: str | Quantity | Iterable[str | Quantity],
     layers: Sequence[int] | None = None,
-    heads: Heads = "mean",
+    heads: Heads | Sequence[int] = "mean",
     *,
-    compressor: Compressor | None = None,
+    compressor: MethodLike = None,
     interventions: Sequence[Intervention] = (),
     seed: int = 0,
     questions: Sequence[str] | None = None,
@@ -119,8 +119,8 @@ def probe_inputs(
     check_type("vlm", vlm, VLM)
     wanted = _wanted(quantities)
     chosen = check_layers(vlm.facts, layers, wanted)
-    if heads not in ("mean", "all"):
-        raise InvalidValueError("heads", heads, "'mean' or 'all'")
+    mode, picked = check_heads(vlm.facts, heads, wanted)
+    compressor = resolved(compressor, vlm.facts)
     samples: list[Sample] = []
     for inputs in batches:
         layout = vlm.layout(inputs)
@@ -131,9 +131,9 @@ def probe_inputs(
             )
         if not samples:
             count = len(questions) if questions is not None else layout.batch_size
-            _announce(vlm, wanted, len(chosen) * count, layout.length, heads)
+            _announce(vlm, wanted, len(chosen) * count, layout.length, mode, picked)
         lengths = layout.prompt_lengths.tolist()
-        capture = Capture(wanted, chosen, heads, vlm.model, lengths)
+        capture = Capture(wanted, chosen, mode, vlm.model, lengths, picked=picked)
         records = vlm.generate(
             inputs,
             compressor,
@@ -149,7 +149,7 @@ def probe_inputs(
     if not samples:
         raise InputError("no prompt to probe; give at least one question")
     names = [""] * len(samples) if questions is None else list(questions)
-    return assemble(vlm, samples, wanted, chosen, heads, names, compressor, seed)
+    return assemble(vlm, samples, wanted, chosen, mode, names, compressor, seed, picked=picked)
 
 
 def expected_bytes(
@@ -159,7 +159,7 @@ def expected_bytes(
     *,
     samples: int = 1,
     layers: int | None = None,
-    heads: Heads = "mean",
+    heads: Heads | Sequence[int] = "mean",
 ) -> int:
     """Bytes that the result of a probe takes, before anything runs.
 
@@ -175,7 +175,9 @@ def expected_bytes(
     check_count("length", length)
     check_count("samples", samples)
     count = samples * (vlm.facts.layers if layers is None else layers)
-    return sum(_bytes(vlm, one, length, heads) for one in _wanted(quantities)) * count
+    wanted = _wanted(quantities)
+    mode, picked = check_heads(vlm.facts, heads, wanted)
+    return sum(_bytes(vlm, one, length, mode, picked) for one in wanted) * count
 
 
 def save(data: xr.Dataset, path: str | Path) -> None:
@@ -242,14 +244,24 @@ def _requests(images: Any, questions: str | Sequence[str]) -> list[Request]:
     return requests
 
 
-def _bytes(vlm: VLM, one: Quantity, length: int, heads: Heads) -> int:
+def _bytes(vlm: VLM, one: Quantity, length: int, heads: Heads, picked: Sequence[int] | None) -> int:
     width = 8 if one.dtype == "int64" else 4
-    return one.size(vlm.facts, length, heads) * width
+    numbers = one.size(vlm.facts, length, heads)
+    if picked is not None and "head" in one.dims(heads):
+        numbers = numbers // vlm.facts.heads * len(picked)
+    return numbers * width
 
 
-def _announce(vlm: VLM, wanted: Sequence[Quantity], count: int, length: int, heads: Heads) -> None:
+def _announce(
+    vlm: VLM,
+    wanted: Sequence[Quantity],
+    count: int,
+    length: int,
+    heads: Heads,
+    picked: Sequence[int] | None,
+) -> None:
     """Warn of a capture of which the result is large."""
-    sizes = {one.name: _bytes(vlm, one, length, heads) * count for one in wanted}
+    sizes = {one.name: _bytes(vlm, one, length, heads, picked) * count for one in wanted}
     if sum(sizes.values()) < LARGE_CAPTURE:
         return
     largest = sorted(sizes, key=lambda name: -sizes[name])[:3]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.probing.interventions import answer_tokens, donors_for, knockouts, patches
+from analysis.probing.interventions import answer_tokens, knockouts
+from analysis.probing.patching import donors_for, patches
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
 from analysis.studies.probing_information import information_profile

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightkv.answers import Generation
 from lightkv.check.oracle import MaskedModel, Overwrite
 from lightkv.contract.compressor import Compressor
-from lightkv.vlm import VLM, Generation, full_cache
+from lightkv.running import full_cache
+from lightkv.vlm import VLM
 
 # Worst difference that float32 rounding explains, relative to the largest logit.
 FLOAT32_LIMIT = 1e-5

@@ -127,6 +127,10 @@ class Attention(ABC):
         """The attention of some heads; both ends are multiples of ``group``."""
 
     @abstractmethod
+    def pick_heads(self, heads: Sequence[int]) -> Attention:
+        """The attention of any heads, in that order."""
+
+    @abstractmethod
     def probabilities(self, index: Tensor) -> Tensor:
         """Causal attention (B, H, T, N) float32 of the queries at ``index`` (B, T)."""
 
@@ -303,8 +307,8 @@ class ProjectedAttention(Attention):
         queries: (B, H, N, d), after rotary embedding.
         keys: (B, H_kv, N, d), after rotary embedding; H is a multiple of H_kv.
         scaling: Factor of the logits.
-        mask: The layer's own mask: (B or 1, 1, N, N) bool (True = attend) or additive float, or
-            None for plain causal attention.
+        mask: The layer's own mask: (B or 1, 1 or H, N, N) bool (True = attend) or additive float,
+            or None for plain causal attention.
     """
 
     def __init__(
@@ -322,7 +326,18 @@ class ProjectedAttention(Attention):
     def of_heads(self, heads: slice) -> ProjectedAttention:
         shared = slice(heads.start // self.group, heads.stop // self.group)
         queries, keys = self.queries[:, heads], self.keys[:, shared]
-        return ProjectedAttention(queries, keys, self.scaling, self.mask)
+        return ProjectedAttention(queries, keys, self.scaling, self._mask_of(heads))
+
+    def pick_heads(self, heads: Sequence[int]) -> ProjectedAttention:
+        shared = [head // self.group for head in heads]
+        queries, keys = self.queries[:, list(heads)], self.keys[:, shared]
+        return ProjectedAttention(queries, keys, self.scaling, self._mask_of(list(heads)))
+
+    def _mask_of(self, heads: slice | list[int]) -> Tensor | None:
+        """The mask of some heads; most masks are those of all."""
+        if self.mask is None or self.mask.shape[1] == 1:
+            return self.mask
+        return self.mask[:, heads]
 
     def of_queries(self, picked: Picked) -> PickedAttention:
         """The attention of some queries, without holding the others."""
@@ -432,6 +447,12 @@ class GivenAttention(Attention):
         self.device = given.device
 
     def of_heads(self, heads: slice) -> GivenAttention:
+        return self._of(heads)
+
+    def pick_heads(self, heads: Sequence[int]) -> GivenAttention:
+        return self._of(list(heads))
+
+    def _of(self, heads: slice | list[int]) -> GivenAttention:
         attention, raw = self._attention, self._raw
         return GivenAttention(
             None if attention is None else attention[:, heads],

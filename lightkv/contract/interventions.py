@@ -31,27 +31,40 @@ class HiddenPairs:
         queries: (B, N) bool.
         keys: (B, N) bool.
         generated: Whether tokens generated later count as marked queries.
+        heads: Query heads that are concerned, None for all.
     """
 
     queries: Tensor
     keys: Tensor
     generated: bool
+    heads: tuple[int, ...] | None = None
 
-    def matrix(self) -> Tensor:
-        """(B, 1, N, N) bool. A token always sees itself, so that no row of attention is empty."""
+    def matrix(self, heads: int) -> Tensor:
+        """(B, 1 or H, N, N) bool of a layer with H = ``heads`` query heads.
+
+        A token always sees itself, so that no row of attention is empty.
+        """
         length = self.keys.shape[1]
         itself = torch.eye(length, dtype=torch.bool, device=self.keys.device)
-        return (self.queries[:, :, None] & self.keys[:, None, :] & ~itself)[:, None]
+        pairs = (self.queries[:, :, None] & self.keys[:, None, :] & ~itself)[:, None]
+        return pairs if self.heads is None else pairs & self._concerned(heads)[..., None]
 
-    def entries(self, position: Tensor, layout: TokenLayout) -> Tensor:
+    def _concerned(self, heads: int) -> Tensor:
+        """(1, H, 1) bool: heads that are concerned."""
+        marked = torch.zeros(1, heads, 1, dtype=torch.bool, device=self.keys.device)
+        marked[:, list(range(heads) if self.heads is None else self.heads)] = True
+        return marked
+
+    def entries(self, position: Tensor, layout: TokenLayout, heads: int) -> Tensor:
         """Which cache entries are hidden from generated tokens.
 
         Args:
             position: (B, G, K) int64, place of each entry's token in its row.
             layout: Of the prompts, (B, N).
+            heads: Query heads H of a layer.
 
         Returns:
-            (B, G, K) bool.
+            (B, 1 or H, K) bool; 1 where it is the same for all heads.
         """
         # Marks by a token's place among the real ones of its row, whatever is masked before it.
         count = torch.zeros_like(layout.position)
@@ -59,7 +72,11 @@ class HiddenPairs:
         inside = (position >= 0) & (position < layout.length)
         where = position.clamp(0, layout.length - 1)
         marked = (count > 0)[:, None].expand(-1, position.shape[1], -1)
-        return marked.gather(2, where) & inside
+        hidden = marked.gather(2, where) & inside
+        groups = hidden.shape[1]
+        if groups > 1:
+            hidden = hidden.repeat_interleave(heads // groups, 1)
+        return hidden if self.heads is None else hidden & self._concerned(heads)
 
 
 @dataclass(frozen=True)
@@ -110,10 +127,20 @@ class Knockout(Intervention):
         source: Queries that go blind: "text" (all text after the image), "vision", or "last" (the
             last token of the prompt). For "text" and "last" generated tokens go blind as well.
         target: Keys that they can't see: "vision", "text" or "system".
+        heads: Query heads that go blind, 0-based; None for all of the layers.
     """
 
     source: Queries = "text"
     target: Keys = "vision"
+    heads: tuple[int, ...] | None = None
+
+    def check(self, facts: ModelFacts) -> None:
+        super().check(facts)
+        heads = range(facts.heads) if self.heads is None else self.heads
+        once = len(set(heads)) == len(heads) > 0
+        if not once or not all(0 <= head < facts.heads for head in heads):
+            allowed = f"at least one head, each once, from 0 to {facts.heads - 1}"
+            raise InvalidValueError("heads", self.heads, allowed)
 
     def hides(self, layout: TokenLayout) -> HiddenPairs:
         if self.source == "vision":
@@ -125,7 +152,7 @@ class Knockout(Intervention):
             queries[:, -1] = True
         system = layout.text & ~layout.question
         keys = {"vision": layout.vision, "text": layout.question, "system": system}[self.target]
-        return HiddenPairs(queries, keys, self.source != "vision")
+        return HiddenPairs(queries, keys, self.source != "vision", self.heads)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -7,6 +7,7 @@ hooks, which cost nothing where nothing is asked.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Driver = Literal["auto", "nnsight", "hooks"]
 """What carries a run through the model. "auto" is nnsight wherever something observes or
-intervenes, and hooks where a compressor runs alone."""
+intervenes, and hooks where a compressor runs alone or a trace of the user's own is running."""
 
 DRIVERS: Final[tuple[str, ...]] = get_args(Driver)
 
@@ -70,16 +71,39 @@ class InterventionGraph:
 
         Raises:
             InvalidValueError: If there is no such driver.
-            UnsupportedError: If another run is being carried through this model.
+            UnsupportedError: If another run is being carried through this model, or the call stands
+                in the body of a trace.
         """
         check_driver(driver)
         if self._decoder in _BUSY:
             raise UnsupportedError("another run is active on this model; one after the other")
+        traced = self._is_traced(driver)
         _BUSY.add(self._decoder)
         try:
-            return self._driver(run, driver).call(Passes(run), function, **settings)
+            chosen = self._driver(run, "hooks" if traced else driver)
+            return chosen.call(Passes(run), function, **settings)
         finally:
             _BUSY.discard(self._decoder)
+
+    def _is_traced(self, driver: Driver) -> bool:
+        """Whether a trace of the user's own is running on the decoder now."""
+        if "nnsight" not in sys.modules:
+            return False
+        from lightkv.engine.traces import in_a_body, is_traced
+
+        if not is_traced(self._decoder):
+            return False
+        if in_a_body():
+            raise UnsupportedError(
+                "a compressed generation in the body of a trace: the model is running already. "
+                "Make it what the trace runs: NNsight(vlm.model).trace(fn=quick.generate, **inputs)"
+            )
+        if driver == "nnsight":
+            raise UnsupportedError(
+                "driver='nnsight' inside a trace of your own: the two would take each other's "
+                "values; leave driver out, or say 'hooks'"
+            )
+        return True
 
     def _driver(self, run: Run, driver: Driver) -> Hooks | Traces:
         watched = bool(run.plan.observers or run.plan.interventions)

@@ -196,13 +196,10 @@ class HeldCache:
         for one in self._plan.intervening(layer):
             pairs = one.hides(self._layout)
             if pairs is not None and pairs.generated:
-                own = pairs.entries(entries.position, self._layout)
+                own = pairs.entries(entries.position, self._layout, self._plan.facts.heads)
                 hidden = own if hidden is None else hidden | own
         if hidden is None:
             return None
-        groups = hidden.shape[1]
-        if groups > 1:
-            hidden = hidden.repeat_interleave(self._plan.facts.heads // groups, 1)
         return hidden[:, :, None].expand(-1, -1, self._new, -1)
 
     def evict(self, layer: int, attention: Tensor | None) -> None:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
-from lightkv.contract.compressor import Compressor, Evictor, LayerView, ModelFacts, Reducer
+from lightkv.contract.compressor import Compressor, Evictor, ModelFacts, Reducer
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.interventions import Intervention
+from lightkv.contract.observer import Observer
 from lightkv.errors import InvalidValueError
-
-
-@runtime_checkable
-class Observer(Protocol):
-    """Looks at layers during prefill and changes nothing."""
-
-    def layers(self, facts: ModelFacts) -> Sequence[int]:
-        """Layers to look at."""
-
-    def attention_layers(self, facts: ModelFacts) -> Sequence[int]:
-        """Those of them whose attention is needed."""
-
-    def see(self, view: LayerView) -> None:
-        """Look at one layer."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +58,11 @@ class Plan:
         """The reducer that shortens what enters a layer, by that layer's own attention."""
         reducer = self.reducers.get(layer - 1)
         return reducer if reducer is not None and reducer.looks_ahead() else None
+
+    @property
+    def changes(self) -> bool:
+        """True if somebody does more than look."""
+        return bool(self.interventions or self.reducers or self.evictor is not None)
 
     @property
     def first_stage(self) -> int | None:
@@ -161,8 +151,9 @@ class Plan:
                     "compressor", str(compressor), "one part that renumbers; the others keep"
                 )
         for observer in observers:
-            views |= set(observer.layers(facts))
-            attention |= set(observer.attention_layers(facts))
+            seen = _observed(observer, facts)
+            views |= seen[0]
+            attention |= seen[1]
         return cls(
             facts,
             "none" if compressor is None else str(compressor),
@@ -195,3 +186,20 @@ class Quirks:
     @property
     def has_windows(self) -> bool:
         return any(window is not None for window in self.windows)
+
+
+def _observed(observer: Observer, facts: ModelFacts) -> tuple[set[int], set[int]]:
+    """Layers that an observer looks at, and those whose attention it reads.
+
+    Raises:
+        InvalidValueError: If one does not exist, or attention is read of a layer that is not seen.
+    """
+    name = type(observer).__name__
+    layers, attention = set(observer.layers(facts)), set(observer.attention_layers(facts))
+    if not layers <= set(range(-1, facts.layers)):
+        allowed = f"from 0 to {facts.layers - 1}, or -1 for the input of the first"
+        raise InvalidValueError(f"layers of {name}", sorted(layers), allowed)
+    if not attention <= layers - {-1}:
+        allowed = f"decoder layers among those it looks at, {sorted(layers)}"
+        raise InvalidValueError(f"attention_layers of {name}", sorted(attention), allowed)
+    return layers, attention

@@ -97,7 +97,7 @@ class Prefill:
         for one in acting:
             pairs = one.hides(self._sequence.layout)
             if pairs is not None:
-                mask = hide(mask, pairs.matrix())
+                mask = hide(mask, pairs.matrix(self._plan.facts.heads))
         return {**kwargs, "attention_mask": mask}
 
     def patch(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

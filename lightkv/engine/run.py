@@ -18,7 +18,7 @@ from lightkv.contract.compressor import VisionFeatures
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.rotary import Rotary
 from lightkv.engine.held import HeldCache
-from lightkv.engine.plan import Observer, Plan, Quirks
+from lightkv.engine.plan import Plan, Quirks
 from lightkv.engine.prefill import FinalNorm, Prefill
 from lightkv.engine.record import RunRecords
 from lightkv.engine.renumbering import Renumbering
@@ -26,7 +26,7 @@ from lightkv.engine.returned import checked_retentions
 from lightkv.engine.shortening import LayerAdditions, Shortening
 from lightkv.errors import UnsupportedError
 
-__all__ = ["Observer", "Plan", "Quirks", "Run"]
+__all__ = ["Plan", "Quirks", "Run"]
 
 
 class Run:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import greenlet
 from nnsight import NNsight
 from nnsight.intervention.source import STATE
 from torch import nn
@@ -24,6 +25,17 @@ from lightkv.engine.passes import Passes, Peek
 
 # The call of the attention kernel inside a decoder layer's self-attention, as nnsight names it.
 ATTENTION_CALL = "attention_interface_1"
+
+
+def is_traced(decoder: nn.Module) -> bool:
+    """Whether a trace is running on some module of a decoder."""
+    states = (module.__dict__.get(STATE) for module in decoder.modules())
+    return any(state is not None and state.active()[0] is not None for state in states)
+
+
+def in_a_body() -> bool:
+    """Whether the caller is what a trace's body asked for, while the model waits."""
+    return greenlet.getcurrent().parent is not None
 
 
 class Traces:

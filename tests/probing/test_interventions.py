@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from analysis.probing.probe import probe_inputs
 from lightkv import VLM
 from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.interventions import Intervention, Knockout, KVPatch
@@ -21,6 +22,7 @@ from tests.tiny import IMAGE_TOKEN, prompt, stack
 SETTINGS: dict[str, Any] = {
     "max_new_tokens": 4,
     "do_sample": False,
+    "suppress_tokens": [IMAGE_TOKEN],
     "output_logits": True,
     "return_dict_in_generate": True,
 }
@@ -33,12 +35,12 @@ def logits(output: Any) -> Tensor:
 def masked_forward(
     vlm: VLM, sequence: Tensor, row: dict[str, Tensor], layers: tuple[int, ...], hidden: Tensor
 ) -> Tensor:
-    """Logits of a plain forward pass with pairs (N, N) hidden in some layers, by torch hooks."""
+    """Logits of a plain forward pass with pairs (1 or H, N, N) hidden in some layers, by hooks."""
     length = sequence.shape[1]
     visible = torch.ones(length, length, dtype=torch.bool).tril() & ~hidden
-    mask = visible[None, None]
+    mask = visible[None]
     if vlm.attention == "eager":
-        mask = torch.zeros(1, 1, length, length).masked_fill(~mask, torch.finfo().min)
+        mask = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo().min)
 
     def swap(_: Any, args: Any, kwargs: Any) -> Any:
         return args, {**kwargs, "attention_mask": mask}
@@ -60,11 +62,12 @@ def masked_forward(
     [("text", "vision"), ("vision", "vision"), ("last", "vision"), ("text", "system")],
 )
 @pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("heads", [None, (3, 0)])
 def test_knockout_equals_a_plain_model_with_hidden_pairs(
-    tiny_vlm: VLM, source: str, target: str, batched: bool
+    tiny_vlm: VLM, source: str, target: str, batched: bool, heads: tuple[int, ...] | None
 ) -> None:
     layers = (1, 3)
-    cut = Knockout(layers, source, target)
+    cut = Knockout(layers, source, target, heads)
     rows = ROWS[:2]
     outputs = (
         [tiny_vlm.generate(stack(rows), interventions=(cut,), **SETTINGS).output] * 2
@@ -85,7 +88,9 @@ def test_knockout_equals_a_plain_model_with_hidden_pairs(
             "last": order >= length - 1,
         }[source]
         keys = {"vision": vision, "system": order < first}[target]
-        hidden = queries[:, None] & keys[None] & (order[:, None] != order[None])
+        hidden = (queries[:, None] & keys[None] & (order[:, None] != order[None]))[None]
+        if heads is not None:
+            hidden = torch.stack([hidden[0] & (head in heads) for head in range(4)])
         expected = masked_forward(tiny_vlm, sequence, row, layers, hidden)[0, length - 1 : -1]
         found = logits(output)[place]
         assert_close(found, expected)
@@ -93,7 +98,28 @@ def test_knockout_equals_a_plain_model_with_hidden_pairs(
             assert distance(found[0], logits(plain)[0, 0]) > 1e-2
 
 
-def test_knockout_works_behind_merging_and_with_eviction(tiny_vlm: VLM) -> None:
+def test_a_knocked_out_head_goes_blind_and_the_others_see_as_before(tiny_vlm: VLM) -> None:
+    plain = probe_inputs(tiny_vlm, [BATCH], "block_sum", layers=[2], heads="all")
+    cut = (Knockout((2,), "text", "vision", heads=(1,)),)
+    data = probe_inputs(tiny_vlm, [BATCH], "block_sum", [2], "all", interventions=cut)
+    seen, before = (one.block_sum.sel(block="TV") for one in (data, plain))
+    assert (seen.sel(head=1) == 0).all() and (before.sel(head=1) > 0).all()
+    assert_close(seen.sel(head=[0, 2, 3]), before.sel(head=[0, 2, 3]))
+
+
+@pytest.mark.parametrize("method", [KeepSome(), MergeSome((1,)) | KeepSome()])
+def test_all_heads_named_are_all_heads(tiny_vlm: VLM, method: Any) -> None:
+    outputs = []
+    for heads in (None, (0, 1, 2, 3), (0, 1, 2)):
+        cut = (Knockout((2, 3), "text", "vision", heads),)
+        outputs.append(
+            logits(tiny_vlm.generate(BATCH, method, interventions=cut, **SETTINGS).output)
+        )
+    assert_close(outputs[1], outputs[0])
+    assert distance(outputs[2], outputs[0]) > 1e-3
+
+
+def test_knockout_works_after_merging_and_with_eviction(tiny_vlm: VLM) -> None:
     whole = range(tiny_vlm.facts.layers)
     cut = Knockout(tuple(whole), "text", "vision")
     inputs = prompt(1, 5)
@@ -177,6 +203,10 @@ def test_no_intervention_is_the_plain_call_bit_for_bit(tiny_vlm: VLM) -> None:
         (lambda: Knockout(()), "at least one layer"),
         (lambda: Knockout((1,), "image"), "source"),
         (lambda: Knockout((1,), "text", "image"), "target"),
+        (lambda: Knockout((1,), heads=(4,)), "from 0 to 3"),
+        (lambda: Knockout((1,), heads=(-1,)), "from 0 to 3"),
+        (lambda: Knockout((1,), heads=()), "at least one head"),
+        (lambda: Knockout((1,), heads=(2, 2)), "each once"),
     ],
 )
 def test_wrong_knockouts(tiny_vlm: VLM, cut: Callable[[], Knockout], message: str) -> None:

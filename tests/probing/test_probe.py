@@ -92,6 +92,18 @@ def test_text_weights_and_scores_are_those_that_tgvkv_ranks_by(everything: xr.Da
     assert_close(one.twr_score.values[text], inner.sum(0))
 
 
+@pytest.mark.parametrize("heads", [[2], [3, 0]])
+def test_some_heads_are_those_of_all(tiny_vlm: VLM, heads: list[int]) -> None:
+    wanted = ["attention_map", "block_mean", "twr_score", "hidden"]
+    some = probe_inputs(tiny_vlm, [BATCH], wanted, heads=heads)
+    every = probe_inputs(tiny_vlm, [BATCH], wanted, heads="all")
+    assert some["head"].values.tolist() == heads and every["head"].values.tolist() == [0, 1, 2, 3]
+    for name in wanted:
+        expected = every[name].sel(head=heads) if "head" in every[name].dims else every[name]
+        assert_close(some[name], expected, note=name)
+    assert some.attrs["heads"] == ", ".join(map(str, heads)) and every.attrs["heads"] == "all"
+
+
 def test_capturing_changes_no_bit_of_the_output(tiny_vlm: VLM) -> None:
     from analysis.probing.capture import Capture, check_layers
     from analysis.probing.quantities import quantities
@@ -223,7 +235,14 @@ def test_layouts_without_processor_and_kinds(everything: xr.Dataset) -> None:
         ({"layers": [-1]}, InvalidValueError, "hidden states only"),
         ({"layers": [1, 1]}, InvalidValueError, "each once"),
         ({"layers": []}, InvalidValueError, "at least one layer"),
-        ({"heads": "median"}, InvalidValueError, "'mean' or 'all'"),
+        ({"heads": "median"}, InvalidValueError, "'mean', 'all', or a list"),
+        ({"heads": [4]}, InvalidValueError, "from 0 to 3"),
+        ({"heads": [-1]}, InvalidValueError, "from 0 to 3"),
+        ({"heads": []}, InvalidValueError, "at least one head"),
+        ({"heads": [1, 1]}, InvalidValueError, "each once"),
+        ({"heads": [1.5]}, InvalidValueError, "whole number"),
+        ({"quantities": ["hidden"], "heads": [1]}, InvalidValueError, "'mean' for hidden"),
+        ({"quantities": ["hidden"], "heads": "all"}, InvalidValueError, "'mean' for hidden"),
         ({"batches": []}, InputError, "at least one question"),
         ({"batches": [prompt(1, 4), prompt(0, 5)]}, InputError, "question 1 has no image"),
     ],
@@ -273,6 +292,11 @@ def test_a_large_capture_says_beforehand_what_it_takes(
 
     assert expected_bytes(tiny_vlm, "attention_map", 26, layers=2) == 2 * 26 * 26 * 4
     assert expected_bytes(tiny_vlm, "attention_map", 26, heads="all") == 5 * 4 * 26 * 26 * 4
+    assert expected_bytes(tiny_vlm, "attention_map", 26, heads=[1, 3]) == 5 * 2 * 26 * 26 * 4
+    assert expected_bytes(tiny_vlm, ["keys", "block_sum"], 10, layers=1, heads=[1]) == (
+        expected_bytes(tiny_vlm, "keys", 10, layers=1)
+        + expected_bytes(tiny_vlm, "block_sum", 10, layers=1)
+    )
     assert expected_bytes(tiny_vlm, "keys", 10, layers=1) == 10 * 32 * 4
     monkeypatch.setattr(probing, "LARGE_CAPTURE", 2**15)
     with pytest.warns(CaptureSizeWarning, match="attention_map"):

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.asking.store import Store
-from analysis.probing.interventions import answer_tokens, knockouts, patches, score_answers
+from analysis.probing.interventions import answer_tokens, knockouts, score_answers
+from analysis.probing.patching import patches
 from analysis.studies import STUDIES
 from analysis.studies.probing_causes import causal_profile
 from analysis.studies.probing_grounding import grounding_profile
