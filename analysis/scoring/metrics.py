@@ -129,7 +129,7 @@ def coco_rouge_l(answer: str, references: Sequence[str]) -> float:
     """
     from pycocoevalcap.rouge.rouge import Rouge
 
-    given, wanted = _words(answer), [text for text in map(_words, references) if text]
+    given, wanted = words(answer), [text for text in map(words, references) if text]
     if not (given and wanted):
         return 0.0
     return float(Rouge().calc_score([given], wanted))
@@ -146,9 +146,9 @@ def cider(answers: Sequence[str], references: References) -> list[float]:
 
     if not answers:
         return []
-    given = {number: [_words(answer)] for number, answer in enumerate(answers)}
+    given = {number: [words(answer)] for number, answer in enumerate(answers)}
     wanted = {
-        number: [_words(reference) for reference in own] for number, own in enumerate(references)
+        number: [words(reference) for reference in own] for number, own in enumerate(references)
     }
     _, scores = Cider().compute_score(wanted, given)
     return [float(score) for score in scores]
@@ -172,7 +172,8 @@ register(Metric("vqa_accuracy", each(vqa.accuracy), minimum_references=vqa.MINIM
 register(Metric("cider", cider, per_item=False))
 
 
-def _words(text: str) -> str:
+def words(text: str) -> str:
+    """The words of a caption in lower case with one space between them, without punctuation."""
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
 
 

@@ -1,0 +1,177 @@
+"""How often the intervals of benchmark scores hold the truth, by simulation.
+
+Sets are drawn from known populations: pictures differ in difficulty, and questions about one are
+alike. The truth is the score of a very large set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from analysis.scoring.aggregates import Array, jackknife, over_strata, ratio
+from analysis.scoring.estimate import Estimate
+from analysis.scoring.formulas import FORMULAS
+from analysis.scoring.intervals import mean_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Generator = np.random.Generator
+Strata = list[Array]
+"""Numbers (units, k) of each stratum."""
+
+Draw = Callable[[Generator, int], tuple[Strata, Strata]]
+
+SIZES: Final = (20, 50, 100, 300)
+SETS: Final = 2000
+LARGE: Final = 200_000
+WORSE: Final = 0.04
+"""How much less likely the second method is to be right."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """Where sets come from.
+
+    Attributes:
+        name: Of the score.
+        combine: From sums to the score, see :class:`~analysis.scoring.aggregates.Formula`.
+        draw: The units of two methods in a set of some size.
+        estimate: From the units of one method or two, and their number, to the score or the
+            difference.
+    """
+
+    name: str
+    combine: Callable[[Array], Array]
+    draw: Draw
+    estimate: Callable[[Sequence[Strata], int], Estimate]
+
+
+def coverage(sizes: Sequence[int] = SIZES, sets: int = SETS, seed: int = 0) -> pd.DataFrame:
+    """Share of sets whose 95 % interval holds the truth.
+
+    Args:
+        sizes: Units of a set: pictures, captions, pairs of each category.
+        sets: How many sets are drawn of each size.
+        seed: Of the draws.
+
+    Returns:
+        Columns score, units, of ("score", "difference" of two methods), truth, intervals (how many
+        sets gave one) and covered (the share of those that hold the truth).
+    """
+    import pandas as pd
+
+    rows = []
+    for population in POPULATIONS:
+        for sides in (1, 2):
+            generator = np.random.default_rng(seed)
+            truth = _score(population, population.draw(generator, LARGE)[:sides])
+            for size in sizes:
+                drawn = (population.draw(generator, size)[:sides] for _ in range(sets))
+                estimates = [population.estimate(one, size) for one in drawn]
+                held = [truth in one for one in estimates if one.pivot is not None]
+                rows.append(
+                    {
+                        "score": population.name,
+                        "units": size,
+                        "of": "score" if sides == 1 else "difference",
+                        "truth": truth,
+                        "intervals": len(held),
+                        "covered": float(np.mean(held)) if held else float("nan"),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _score(population: Population, sides: Sequence[Strata]) -> float:
+    scores = [
+        float(population.combine(np.stack([stratum.sum(0) for stratum in side])[None])[0])
+        for side in sides
+    ]
+    return scores[0] if len(scores) == 1 else scores[0] - scores[1]
+
+
+def _chances(generator: Generator, size: int, mean: float) -> tuple[Array, Array]:
+    """Chance (size,) of a right answer about each picture, of two methods."""
+    chance = generator.beta(8 * mean, 8 * (1 - mean), size)
+    return chance, np.maximum(chance - WORSE, 0)
+
+
+def _right(generator: Generator, chances: tuple[Array, Array], questions: int) -> list[Array]:
+    """Right answers (size, questions) of both methods, which share their luck."""
+    luck = generator.random((len(chances[0]), questions))
+    return [(luck < chance[:, None]).astype(float) for chance in chances]
+
+
+def _pope(generator: Generator, size: int) -> tuple[Strata, Strata]:
+    """Six questions a picture, the truth of every second being yes."""
+    sides = []
+    for right in _right(generator, _chances(generator, size, 0.85), 6):
+        true, negative = right[:, ::2], right[:, 1::2]
+        counts = [true.sum(1), (1 - negative).sum(1), (1 - true).sum(1)]
+        sides.append([np.stack(counts, 1)])
+    return sides[0], sides[1]
+
+
+def _mme(generator: Generator, size: int) -> tuple[Strata, Strata]:
+    """Four categories of pairs, one easier than the other."""
+    sides: tuple[Strata, Strata] = [], []
+    for mean in (0.6, 0.7, 0.8, 0.9):
+        answers = _right(generator, _chances(generator, size, mean), 2)
+        for side, right in zip(sides, answers, strict=True):
+            points = right.mean(1) * 100 + right.all(1) * 100
+            side.append(np.stack([points, np.ones(size)], 1))
+    return sides
+
+
+def _captions(generator: Generator, size: int) -> tuple[Strata, Strata]:
+    """Captions of about ten words, of which a share agrees with the reference."""
+    chances = _chances(generator, size, 0.6)
+    length, reference = generator.integers(8, 13, (2, size))
+    guesses = np.stack([length - order for order in range(4)], 1)
+    luck = generator.random((size, 12, 1))
+    place = np.arange(12)[None, :, None] < guesses[:, None]
+    sides = []
+    for chance in chances:
+        agrees = (luck < chance[:, None, None] ** np.arange(1, 5)) & place
+        numbers = [agrees.sum(1), guesses, length[:, None], reference[:, None]]
+        sides.append([np.concatenate(numbers, 1).astype(float)])
+    return sides[0], sides[1]
+
+
+def _skewed(generator: Generator, size: int) -> tuple[Strata, Strata]:
+    """Scores of single captions, as skewed as CIDEr's."""
+    score = generator.gamma(1.2, 0.9, size)
+    worse = np.maximum(0, score - generator.gamma(0.2, 0.5, size))
+    one, other = (np.stack([side, np.ones(size)], 1) for side in (score, worse))
+    return [one], [other]
+
+
+def _mean(sums: Array) -> Array:
+    total = over_strata(sums)
+    return ratio(total[:, 0], total[:, 1])
+
+
+def _mean_estimate(sides: Sequence[Strata], units: int) -> Estimate:
+    """As :class:`~analysis.scoring.formulas.Mean` estimates: scores, or differences of pairs."""
+    scores = [stratum[:, 0] for (stratum,) in sides]
+    return mean_of(scores[0] if len(scores) == 1 else scores[0] - scores[1])
+
+
+def _formula(name: str, draw: Draw) -> Population:
+    """The population of a score of that name, estimated by its formula."""
+    combine = FORMULAS[name].combine
+    return Population(name, combine, draw, partial(jackknife, combine))
+
+
+POPULATIONS: Final = (
+    _formula("pope_f1_score", _pope),
+    _formula("mme_perception_score", _mme),
+    _formula("coco_Bleu_4", _captions),
+    Population("coco_CIDEr", _mean, _skewed, _mean_estimate),
+)
