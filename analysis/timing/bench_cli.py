@@ -8,10 +8,15 @@ from pathlib import Path
 
 import click
 
+from analysis.timing.bench_model_cli import bench_model
+
 
 @click.group("bench")
 def bench_group() -> None:
     """Measure what the tools themselves cost."""
+
+
+bench_group.add_command(bench_model)
 
 
 @bench_group.command("probe")

@@ -65,11 +65,11 @@ class Dropping:
                 position=entries.position,
                 valid=entries.valid,
                 seen=seen,
-                budget_ratio=None if retention is None else retention.budget_ratio,
-                tail=None if retention is None else retention.tail,
+                budget_ratio=None if retention is None else _beside(retention.budget_ratio, seen),
+                tail=None if retention is None else _beside(retention.tail, seen),
                 attention=grouped,
                 score=entries.score,
-                kept=None if retention is None else retention.counts,
+                kept=None if retention is None else _beside(retention.counts, seen),
             )
         )
         if leaving is None or not bool(leaving.any()):
@@ -90,6 +90,11 @@ class Dropping:
                 "tail": None if tail is None else on_host(tail),
             }
         return self._decided[layer]
+
+
+def _beside(values: Tensor | None, others: Tensor) -> Tensor | None:
+    """Values on the device of the others."""
+    return None if values is None else values.to(others.device)
 
 
 def _collect(entries: LayerEntries, attention: Tensor) -> Tensor:

@@ -147,11 +147,7 @@ def test_the_counter_counts() -> None:
     assert count.waits == {"__bool__": 1, "index by mask": 1, "cpu": 1, "tolist": 1}
 
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: CUDA is not there")
-
-
 @pytest.mark.gpu
-@gpu
 @pytest.mark.parametrize("method", ["h2o:retention=0.3", "streamingllm:retention=0.3"])
 def test_steps_do_not_synchronise_on_a_gpu(method: str) -> None:
     """What torch itself calls a synchronising operation, by its own count."""
