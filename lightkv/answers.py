@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from lightkv.engine.record import RunRecord
@@ -23,6 +24,12 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     record: RunRecord
+
+    def __repr__(self) -> str:
+        return f"answer     {self.text!r}\n{self.record!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.text)}</p>{self.record._repr_html_()}"
 
     @property
     def kept(self) -> dict[str, list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor
@@ -13,7 +13,11 @@ from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.engine.cache import LayerEntries
+from lightkv.engine.printing import as_html, as_table, in_words
 from lightkv.engine.shortening import Processed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,9 @@ class LayerRecord:
     padded: int
     provenance: Reduction | None
 
+    def __repr__(self) -> str:
+        return f"LayerRecord(layer {self.layer}: {self.length} processed, {self.entries:g} entries)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
@@ -65,6 +72,16 @@ class RunRecord:
     padding_bytes: int
     full_kv_bytes: int
     requested_retention: float | None
+
+    def __repr__(self) -> str:
+        return in_words(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def table(self) -> pd.DataFrame:
+        """One row per layer: tokens processed, entries held, by kind, and entries asked for."""
+        return as_table(self)
 
     @property
     def achieved_retention(self) -> float:
@@ -134,7 +151,7 @@ class RunRecords(Sequence[RunRecord]):
         return self._layout.batch_size
 
     def __repr__(self) -> str:
-        return repr(self._rows())
+        return "\n\n".join(map(repr, self._rows()))
 
     def _rows(self) -> tuple[RunRecord, ...]:
         if self._made is None:
