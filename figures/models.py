@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from lightkv.errors import ModelError
 
 if TYPE_CHECKING:
     from lightkv import VLM
@@ -27,20 +24,6 @@ def open_model(name: str = EMBEDDED, device: str = "cpu", dtype: str | None = No
     from lightkv import load
 
     return load(None if name == EMBEDDED else name, device=device, dtype=dtype)
-
-
-def located(name: str) -> str:
-    """The model as it can be named from any folder: a folder that is here by its full path.
-
-    Raises:
-        ModelError: A path is named that is not a folder.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return str(folder.resolve())
-    if name.startswith((".", "/", "~")):
-        raise ModelError(f"{name!r} is not a folder")
-    return name
 
 
 def check_model(name: str | None, device: str | None, dtype: str | None) -> None:

@@ -53,8 +53,8 @@ def reproduce_command(
     is an error; one that changes some is named with the others. If a notebook fails, the others go
     on, the report says so, and the exit status is 1.
     """
-    from figures.models import located
     from figures.reproduce import plan, reproduce, usual_jobs, without_effect
+    from lightkv.loading import located
 
     options: dict[str, Any] = {
         "model": None if model is None else located(model),
@@ -103,9 +103,9 @@ def notebook_command(name: str, parameters: tuple[tuple[str, str], ...], results
 
     A VALUE is read as a Python literal where it is one, else as text.
     """
-    from figures.models import located
     from figures.notebook import Notebook
     from figures.runner import FAILED, Unit
+    from lightkv.loading import located
 
     given = {key: _literal(value) for key, value in parameters}
     if isinstance(given.get("model"), str):

@@ -14,6 +14,7 @@ from lightkv.contract.compressor import Compressor
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.asking.refusals import OnRefusal
     from lightkv import VLM
 
 
@@ -37,6 +38,8 @@ def sweep(
     vanilla: Mapping[str, Any],
     samples: int,
     settings: Settings,
+    *,
+    on_refusal: OnRefusal | None = None,
 ) -> pd.DataFrame:
     """The full cache and every cell on the same questions.
 
@@ -47,6 +50,7 @@ def sweep(
         vanilla: What the columns of the cells hold for the full cache.
         samples: Questions per task.
         settings: How it is run.
+        on_refusal: Told of cells that the model refuses, which are left out; None raises.
 
     Returns:
         One row per label, task and question: the columns of
@@ -62,6 +66,7 @@ def sweep(
         store=settings.get("store"),
         batch_size=settings.get("batch_size", DEFAULT_BATCH_SIZE),
         progress=settings.get("progress", True),
+        on_refusal=on_refusal,
     )
     for name in dict.fromkeys(name for cell in grid.values() for name in cell.columns):
         values = {label: cell.columns.get(name) for label, cell in grid.items()}

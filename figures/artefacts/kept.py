@@ -32,7 +32,7 @@ def _retentions(frame: pd.DataFrame) -> list[float]:
     return sorted(float(retention) for retention in frame["retention"].unique())
 
 
-def _layers(frame: pd.DataFrame) -> list[int]:
+def layers_shown(frame: pd.DataFrame) -> list[int]:
     """All layers, or eight of them evenly from first to last."""
     layers = sorted(int(layer) for layer in frame["layer"].unique())
     if len(layers) <= PANELS:
@@ -52,7 +52,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     own = _first(frame)
     vision = pick(own, kind="vision")
     rows, cols = int(vision["row"].max()) + 1, int(vision["col"].max()) + 1
-    picture, layers, retentions = pixels(own, rows, cols), _layers(own), _retentions(own)
+    picture, layers, retentions = pixels(own, rows, cols), layers_shown(own), _retentions(own)
     heights = [
         1.1 * len(retentions),
         0.8 + 0.17 * own[own["kind"] != "vision"]["position"].nunique(),
@@ -163,7 +163,7 @@ def judge_text_first(frame: pd.DataFrame) -> Verdict:
 KEPT_ENTRIES: Final = Artefact(
     id="T-F5",
     title="Which patches and words each layer keeps",
-    source="TGV-KV, Figures 5 and 8",
+    source="TGV-KV, Figure 5",
     shows="Text and image entries kept in each layer of LLaVA for one question at 3 % retention.",
     study="kept_maps",
     seconds=15,

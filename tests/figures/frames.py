@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -249,6 +250,8 @@ def schedule_cost(factor: float = 1.0, late: float = 1.0, wide: float = 1.0) -> 
     return pd.DataFrame(rows)
 
 
+COMPARED = ("streamingllm", "snapkv", "h2o", "elasticcache", "prefixkv")
+SHORT = ("embedded/exist", "embedded/where", "embedded/count")
 EVICTORS = {
     "tgvkv": 0.9,
     "snapkv": 0.8,
@@ -279,6 +282,84 @@ def every_method(*, reversed_later: bool = False, **scores: float) -> pd.DataFra
     return pd.concat(parts, ignore_index=True)
 
 
+def compared(
+    column: str,
+    settings: Sequence[float],
+    scores: Mapping[str, float],
+    *,
+    whole: float = 1.0,
+    tasks: Sequence[str] = TASKS,
+    vanilla: float = 0.95,
+) -> pd.DataFrame:
+    """The full cache, and methods by name with their scores at every setting of a column."""
+    parts = []
+    for task in tasks:
+        where = {"compared": "vanilla", column: whole, **_words(vanilla)}
+        parts.append(scored("vanilla", vanilla, task=task, **where))
+        for (name, score), at in itertools.product(scores.items(), settings):
+            label = f"{name} {at}"
+            where = {"compared": name, column: at, **_words(score)}
+            parts.append(scored(label, score, task=task, kv_share=0.5, token_share=0.6, **where))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _words(score: float) -> dict[str, object]:
+    """Captions of which that share is word for word the reference."""
+    given = [f"top left red circle {n} , low blue ring" for n in range(QUESTIONS)]
+    right = round(score * QUESTIONS)
+    answers = [text if n < right else "nothing at all" for n, text in enumerate(given)]
+    return {"answer": answers, "reference": [[text] for text in given]}
+
+
+PREFILL = {
+    **{"lightkv": 0.9, "tome": 0.6, "pitome": 0.6, "tofu": 0.6, "fastv": 0.7, "hired": 0.5},
+    **{"elasticcache": 0.3, "random": 0.2, "random-vision": 0.3, "tome-cache": 0.4},
+}
+VISION = ("embedded/exist", "embedded/caption")
+
+
+def prefill_methods(
+    shares: Sequence[float] = (0.55,),
+    methods: Sequence[str] = tuple(PREFILL),
+    **scores: float,
+) -> pd.DataFrame:
+    """Methods in prefill at some shares."""
+    changed = {name.replace("_", "-"): score for name, score in scores.items()}
+    known = {name: {**PREFILL, **changed}[name] for name in methods}
+    return compared("share", shares, known, tasks=VISION)
+
+
+def window_schedules(narrow: float = 0.9, wide: float = 0.9) -> pd.DataFrame:
+    """Two window schedules on four tasks."""
+    parts = []
+    for task in VISION:
+        parts.append(scored("vanilla", 0.9, task=task, windows=""))
+        for windows, score in (("4,2,1", narrow), ("6,4,2", wide)):
+            parts.append(scored(windows, score, task=task, windows=windows))
+    return pd.concat(parts, ignore_index=True)
+
+
+def evictors_compared(
+    methods: Sequence[str] = (*COMPARED, "tgvkv"),
+    retentions: Sequence[float] = (0.5, 0.2, 0.1, 0.05),
+    tasks: Sequence[str] = TASKS,
+    **scores: float,
+) -> pd.DataFrame:
+    """Evictors at some retentions."""
+    changed = {name.replace("_", "-"): score for name, score in scores.items()}
+    known = {
+        name: {**EVICTORS, "tgvkv-vision-only": 0.9, "aircache": 0.5, **changed}[name]
+        for name in methods
+    }
+    return compared("retention", retentions, known, tasks=tasks, vanilla=0.92)
+
+
+def pruning_against_eviction(**scores: float) -> pd.DataFrame:
+    """Four pruners and TGV-KV at three sizes."""
+    known = {"divprune": 0.6, "visionzip": 0.5, "vispruner": 0.5, "cdpruner": 0.6, "tgvkv": 0.9}
+    return compared("kept", (128, 64, 32), {**known, **scores}, whole=576, tasks=SHORT)
+
+
 FRAMES = {
     "retention_sweep": retention_sweep,
     "budget_ranking_retention_pilot": pilot,
@@ -291,9 +372,15 @@ FRAMES = {
     "window_sweep": window_sweep,
     "schedule_cost": schedule_cost,
     "every_method": every_method,
+    "window_schedules": window_schedules,
+    "pruning_against_eviction": pruning_against_eviction,
     **PROBING,
 }
 """Constructed frames by study, where a claim is judged on numbers that no rule of thumb gives."""
+
+
+BY_OPTIONS = {"prefill_methods": prefill_methods, "evictors_compared": evictors_compared}
+"""The same, from what an artefact's study is called with."""
 
 
 def frame_of(one: Artefact) -> pd.DataFrame:
@@ -304,6 +391,8 @@ def frame_of(one: Artefact) -> pd.DataFrame:
         return one.paper_numbers()  # type: ignore[return-value]
     if study.name in FRAMES:
         return FRAMES[study.name]()
+    if study.name in BY_OPTIONS:
+        return BY_OPTIONS[study.name](**one.options)
     if not study.needs_model:
         return study.run(**one.options)
     quiet = {"samples": 12, "progress": False}

@@ -17,7 +17,6 @@ from click.testing import CliRunner, Result
 from figures import cli, reproduce
 from figures.artefacts import ids
 from figures.cli import LazyGroup, commands, main
-from figures.models import EMBEDDED, located
 from figures.runner import Finished, Unit
 from lightkv.catalogue import load_module, methods
 from lightkv.contract import registry
@@ -130,7 +129,7 @@ def test_an_imported_module_is_part_of_what_a_notebook_depends_on(
         (("reproduce", "T-T55"), "did you mean T-T5"),
         (("reproduce", "--samples", "0"), "--samples is 0"),
         (("reproduce", "--seed", "-1"), "--seed is -1"),
-        (("reproduce", "--model", "/no/such/folder"), "'/no/such/folder' is not a folder"),
+        (("reproduce", "--model", "/no/such/folder"), "there is no folder '/no/such/folder'"),
         (("reproduce", "--model", "./tests"), "holds no checkpoint"),
         (("reproduce", "--model", "no/such-model"), "'no/such-model' is not a folder here"),
         (("reproduce", "--dtype", "float8"), "dtype is 'float8'"),
@@ -247,14 +246,6 @@ def test_small_models_use_every_core(
     assert reproduce.usual_jobs(given) == jobs
     monkeypatch.setattr(reproduce, "_cores", lambda: 64)
     assert reproduce.usual_jobs({}) == reproduce.MOST_JOBS
-
-
-def test_a_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "folder").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert located("folder") == located("./folder") == str((tmp_path / "folder").resolve())
-    assert located("owner/name") == "owner/name"
-    assert located(EMBEDDED) == EMBEDDED
 
 
 def test_artefacts_are_listed() -> None:

@@ -1,0 +1,294 @@
+"""T-T2, T-T3 and T-T8: evictors by budget, on reading, on captions, and on vision entries alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from figures.artefacts.methods import LOOKS, VANILLA
+from figures.artefacts.score_tables import HERE, Column, Layout, lines, table, title
+from figures.artefacts.shared import legend_below, level, pick, short, summary
+from figures.contract import Artefact, Claim
+from figures.style import canvas
+from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+NEARLY: Final = 0.95
+KEYS: Final = ["benchmark", "metric"]
+GENTLE: Final = 0.9
+
+
+def layout(paper: str, *columns: Column, field: str = "retention") -> Layout:
+    """A table of TGV-KV's with its benchmarks."""
+    return Layout(
+        paper,
+        columns,
+        "retention",
+        lambda retention: f"{field}={100 * retention:g}%",
+        lambda retention: f"{100 * retention:g} %",
+        percent=True,
+    )
+
+
+READING: Final = layout(
+    "T-T2",
+    Column("chartqa", "relaxed_accuracy", "ChartQA", "embedded/list"),
+    Column("docvqa", "anls", "DocVQA", "embedded/read"),
+    Column("vizwiz", "accuracy", "VizWiz"),
+    Column("textvqa", "accuracy", "TextVQA"),
+)
+CAPTIONS: Final = layout(
+    "T-T3",
+    Column("coco-caption", "rouge_l", "COCO, ROUGE-L", "embedded/caption"),
+    Column("textcaps", "cider", "TextCaps, CIDEr"),
+)
+VISION_ONLY: Final = layout(
+    "T-T8",
+    Column("chartqa", "relaxed_accuracy", "ChartQA", "embedded/list"),
+    Column("docvqa", "anls", "DocVQA", "embedded/read"),
+    Column("vizwiz", "accuracy", "VizWiz"),
+    Column("textvqa", "accuracy", "TextVQA"),
+    field="vision-retention",
+)
+
+
+def held(model: str, method: str, at: Any, own: pd.DataFrame) -> dict[Any, Any]:
+    """What ours held of the cache."""
+    if model != HERE:
+        return {}
+    return {("KV held", "%"): f"{100 * own['kv_share'].mean():.1f}"}
+
+
+def plotted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean score with interval per task, method and budget."""
+    return summary(frame, ("task", "compared", "retention"))
+
+
+def draw(frame: pd.DataFrame, own: Layout) -> Figure:
+    """A panel per task of ours, then of the paper one per model, and per metric if they differ."""
+    data, numbers = plotted(frame), own.numbers()
+    budgets = sorted(set(data["retention"]) - {1.0})
+    tasks, models = list(dict.fromkeys(data["task"])), list(dict.fromkeys(numbers["model"]))
+    metrics = _panels(own)
+    panels = [(model, name, columns) for model in models for name, columns in metrics.items()]
+    width = 2 if len(panels) in (2, 4) else 3
+    ours, theirs = (-(-len(several) // width) for several in (tasks, panels))
+    figure, axes = canvas(ours + theirs, width, height=2.0)
+    above, below = axes[:ours].ravel(), axes[ours:].ravel()
+    for place, task in zip(above, tasks, strict=False):
+        cells = pick(data, task=task)
+        lines(place, cells, budgets, "retention", "score")
+        full = pick(cells, compared=VANILLA)
+        if len(full):
+            level(place, float(full["score"].iloc[0]))
+        place.set_title(f"here: {short(task)}")
+    for place, (model, name, columns) in zip(below, panels, strict=False):
+        _printed_panel(place, pick(numbers, model=model), own, columns, budgets)
+        place.set_title(f"{title(model)}\n{name}", fontsize=8)
+    for place in [*above[len(tasks) :], *below[len(panels) :]]:
+        place.set_visible(False)
+    for place in axes.ravel():
+        place.set_xticks(range(len(budgets)), [f"{100 * r:g}" for r in budgets])
+        place.set_ylim(bottom=0)
+        place.set_xlabel("retained, %")
+    for place in axes[:, 0]:
+        place.set_ylabel("score, %")
+    legend_below(figure, axes[0, 0], 4)
+    return figure
+
+
+def _panels(own: Layout) -> dict[str, tuple[Column, ...]]:
+    """Benchmarks that share a panel: all of a table in percent of questions, each metric else."""
+    if own.paper == CAPTIONS.paper:
+        return {column.title: (column,) for column in own.columns}
+    return {f"mean of {len(own.columns)} benchmarks": own.columns}
+
+
+def _printed_panel(
+    axes: Any,
+    numbers: pd.DataFrame,
+    own: Layout,
+    columns: tuple[Column, ...],
+    budgets: list[float],
+) -> None:
+    """The paper's lines of one model, means over benchmarks."""
+    import pandas as pd
+
+    wanted = pd.DataFrame([(c.benchmark, c.metric) for c in columns], columns=KEYS)
+    cells = numbers.merge(wanted, on=KEYS)
+    ours = {"tgv-kv": "tgvkv-vision-only" if own is VISION_ONLY else "tgvkv"}
+    share = cells["setting"].str.extract(r"=([\d.]+)%", expand=False).astype(float) / 100
+    known = cells.assign(compared=cells["method"].replace(ours), retention=share)
+    means = known.groupby(["compared", "retention"])["value"].mean().reset_index(name="score")
+    means["score"] /= 100
+    lines(axes, means, budgets, "retention", "score")
+    level(axes, float(pick(means, compared=VANILLA)["score"].iloc[0]))
+
+
+def _budgets(frame: pd.DataFrame) -> list[float]:
+    return sorted(set(frame["retention"]) - {1.0}, reverse=True)
+
+
+def _leads(frame: pd.DataFrame, own: str, budgets: list[float]) -> Verdict:
+    others = [m for m in dict.fromkeys(frame["compared"]) if m not in (own, VANILLA)]
+    if own not in set(frame["compared"]) or not others:
+        return untestable("no methods were compared")
+    return worst_of(
+        better(
+            pick(frame, compared=own, retention=budget),
+            pick(frame, compared=other, retention=budget),
+            f"TGV-KV over {LOOKS[other].label} at {100 * budget:g} %",
+        )
+        for budget in budgets
+        for other in others
+    )
+
+
+def judge_leads(frame: pd.DataFrame) -> Verdict:
+    """Does TGV-KV beat every method at every budget?"""
+    return _leads(frame, "tgvkv", _budgets(frame))
+
+
+def judge_leads_tight(frame: pd.DataFrame) -> Verdict:
+    """Does TGV-KV beat every method at the tightest budget?"""
+    return _leads(frame, "tgvkv", _budgets(frame)[-1:])
+
+
+def judge_half(frame: pd.DataFrame) -> Verdict:
+    """Does TGV-KV keep 95 % of the full cache's score at half of the cache?"""
+    budget = _budgets(frame)[0]
+    return keeps(
+        pick(frame, compared="tgvkv", retention=budget),
+        pick(frame, compared=VANILLA),
+        NEARLY,
+        f"TGV-KV at {100 * budget:g} %, share of the full cache's score",
+    )
+
+
+def judge_captions(frame: pd.DataFrame) -> Verdict:
+    """Does TGV-KV keep 90 % of the full cache's score on captions at every budget?"""
+    return all_of(
+        keeps(
+            pick(frame, compared="tgvkv", retention=budget),
+            pick(frame, compared=VANILLA),
+            GENTLE,
+            f"TGV-KV at {100 * budget:g} %, share of the full cache's ROUGE-L",
+        )
+        for budget in _budgets(frame)
+    )
+
+
+def judge_aircache(frame: pd.DataFrame) -> Verdict:
+    """Does TGV-KV on vision entries beat AirCache at every ratio?"""
+    return _leads(frame, "tgvkv-vision-only", _budgets(frame))
+
+
+MAIN_RESULTS: Final = Artefact(
+    id="T-T2",
+    title="Evictors on tasks that need the picture",
+    source="TGV-KV, Table 2",
+    shows="Five models with the full cache, five evictors and TGV-KV at 50, 20, 10 and 5 %, on "
+    "ChartQA, DocVQA, VizWiz and TextVQA.",
+    study="evictors_compared",
+    seconds=50,
+    plotted=plotted,
+    draw=lambda frame: draw(frame, READING),
+    table=lambda frame: table(frame, READING, held),
+    claims=(
+        Claim(
+            "TGV-KV beats every evictor it is compared with at 5 %.",
+            "TGV-KV, Table 2",
+            judge_leads_tight,
+            "paired difference over all tasks above 0 against each of them",
+            main=True,
+        ),
+        Claim(
+            "TGV-KV beats every evictor it is compared with at every budget.",
+            "TGV-KV, Table 2",
+            judge_leads,
+            "paired difference over all tasks above 0 against each of them, at each budget",
+        ),
+        Claim(
+            "TGV-KV at half of the cache is nearly as good as the full cache.",
+            "TGV-KV, Table 2",
+            judge_half,
+            "share of the full cache's score over all tasks at least 0.95",
+        ),
+    ),
+    caption="Score against the share of the cache retained; first our tasks with 95 % intervals, "
+    "then the paper's print for each model. Dotted: full cache.",
+    explanation="Our tasks stand for reading several things in a picture: read (four digits, for "
+    "DocVQA) and list (colours, for ChartQA). Compare the order of the lines within a panel. The "
+    "paper itself has one exception: VizWiz on LLaVA-1.5-7B at 5 % is StreamingLLM's. At 5 % our "
+    "short prompts hold about 14 entries a layer where the paper's hold 32.",
+    alt="Line charts of score against retained share for six evictors, ours first, then five "
+    "models of the paper.",
+    paper="T-T2",
+)
+
+CAPTIONING: Final = Artefact(
+    id="T-T3",
+    title="Evictors on captions",
+    source="TGV-KV, Table 3",
+    shows="Two models with five evictors and TGV-KV at 50, 20 and 10 %, on TextCaps and COCO.",
+    study="evictors_compared",
+    options={"tasks": ("embedded/caption",), "retentions": (0.5, 0.2, 0.1)},
+    seconds=60,
+    plotted=plotted,
+    draw=lambda frame: draw(frame, CAPTIONS),
+    table=lambda frame: table(frame, CAPTIONS, held),
+    claims=(
+        Claim(
+            "TGV-KV beats every evictor on captions at every budget.",
+            "TGV-KV, Table 3",
+            judge_leads,
+            "paired difference of ROUGE-L above 0 against each of them, at each budget",
+        ),
+        Claim(
+            "TGV-KV keeps captions close to the full cache's.",
+            "TGV-KV, Table 3",
+            judge_captions,
+            "share of the full cache's ROUGE-L at least 0.9 at each budget",
+            main=True,
+        ),
+    ),
+    caption="ROUGE-L of captions against the share of the cache retained, then the paper's print. "
+    "Dotted: full cache.",
+    explanation="Our captions list every object of a picture with place, colour and shape, about "
+    "forty words; they stand for COCO and TextCaps. T-T7 scores the same answers by every caption "
+    "metric.",
+    alt="Line charts of caption scores against retained share for six evictors, ours and two "
+    "models of the paper.",
+    paper="T-T3",
+)
+
+VISION_ENTRIES: Final = Artefact(
+    id="T-T8",
+    title="Eviction of vision entries alone, against AirCache",
+    source="TGV-KV, Table 8",
+    shows="Two models with all text kept and a share of the vision entries, TGV-KV against "
+    "AirCache.",
+    study="evictors_compared",
+    options={"methods": ("aircache", "tgvkv-vision-only")},
+    seconds=20,
+    plotted=plotted,
+    draw=lambda frame: draw(frame, VISION_ONLY),
+    table=lambda frame: table(frame, VISION_ONLY, held),
+    claims=(
+        Claim(
+            "With all text kept, TGV-KV beats AirCache at every ratio.",
+            "TGV-KV, Table 8",
+            judge_aircache,
+            "paired difference over all tasks above 0 at each ratio",
+            main=True,
+        ),
+    ),
+    caption="Score against the share of the vision entries retained, all text kept; ours, then "
+    "the paper's print. Dotted: full cache.",
+    explanation="The ratio counts vision entries only, so both methods hold the same number of "
+    "entries, and what differs is which patches and how many a layer gets.",
+    alt="Line charts of score against the share of vision entries for TGV-KV and AirCache.",
+    paper="T-T8",
+)

@@ -1,0 +1,269 @@
+"""What tables of methods by benchmarks share: ours above the paper's, and drawings of both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from figures.artefacts.methods import LOOKS, OURS, PRINTED, VANILLA
+from figures.artefacts.shared import pick, printed, short, summary
+from figures.style import BLACK, PALETTE
+from figures.tables import MISSING, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+HERE: Final = "here"
+AVERAGE: Final = ("Avg", "% of full cache")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A benchmark of a paper and the task that stands for it here.
+
+    Attributes:
+        benchmark, metric: As in the paper's numbers.
+        title: As it is shown.
+        task: Name of ours, "" for none.
+    """
+
+    benchmark: str
+    metric: str
+    title: str
+    task: str = ""
+
+    @property
+    def heading(self) -> tuple[str, str]:
+        """Two levels: the benchmark, and our task."""
+        return self.title, f"here: {short(self.task)}" if self.task else "in print only"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table whose rows are models, methods and settings.
+
+    Attributes:
+        paper: Id of the printed numbers.
+        columns: Benchmarks.
+        setting: Column of our frame that holds the setting, such as "retention".
+        named: From a setting to the paper's ``setting`` text.
+        shown: From a setting to what is shown.
+        percent: Whether scores are shown in percent, as the paper prints them.
+    """
+
+    paper: str
+    columns: tuple[Column, ...]
+    setting: str
+    named: Callable[[Any], str]
+    shown: Callable[[Any], str]
+    percent: bool = False
+
+    def numbers(self) -> pd.DataFrame:
+        """The printed numbers."""
+        from figures import paper
+
+        return paper.numbers(self.paper)
+
+    def of(self, numbers: pd.DataFrame, method: str, setting: Any) -> pd.DataFrame:
+        """Printed numbers of one method at one setting; the full cache has one row for all."""
+        name = PRINTED.get(method, method)
+        if method == VANILLA:
+            own = pick(numbers, method=VANILLA)
+            return own[own["setting"] == own["setting"].iloc[0]] if len(own) else own
+        return pick(numbers, method=name, setting=self.named(setting))
+
+
+def average(frame: pd.DataFrame, vanilla: pd.DataFrame) -> tuple[float, float, float]:
+    """Mean over tasks of the score as a share of the full cache's, with its interval.
+
+    The interval is that of the difference from the full cache, question by question. Tasks that
+    the full cache scores 0 on are left out; NaN where none is left.
+    """
+    from analysis.scoring.intervals import difference
+
+    full = vanilla.groupby("task")["score"].mean()
+    full = full[full > 0]
+    part, whole = (own[own["task"].isin(full.index)] for own in (frame, vanilla))
+    if part.empty or whole.empty:
+        return (float("nan"),) * 3
+    part = part.assign(score=part["score"] / part["task"].map(full))
+    whole = whole.assign(score=whole["score"] / whole["task"].map(full))
+    lead = difference(part, whole)
+    return 1 + lead.value, 1 + lead.low, 1 + lead.high
+
+
+def table(frame: pd.DataFrame, layout: Layout, extra: Callable[..., dict[Any, Any]]) -> Any:
+    """Our rows, then the paper's, one row a model, setting and method.
+
+    Args:
+        frame: Question rows with ``compared`` and the layout's setting.
+        layout: What is shown.
+        extra: From (model, method, setting, printed rows) to more columns; of ours the model is
+            :data:`HERE`.
+    """
+    import pandas as pd
+
+    rows = [_ours(frame, layout, method, at, extra) for method, at in _cells(frame, layout)]
+    numbers = layout.numbers()
+    for (model, method, setting), own in numbers.groupby(
+        ["model", "method", "setting"], sort=False
+    ):
+        repeated = method == VANILLA and setting != _first(numbers, str(model))
+        if not repeated:
+            named = (str(model), OURS.get(str(method), str(method)), _value(str(setting)))
+            rows.append(_theirs(own, layout, *named, extra))
+    last = [*(column.heading for column in layout.columns), AVERAGE]
+    known = dict.fromkeys(name for row in rows for name in row)
+    columns = [*(name for name in known if name not in last), *(n for n in last if n in known)]
+    whole = pd.DataFrame(rows).reindex(columns=pd.MultiIndex.from_tuples(columns))
+    whole = whole.dropna(axis=1, how="all")
+    return whole.astype(object).where(whole.notna(), MISSING)
+
+
+def _first(numbers: pd.DataFrame, model: str) -> str:
+    """Setting of the first row of the full cache, which is printed again at every budget."""
+    return str(pick(numbers, model=model, method=VANILLA)["setting"].iloc[0])
+
+
+def _value(setting: str) -> float:
+    """The number in a printed setting: 0.55 of "compression=55%", 128 of "kept=128"."""
+    found = re.search(r"=([\d.]+)(%?)$", setting)
+    if found is None:
+        return 1.0
+    return float(found[1]) / 100 if found[2] else float(found[1])
+
+
+def _cells(frame: pd.DataFrame, layout: Layout) -> list[tuple[str, Any]]:
+    """Methods and settings in the order of the frame, the full cache first."""
+    pairs = frame[["compared", layout.setting]].drop_duplicates()
+    return [(str(method), at) for method, at in pairs.itertuples(index=False)]
+
+
+def _row(layout: Layout, model: str, method: str, at: Any) -> dict[tuple[str, str], object]:
+    return {
+        ("model", ""): model,
+        ("method", ""): LOOKS[method].label if method in LOOKS else method,
+        ("setting", ""): "–" if method == VANILLA else layout.shown(at),
+    }
+
+
+def _ours(
+    frame: pd.DataFrame, layout: Layout, method: str, at: Any, extra: Callable[..., Any]
+) -> dict[tuple[str, str], object]:
+    own = pick(frame, compared=method, **{layout.setting: at})
+    held = summary(own, ("task",))
+    row = _row(layout, f"{HERE} ({', '.join(sorted(frame['model'].unique()))})", method, at)
+    row |= extra(HERE, method, at, own)
+    for column in layout.columns:
+        cell = pick(held, task=column.task)
+        if len(cell):
+            first = cell.iloc[0]
+            row[column.heading] = _score(layout, first["score"], first["low"], first["high"])
+    value, low, high = average(own, pick(frame, compared=VANILLA))
+    row[AVERAGE] = "100" if method == VANILLA else percent(value, low, high)
+    return row
+
+
+def _theirs(
+    found: pd.DataFrame,
+    layout: Layout,
+    model: str,
+    method: str,
+    at: Any,
+    extra: Callable[..., dict[Any, Any]],
+) -> dict[tuple[str, str], object]:
+    row = _row(layout, f"paper ({title(model)})", method, at)
+    row |= extra(model, method, at, found)
+    for column in layout.columns:
+        if not column.benchmark:
+            continue
+        cell = pick(found, benchmark=column.benchmark, metric=column.metric)["printed"]
+        row[column.heading] = cell.iloc[0] if len(cell) and cell.iloc[0] else MISSING
+    mean = printed(found, benchmark="average")
+    if mean == mean:
+        row[AVERAGE] = f"{mean:.1f}"
+    return row
+
+
+def _score(layout: Layout, score: float, low: float, high: float) -> str:
+    if layout.percent:
+        return percent(score, low, high)
+    interval = "" if low != low else f" [{low:.2f}, {high:.2f}]"
+    return f"{score:.2f}{interval}"
+
+
+def title(model: str) -> str:
+    """A paper model's name in print."""
+    from lightkv.cost.presets import preset, presets
+
+    return preset(model).title if model in presets() else model or "model not named"
+
+
+def averages(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """What the drawings of averages show: ours with intervals, then the paper's.
+
+    Returns:
+        Columns whose ("here", or the paper's model), compared, the setting, average, low and high.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    vanilla = pick(frame, compared=VANILLA)
+    for method, at in _cells(frame, layout):
+        own = pick(frame, compared=method, **{layout.setting: at})
+        value, low, high = average(own, vanilla)
+        where = {"whose": HERE, "compared": method, layout.setting: at}
+        rows.append({**where, "average": value, "low": low, "high": high})
+    for (model, name, text), own in layout.numbers().groupby(
+        ["model", "method", "setting"], sort=False
+    ):
+        if name != VANILLA:
+            method, at = OURS.get(str(name), str(name)), _value(str(text))
+            where = {"whose": model, "compared": method, layout.setting: at}
+            rows.append({**where, "average": printed(own, benchmark="average") / 100})
+    return pd.DataFrame(rows).dropna(subset=["average"])
+
+
+def dots(axes: Axes, data: pd.DataFrame, methods: Sequence[str], whose: Iterable[str]) -> None:
+    """Averages as dots, one line a method; several models beside each other."""
+    names = list(whose)
+    for place, name in enumerate(names):
+        shift = 0.0 if len(names) == 1 else 0.3 - 0.6 * place / (len(names) - 1)
+        own = data[data["whose"] == name]
+        color, marker = PALETTE[place % len(PALETTE)], "osDv^P"[place % 6]
+        heights = [len(methods) - 1 - methods.index(m) + shift for m in own["compared"]]
+        axes.hlines(heights, 100 * own["low"], 100 * own["high"], color=color, linewidth=1)
+        label = HERE if name == HERE else title(name)
+        axes.plot(100 * own["average"], heights, marker, color=color, ms=4.5, label=label)
+    axes.set_yticks(range(len(methods)), [LOOKS[m].label for m in reversed(methods)])
+    axes.axvline(100, color=BLACK, linestyle=":", linewidth=1)
+    axes.set_xlim(-3, 108)
+    axes.set_xlabel("mean score, % of the full cache's")
+
+
+def lines(axes: Axes, data: pd.DataFrame, x: list[Any], column: str, value: str) -> None:
+    """One line a method over settings, at even places; intervals where there are any."""
+    methods = [m for m in LOOKS if m in set(data["compared"]) and m != VANILLA]
+    for number, method in enumerate(methods):
+        own = pick(data, compared=method).set_index(column).reindex(x).dropna(subset=[value])
+        look = LOOKS[method]
+        shift = 0.05 * (number - (len(methods) - 1) / 2)
+        places = [x.index(at) + shift for at in own.index.tolist()]
+        centre = 100 * own[value].to_numpy(float)
+        known = "low" in own and own["low"].notna().all()
+        ends = [100 * own[name].to_numpy(float) for name in ("low", "high")] if known else []
+        axes.errorbar(
+            places,
+            centre,
+            yerr=[centre - ends[0], ends[1] - centre] if ends else None,
+            color=look.color,
+            marker=look.marker,
+            linestyle=look.dash,
+            label=look.label,
+            capsize=2,
+            elinewidth=0.8,
+        )
+    axes.set_xticks(range(len(x)))

@@ -1,0 +1,109 @@
+"""Frames on which each claim of the tables of methods holds, fails, or can't be told."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from figures.verdicts import Outcome
+from tests.figures import frames as f
+
+HOLDS, FAILS, OPEN = Outcome.HOLDS, Outcome.FAILS, Outcome.UNTESTABLE
+FIVE = ("fastv", "tofu", "pitome", "tome", "lightkv")
+FOUR = ("fastv", "tome", "pitome", "tofu", "lightkv")
+VISION = ("aircache", "tgvkv-vision-only")
+ALIKE = dict.fromkeys(("tome", "pitome", "tofu", "fastv", "hired"), 0.9)
+
+
+def without(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    return frame[~frame["compared"].isin(names)]
+
+
+def captions(**scores: float) -> pd.DataFrame:
+    return f.evictors_compared(retentions=(0.5, 0.1), tasks=("embedded/caption",), **scores)
+
+
+def two(**scores: float) -> pd.DataFrame:
+    return f.prefill_methods((0.6, 0.55), FIVE, **scores)
+
+
+def low(**scores: float) -> pd.DataFrame:
+    return f.prefill_methods((0.55, 0.4, 0.3), FOUR, **scores)
+
+
+CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
+    ("L-T1", 0): [
+        (HOLDS, f.prefill_methods(lightkv=0.95)),
+        (FAILS, f.prefill_methods(lightkv=0.7)),
+        (OPEN, f.prefill_methods(lightkv=0.93)),
+    ],
+    ("L-T1", 1): [
+        (HOLDS, f.prefill_methods()),
+        (FAILS, f.prefill_methods(lightkv=0.4)),
+        (OPEN, f.prefill_methods(**ALIKE)),
+    ],
+    ("L-T1", 2): [
+        (HOLDS, f.prefill_methods()),
+        (FAILS, f.prefill_methods(fastv=0.95, lightkv=0.6)),
+        (OPEN, without(f.prefill_methods(), "fastv", "hired")),
+    ],
+    ("L-T1", 3): [
+        (HOLDS, f.prefill_methods(tome_cache=0.3)),
+        (FAILS, f.prefill_methods(random=0.9)),
+        (OPEN, f.prefill_methods().query("task == 'embedded/exist'")),
+    ],
+    ("L-T1", 4): [(HOLDS, f.prefill_methods())],
+    ("L-T2", 0): [(HOLDS, two(lightkv=0.95)), (FAILS, two(lightkv=0.6))],
+    ("L-T2", 1): [(HOLDS, two()), (FAILS, two(tofu=0.95, lightkv=0.6))],
+    ("L-T7", 0): [
+        (HOLDS, f.prefill_methods((0.55,), FOUR)),
+        (FAILS, f.prefill_methods((0.55,), FOUR, tome=0.95, lightkv=0.6)),
+    ],
+    ("L-T8", 0): [
+        (HOLDS, f.prefill_methods((0.55, 0.4), ("lightkv",), lightkv=0.95)),
+        (FAILS, f.prefill_methods((0.55, 0.4), ("lightkv",), lightkv=0.6)),
+    ],
+    ("L-F4", 0): [
+        (HOLDS, low()),
+        (FAILS, low(pitome=0.95, lightkv=0.6)),
+        (OPEN, low().query("share > 0.5")),
+    ],
+    ("L-T9", 0): [
+        (HOLDS, f.window_schedules()),
+        (FAILS, f.window_schedules(wide=0.5)),
+        (OPEN, f.window_schedules(wide=0.86)),
+        (OPEN, f.window_schedules().query("windows != '6,4,2'")),
+    ],
+    ("L-T9", 1): [(HOLDS, f.window_schedules()), (FAILS, f.window_schedules(narrow=0.6))],
+    ("T-T2", 0): [
+        (HOLDS, f.evictors_compared()),
+        (FAILS, f.evictors_compared(snapkv=0.92, tgvkv=0.5)),
+        (OPEN, without(f.evictors_compared(), "tgvkv")),
+    ],
+    ("T-T2", 1): [
+        (HOLDS, f.evictors_compared()),
+        (FAILS, f.evictors_compared(h2o=0.92, tgvkv=0.5)),
+    ],
+    ("T-T2", 2): [
+        (HOLDS, f.evictors_compared(tgvkv=0.92)),
+        (FAILS, f.evictors_compared(tgvkv=0.6)),
+    ],
+    ("T-T3", 0): [(HOLDS, captions()), (FAILS, captions(snapkv=0.92, tgvkv=0.5))],
+    ("T-T3", 1): [(HOLDS, captions(tgvkv=0.92)), (FAILS, captions(tgvkv=0.5))],
+    ("T-T6", 0): [
+        (HOLDS, f.pruning_against_eviction()),
+        (FAILS, f.pruning_against_eviction(cdpruner=0.95, tgvkv=0.5)),
+        (OPEN, without(f.pruning_against_eviction(), "tgvkv")),
+    ],
+    ("T-T7", 0): [
+        (HOLDS, captions()),
+        (FAILS, captions(snapkv=0.92, tgvkv=0.5)),
+        (OPEN, captions(snapkv=0.9)),
+        (OPEN, without(captions(), "tgvkv")),
+    ],
+    ("T-F8", 0): [(HOLDS, f.kept_maps(12, 6)), (FAILS, f.kept_maps(6, 12))],
+    ("T-F8", 1): [(HOLDS, f.kept_maps()), (FAILS, f.kept_maps(whole_text=False))],
+    ("T-T8", 0): [
+        (HOLDS, f.evictors_compared(VISION)),
+        (FAILS, f.evictors_compared(VISION, aircache=0.92, tgvkv_vision_only=0.5)),
+    ],
+}
