@@ -29,14 +29,19 @@ COLUMNS: Final = (
     "requested_retention",
     "seconds",
 )
+"""Columns that a file must have."""
+
+ANSWER: Final = "answer"
+"""Column that loyalty needs; files written before it was kept lack it."""
+
 SHIPPED: Final = "every_method.csv.gz"
 
 
 def write_rows(frame: pd.DataFrame, path: Path) -> None:
-    """Write rows of :func:`~analysis.asking.evaluation.evaluate`, less answers, as gzipped CSV."""
+    """Write rows of :func:`~analysis.asking.evaluation.evaluate` as gzipped CSV."""
     # No time stamp, so that equal rows make equal files.
     packed = {"method": "gzip", "mtime": 0}
-    frame[list(COLUMNS)].to_csv(path, index=False, float_format="%.6g", compression=packed)
+    frame[[*COLUMNS, ANSWER]].to_csv(path, index=False, float_format="%.6g", compression=packed)
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
@@ -60,7 +65,12 @@ def _read(source: Traversable) -> pd.DataFrame:
     try:
         with source.open("rb") as file:
             frame = pd.read_csv(
-                file, compression="gzip", dtype={"fingerprint": str, "revision": str}
+                file,
+                compression="gzip",
+                dtype={"fingerprint": str, "revision": str, ANSWER: str},
+                # An answer is as it was written: it may be empty, or "NA".
+                keep_default_na=False,
+                na_values={name: [""] for name in COLUMNS},
             )
     except (OSError, ValueError) as error:
         raise InputError(f"{source} can't be read as gzipped CSV: {error}") from error

@@ -49,15 +49,27 @@ def merge_command(stores: tuple[Path, ...], out: Path, twins: Twins) -> None:
     default=None,
     help="Write the table as CSV as well.",
 )
-def summary_command(store: Path, out: Path | None) -> None:
+@click.option(
+    "--beside",
+    "control",
+    default=None,
+    help="A control asked at several budgets (downsample, uniform-grid): print, and write, scores "
+    "less its scores with as many entries, as many tokens processed, and as much time; the hard "
+    "group, which it gets wrong; and loyalty, the share of answers that are the full cache's.",
+)
+def summary_command(store: Path, out: Path | None, control: str | None) -> None:
     """Print scores with 95 % intervals of what STORE holds; no model is needed."""
     from analysis.asking.store import Store
-    from analysis.asking.stored import stored_rows, stored_summary
+    from analysis.asking.stored import stored_beside, stored_rows, stored_summary
 
     with Store(store, read_only=True) as opened:
         rows, asked = stored_rows(opened), opened.asked()
     summary = stored_summary(rows, asked)
+    compared = None if control is None else stored_beside(rows, control)
     click.echo(table(summary.drop(columns=["interval", "kv_bytes", "requested_retention"])))
+    if compared is not None:
+        click.echo(f"\nbeside {control}\n{table(compared.drop(columns='n'))}")
+        summary = summary.merge(compared.drop(columns="n"), how="left")
     for line in _remarks(summary, rows, asked):
         click.echo(line, err=True)
     if out is not None:

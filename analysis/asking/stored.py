@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from analysis.scoring.beside import GROUP, beside
 from analysis.scoring.summaries import CELL, summarise
 from lightkv.errors import InputError
 
@@ -49,11 +50,35 @@ def stored_summary(rows: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
     scored = rows[rows["metric"].notna()]
     if not len(scored):
         raise InputError("the store holds no scored answer; fill it by lightkv evaluate --out")
-    cells = scored.groupby([*CELL, "metric"], sort=False)
-    differing = [name for name in _TOLD_APART if (cells[name].nunique() > 1).any()]
-    by = [*CELL, *differing]
+    by = [*CELL, *_differing(scored)]
     summary = pd.concat([summarise(one, by) for _, one in scored.groupby("metric", sort=False)])
     questions = asked.groupby("key")["questions"].max()
     wanted = scored.assign(of=scored["key"].map(questions)).groupby([*by, "metric"])["of"].max()
     named = summary.merge(wanted.reset_index(), on=[*by, "metric"], how="left")
     return named[[*by, "metric", "n", "of", *list(summary.columns)[len(by) + 2 :]]]
+
+
+def stored_beside(rows: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Methods beside the full cache and a control, as :func:`~analysis.scoring.beside.beside` has
+    it; models, seeds, code and arithmetic that differ are not mixed.
+
+    Args:
+        rows: Of :func:`stored_rows`.
+        control: Name of the control.
+
+    Raises:
+        InputError: No answer is scored.
+        UnknownNameError: The control was not asked.
+    """
+    scored = rows[rows["metric"].notna()]
+    if not len(scored):
+        raise InputError("the store holds no scored answer; fill it by lightkv evaluate --out")
+    # Parameters are those of each method.
+    apart = [name for name in _differing(scored) if name != "parameters"]
+    return beside(scored, control, by=[*GROUP, "metric", *apart])
+
+
+def _differing(scored: pd.DataFrame) -> list[str]:
+    """Columns in which answers under one label differ."""
+    cells = scored.groupby([*CELL, "metric"], sort=False)
+    return [name for name in _TOLD_APART if (cells[name].nunique() > 1).any()]

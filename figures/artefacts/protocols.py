@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from analysis.scoring.beside import beside
 from analysis.scoring.intervals import QUESTION, mean, resampled
 from figures.artefacts.shared import here, pick, printed, setting, summary
 from figures.contract import Artefact, Claim
@@ -27,6 +28,15 @@ VARIANTS: Final = ("tvb", "budget-", "rank-")
 
 COMPARED: Final = ("streamingllm", "snapkv", "h2o", "elasticcache", "prefixkv")
 """What TGV-KV is compared with in its Table 2."""
+
+CONTROL: Final = "downsample"
+BESIDE: Final = {
+    "loyalty": "answers of the full cache, %",
+    "lead_entries": "over downsample at equal entries, points",
+    "lead_tokens": "over downsample at equal tokens, points",
+    "hard": "where downsample is wrong, %",
+}
+"""What the table says of question first beside the full cache and the control."""
 
 PRINTED: Final = {"tgvkv": "tgv-kv"}
 MODEL: Final = "llava-1.5-7b"
@@ -117,6 +127,8 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
     numbers = paper.numbers("T-T2")
     at = setting(numbers, "retention").str.rstrip("%").replace("", "nan").astype(float) / 100
+    compared = _beside(pick(frame, protocol=QUESTION_FIRST))
+    titles = {name: title for name, title in BESIDE.items() if compared[name].notna().any()}
     rows = []
     for (method, share), own in frame.groupby(["method", "retention"], dropna=False, sort=False):
         retention = float(str(share))
@@ -129,6 +141,11 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         for protocol in PROTOCOLS:
             found = mean(pick(own, protocol=protocol))
             row[here(frame), f"{protocol}, %"] = percent(found.value, found.low, found.high)
+        label = _label(method, retention)
+        for name, title in titles.items():
+            bounds = [f"{name}{end}" for end in ("", "_low", "_high")]
+            known = compared.loc[label, bounds] if label in compared.index else [np.nan] * 3
+            row[here(frame), title] = percent(*known)
         name = PRINTED.get(str(method), str(method))
         near = numbers if method == VANILLA else numbers[(at - retention).abs() < 1e-6]
         row["paper (LLaVA-1.5-7B)", "ChartQA, %"] = printed(
@@ -136,6 +153,18 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         )
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
+
+
+def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """By method and retention, what :func:`analysis.scoring.beside.beside` says of all tasks."""
+    pairs = zip(rows["method"], rows["retention"], strict=True)
+    labelled = rows.assign(method=[_label(*pair) for pair in pairs])
+    control = CONTROL if CONTROL in set(rows["method"]) else None
+    return beside(labelled, control, VANILLA, by=("protocol",)).set_index("method")
+
+
+def _label(method: object, retention: float) -> str:
+    return str(method) if retention != retention else f"{method} {100 * retention:g} %"
 
 
 def _at(frame: pd.DataFrame, protocol: str, method: str, retention: float) -> pd.DataFrame:

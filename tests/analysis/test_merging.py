@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 import sqlite3
 import subprocess
@@ -21,7 +22,7 @@ from analysis.asking.store import FILE_NAME, Store
 from analysis.asking.store_cli import merge_command, summary_command
 from analysis.asking.stored import stored_rows, stored_summary
 from lightkv import TGVKV
-from lightkv.errors import InputError, InvalidValueError, StoreError
+from lightkv.errors import InputError, InvalidValueError, StoreError, UnknownNameError
 from tests.analysis.fake import FakeVLM
 from tests.analysis.stored import CONFIGURATION, SCORER, outcome, outcomes, row, rows
 from tests.analysis.test_evaluation import echo, run
@@ -249,6 +250,19 @@ def test_the_commands_merge_and_summarise_without_a_model(tmp_path: Path) -> Non
     table = pd.read_csv(file)
     assert table["n"].tolist() == table["of"].tolist() == [10, 10]
     assert dict(zip(table["method"], table["score"], strict=True)) == {"vanilla": 1, "TGV-KV": 0.7}
+
+
+def test_a_summary_stands_beside_a_control(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        run(FakeVLM(echo), store=store)
+    file = tmp_path / "table.csv"
+    done = call(summary_command, tmp_path / "store", "--beside", "TGV-KV", "--out", file)
+    assert done.exit_code == 0 and "beside TGV-KV" in done.stdout, done.output
+    table = pd.read_csv(file).set_index("method")
+    assert table.loc["TGV-KV", "loyalty"] == 0.7 and table["n"].tolist() == [10, 10]
+    assert math.isnan(table.loc["vanilla", "loyalty"]), "the full cache is what others stand beside"
+    unknown = call(summary_command, tmp_path / "store", "--beside", "downsample")
+    assert isinstance(unknown.exception, UnknownNameError)
 
 
 def test_summaries_name_what_was_refused_and_what_is_not_scored(tmp_path: Path) -> None:

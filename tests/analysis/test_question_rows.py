@@ -33,11 +33,14 @@ def test_written_and_read_back_rows_are_the_same(embedded: VLM, tmp_path: Path) 
     write_rows(frame, file)
     assert file.read_bytes() == first
     found = read_rows(file)
-    pd.testing.assert_frame_equal(found, frame[list(COLUMNS)], check_dtype=False, rtol=1e-5, atol=0)
+    wanted = frame[[*COLUMNS, "answer"]]
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False, rtol=1e-5, atol=0)
     named = evaluated(file)
     assert set(named["method"]) == {"vanilla", "random"}
     assert named.groupby("method")["retention"].first().to_dict()["random"] == 0.2
     assert named[named["method"] == "vanilla"]["retention"].isna().all()
+    write_rows(frame.assign(answer=["", "NA", "a, b"] * 2), file)
+    assert read_rows(file)["answer"].tolist() == ["", "NA", "a, b"] * 2
     write_rows(frame.replace({"method": {"random 20 %": "lightkv | tgvkv 20 %"}}), file)
     composed = evaluated(file)
     assert set(composed["method"]) == {"vanilla", "lightkv | tgvkv"}

@@ -91,6 +91,22 @@ def test_table_of_ablation_prints_the_papers_digits() -> None:
     assert row["here (embedded model)", "read at 5 %"].startswith("60.0 [")
 
 
+def test_every_method_stands_beside_the_control_where_it_was_asked() -> None:
+    frame = FRAMES["every_method"]()
+    spent = {"token_share": frame["kv_share"], "seconds": 1.0, "answer": "same"}
+    tgv = frame[(frame["method"] == "tgvkv") & (frame["protocol"] == "question-first")]
+    control = tgv.assign(method="downsample", score=0.0)
+    asked = pd.concat([frame, control]).assign(**spent)
+    table = artefact("X-6").table(asked).set_index([("method", ""), ("retention, %", "")])
+    own = table["here (embedded model)"].loc[("tgvkv", "50.0")]
+    score = own["question-first, %"].split(" ")[0]
+    assert own["answers of the full cache, %"].startswith("100.0 [")
+    assert own["over downsample at equal entries, points"].startswith(f"{score} [")
+    assert own["where downsample is wrong, %"].startswith(f"{score} [")
+    plain = artefact("X-6").table(frame)
+    assert not any("downsample" in name for _, name in plain.columns)
+
+
 def _check(one: str, frame: pd.DataFrame) -> None:
     found = artefact(one)
     figure = found.figure(frame)
