@@ -11,6 +11,6 @@ COMMANDS: dict[str, str] = {
     "check": "lightkv.check.cli:check_command",
     "cost": "lightkv.cost.cli:cost_command",
     "list": "lightkv.commands.listing:list_command",
-    "train-embedded": "lightkv.embedded.cli:train_embedded_command",
+    "train-embedded": "lightkv.commands.train_embedded:train_embedded_command",
     "verify": "lightkv.golden.cli:verify_command",
 }

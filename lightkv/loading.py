@@ -15,7 +15,7 @@ import torch
 from lightkv.contract.types import check_type
 from lightkv.cost.presets import preset, presets
 from lightkv.embedded.location import CHECKPOINT
-from lightkv.engine.graph import Driver, check_driver
+from lightkv.engine.drivers import Driver, check_driver
 from lightkv.errors import InvalidValueError, ModelError, UnknownNameError
 from lightkv.families import FAMILIES, Family, family_of
 from lightkv.inputs import chat

@@ -13,7 +13,8 @@ from torch import Tensor
 from lightkv.catalogue import MethodLike, resolved
 from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
-from lightkv.engine.graph import Driver, InterventionGraph, check_driver
+from lightkv.engine.drivers import Driver, check_driver
+from lightkv.engine.graph import InterventionGraph
 from lightkv.engine.plan import Quirks
 from lightkv.errors import UnsupportedError
 from lightkv.families import Family
@@ -47,7 +48,7 @@ class LoadedModel(NotAModule):
         model: The HuggingFace model.
         processor: Its processor, None for one that is only given processed batches.
         family: Its architecture family.
-        driver: What carries runs through the model, see :data:`~lightkv.engine.graph.Driver`.
+        driver: What carries runs through the model, see :data:`~lightkv.engine.drivers.Driver`.
 
     Attributes:
         facts: What a method may know about the model.

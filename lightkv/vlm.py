@@ -15,7 +15,8 @@ from lightkv.contract.compressor import Compressor
 from lightkv.contract.interventions import Intervention, check_interventions
 from lightkv.contract.observer import Observer
 from lightkv.contract.types import check_type
-from lightkv.engine.graph import Driver, InterventionGraph, check_driver
+from lightkv.engine.drivers import Driver, check_driver
+from lightkv.engine.graph import InterventionGraph
 from lightkv.engine.plan import Plan
 from lightkv.engine.record import RunRecord
 from lightkv.errors import InvalidValueError
@@ -58,7 +59,7 @@ class VLM(LoadedModel):
             observers: Look at layers during prefill.
             interventions: Cut attention or swap cache entries, to see what depends on them.
             keep_run: Return the run with its cache, to go on from.
-            driver: "nnsight", "hooks" or "auto" (see :data:`~lightkv.engine.graph.Driver`); default
+            driver: "nnsight", "hooks" or "auto" (see :data:`~lightkv.engine.drivers.Driver`); default
                 as the model was loaded. Results are the same bit for bit.
             **settings: Passed on to ``model.generate``.
 

@@ -20,7 +20,8 @@ from lightkv.contract.serving import drawn_features
 from lightkv.contract.view import ModelFacts
 from lightkv.cost.presets import ModelPreset
 from lightkv.cost.presets.shape import TextShape, VisionShape
-from lightkv.engine.graph import Driver, InterventionGraph
+from lightkv.engine.drivers import Driver
+from lightkv.engine.graph import InterventionGraph
 from lightkv.engine.plan import Plan
 from lightkv.engine.run import Run
 from lightkv.errors import InvalidValueError

@@ -33,7 +33,7 @@ from lightkv.contract.compressor import Compressor
 from lightkv.contract.registry import RETENTION
 from lightkv.contract.view import ModelFacts
 from lightkv.cost.presets import preset
-from lightkv.engine.graph import Driver, check_driver
+from lightkv.engine.drivers import Driver, check_driver
 from lightkv.errors import InvalidValueError, LightKVError
 from lightkv.loading import device_named, dtype_named
 

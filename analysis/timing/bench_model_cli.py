@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lightkv.engine.graph import DRIVERS
+from lightkv.engine.drivers import DRIVERS
 
 
 @click.command("model")

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightkv.check.drawn_methods import DrawnEviction, DrawnMerges
 from lightkv.check.subject import Subject, difference, logits
 from lightkv.contract.compressor import LayerView, ModelFacts
-from lightkv.engine.graph import Driver
+from lightkv.engine.drivers import Driver
 from lightkv.errors import LightKVError
 
 

@@ -38,6 +38,6 @@ def ask_command(
     record = answer.record
     click.echo(
         f"{record.kv_bytes:,} of {record.full_kv_bytes:,} bytes of KV cache "
-        f"({record.achieved_retention:.1%}), method: {record.method}",
+        f"({record.achieved_retention:.1%}), method: {text or record.method}",
         err=True,
     )

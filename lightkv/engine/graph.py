@@ -10,36 +10,21 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from lightkv.engine.drivers import Driver, check_driver
 from lightkv.engine.hooks import Hooks
 from lightkv.engine.passes import Passes
 from lightkv.engine.run import Run
-from lightkv.errors import InvalidValueError, UnsupportedError
+from lightkv.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from lightkv.engine.traces import Traces
 
-Driver = Literal["auto", "nnsight", "hooks"]
-"""What carries a run through the model. "auto" is nnsight wherever something observes or
-intervenes, and hooks where a compressor runs alone or a trace of the user's own is running."""
-
-DRIVERS: Final[tuple[str, ...]] = get_args(Driver)
-
 # Decoders that a run is being carried through.
 _BUSY: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-
-
-def check_driver(driver: str) -> None:
-    """Refuse a driver that there is not.
-
-    Raises:
-        InvalidValueError: See above.
-    """
-    if driver not in DRIVERS:
-        raise InvalidValueError("driver", driver, ", ".join(map(repr, DRIVERS)))
 
 
 class InterventionGraph:

@@ -12,11 +12,11 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from lightkv.commands.train_embedded import train_embedded_command
 from lightkv.embedded import batches
 from lightkv.embedded import trainer as train
 from lightkv.embedded.architecture import Architecture, build_model
 from lightkv.embedded.batches import IGNORE, NAMES, NO_TURN, TextSettings
-from lightkv.embedded.cli import train_embedded_command
 from lightkv.embedded.lean import LeanModel
 from lightkv.embedded.objectives import answer_loss, exact_answers
 from lightkv.embedded.optimizer import Muon, orthogonalise
