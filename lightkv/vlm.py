@@ -59,8 +59,8 @@ class VLM(LoadedModel):
             observers: Look at layers during prefill.
             interventions: Cut attention or swap cache entries, to see what depends on them.
             keep_run: Return the run with its cache, to go on from.
-            driver: "nnsight", "hooks" or "auto" (see :data:`~lightkv.engine.drivers.Driver`); default
-                as the model was loaded. Results are the same bit for bit.
+            driver: "nnsight", "hooks" or "auto" (see :data:`~lightkv.engine.drivers.Driver`);
+                default as the model was loaded. Results are the same bit for bit.
             **settings: Passed on to ``model.generate``.
 
         Raises:
