@@ -14,6 +14,7 @@ from lightkv import Request
 from lightkv.contract.compressor import Compressor
 from tests.analysis.fake import FakeVLM
 from tests.figures.probing_frames import FRAMES as PROBING
+from tests.figures.step_frames import FRAMES as STEPS
 
 QUESTIONS = 120
 TASKS = ("embedded/read", "embedded/caption")
@@ -375,6 +376,7 @@ FRAMES = {
     "window_schedules": window_schedules,
     "pruning_against_eviction": pruning_against_eviction,
     **PROBING,
+    **STEPS,
 }
 """Constructed frames by study, where a claim is judged on numbers that no rule of thumb gives."""
 

@@ -1,4 +1,4 @@
-"""Frames on which each claim of the tables of methods holds, fails, or can't be told."""
+"""Frames on which claims of the tables of methods and of one run hold, fail, or can't be told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pandas as pd
 
 from figures.verdicts import Outcome
 from tests.figures import frames as f
+from tests.figures.step_frames import ranked_entries, stage_plan, window_steps
 
 HOLDS, FAILS, OPEN = Outcome.HOLDS, Outcome.FAILS, Outcome.UNTESTABLE
 FIVE = ("fastv", "tofu", "pitome", "tome", "lightkv")
@@ -100,6 +101,30 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
         (OPEN, captions(snapkv=0.9)),
         (OPEN, without(captions(), "tgvkv")),
     ],
+    ("L-F2", 0): [
+        (HOLDS, window_steps()),
+        (FAILS, window_steps(far=True)),
+        (FAILS, window_steps(count=1)),
+        (FAILS, window_steps(count=3)),
+    ],
+    ("L-F2", 1): [(HOLDS, window_steps()), (FAILS, window_steps(alike=True))],
+    ("L-F5", 0): [
+        (HOLDS, stage_plan()),
+        (FAILS, stage_plan(late=1)),
+        (FAILS, stage_plan(cached=1)),
+    ],
+    ("L-F5", 1): [
+        (HOLDS, stage_plan()),
+        (FAILS, stage_plan(read=(2,))),
+        (FAILS, stage_plan(read=(1, 2, 4))),
+    ],
+    ("T-F3", 0): [
+        (HOLDS, ranked_entries()),
+        (HOLDS, ranked_entries(steep=0.01)),
+        (FAILS, ranked_entries(steep=0.1)),
+    ],
+    ("T-F3", 1): [(HOLDS, ranked_entries()), (FAILS, ranked_entries(worst=True))],
+    ("T-F3", 2): [(HOLDS, ranked_entries()), (FAILS, ranked_entries(words=False))],
     ("T-F8", 0): [(HOLDS, f.kept_maps(12, 6)), (FAILS, f.kept_maps(6, 12))],
     ("T-F8", 1): [(HOLDS, f.kept_maps()), (FAILS, f.kept_maps(whole_text=False))],
     ("T-T8", 0): [
