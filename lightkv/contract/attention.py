@@ -250,7 +250,7 @@ class Attention(ABC):
         everyone = torch.ones_like(queries) if real is None else real
         if normalise == "queries":
             return self._mass_over_queries(queries, keys, everyone, masked)
-        hidden = None if bool(everyone.all()) else ~everyone[:, None, None, :]
+        hidden = None if real is None else ~real[:, None, None, :]
         columns, counted = compact(keys)
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
         for tile in self.tiles(queries):

@@ -22,6 +22,10 @@ class Groups:
     index: Tensor
     valid: Tensor
 
+    def to(self, device: torch.device) -> Groups:
+        """The same groups on another device."""
+        return Groups(self.index.to(device), self.valid.to(device))
+
     @property
     def counts(self) -> Tensor:
         """(G,) int64: tokens of each group."""

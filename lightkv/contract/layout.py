@@ -107,7 +107,17 @@ class TokenLayout:
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """Real tokens of each row, as numbers of the host."""
-        return tuple(self.prompt_lengths.tolist())
+        return tuple(self.host.prompt_lengths.tolist())
+
+    @property
+    def host(self) -> TokenLayout:
+        """The same layout on the host, which waits for it once; itself if it is there."""
+        if self.kind.device.type == "cpu":
+            return self
+        if "_host" not in vars(self):
+            vars(self)["_host"] = self.to("cpu")
+        fetched: TokenLayout = vars(self)["_host"]
+        return fetched
 
     @property
     def padded(self) -> bool:
@@ -148,7 +158,8 @@ class TokenLayout:
         if columns is self._columns:
             return self
         moved = self._of(columns, self.grids)
-        vars(moved)["lengths"] = self.lengths  # or the host would have to wait for them
+        if self.kind.device.type == "cpu":
+            vars(moved)["_host"] = self  # or the host would have to wait for it
         return moved
 
     def rows(self, index: Sequence[int]) -> TokenLayout:

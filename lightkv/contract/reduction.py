@@ -78,7 +78,12 @@ class Reduction:
 
     @classmethod
     def from_groups(
-        cls, representative: Tensor, importance: Tensor, rule: Rule = "mean"
+        cls,
+        representative: Tensor,
+        importance: Tensor,
+        rule: Rule = "mean",
+        *,
+        width: int | None = None,
     ) -> Reduction:
         """Merge: tokens of the same representative become one, weighted by importance.
 
@@ -87,10 +92,12 @@ class Reduction:
                 its own position for a survivor, -1 for a token that is dropped.
             importance: (B, N) float, non-negative. A group whose importances sum to zero is
                 averaged uniformly. A group of one keeps its token bit for bit.
+            rule: How a group becomes one token.
+            width: Survivors K of the row that has most, where the host knows it.
         """
         length = representative.shape[1]
         own = torch.arange(length, device=representative.device)
-        index, valid = compact(representative == own)
+        index, valid = compact(representative == own, width)
         slot = _slots(index, valid, length)
         member = representative >= 0
         target = torch.where(member, slot.gather(1, representative.clamp_min(0)), -1)

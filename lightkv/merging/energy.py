@@ -52,13 +52,14 @@ def match_by_energy(
         groups: (G, M).
         energy: (G, M), see :func:`energies`. Ties: lowest index first;
             near-ties fall as their rounding does.
-        merges: (G,) int64, merges k per group.
+        merges: (G,) int64 on the host, merges k per group.
         protect: Only the 2k tokens of highest energy take part, so that all k sources merge; else
             all tokens do, and the k most similar pairs merge.
     """
     order = torch.argsort(energy, dim=-1, descending=True, stable=True)
     ranked = groups.index.gather(1, order)
     slots = torch.arange(ranked.shape[1], device=ranked.device)
-    taking_part = slots < (2 * merges if protect else groups.counts)[:, None]
+    most = 2 * merges.to(slots.device) if protect else groups.counts
+    taking_part = slots < most[:, None]
     sources, targets = split_alternate(Groups(ranked, taking_part))
     return match(hidden, sources, targets, merges)

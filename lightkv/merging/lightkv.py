@@ -199,9 +199,9 @@ class LightKV(Reducer):
         return merged if self.floor == 0 else _shrink(merged, importance, self.floor)
 
     def windows_of(self, view: LayerView) -> Windows:
-        """The windows of the stage at ``view.layer``; rows that skip the stage have none."""
+        """The windows of the stage at ``view.layer``, on the host; rows that skip it have none."""
         per_side = self.windows[self.layers.index(view.layer)]
-        cut = partition(self.partition, view.layout, per_side)
+        cut = partition(self.partition, view.layout.host, per_side)
         skipped = self.skipped(view)
         if not skipped.any():
             return cut
@@ -209,8 +209,8 @@ class LightKV(Reducer):
         return Windows(cut.block.masked_fill(gone, -1), cut.window.masked_fill(gone, -1))
 
     def skipped(self, view: LayerView) -> Tensor:
-        """(B,) bool: rows that the stage at ``view.layer`` leaves alone for want of tokens."""
-        layout = view.layout
+        """(B,) bool on the host: rows that the stage at ``view.layer`` leaves alone."""
+        layout = view.layout.host
         per_side = self.windows[self.layers.index(view.layer)]
         if self.min_tokens is None:
             return torch.zeros(layout.batch_size, dtype=torch.bool, device=layout.kind.device)
@@ -233,7 +233,7 @@ class LightKV(Reducer):
         groups = gather_groups(self.windows_of(view).labels())
         ratio = self.ratios[self.layers.index(view.layer)]
         merges = merge_counts(groups.counts, ratio, single=self.counting == "float32")
-        return match(view.hidden, *split_alternate(groups), merges)
+        return match(view.hidden, *split_alternate(groups.to(view.hidden.device)), merges)
 
     def importance(self, view: LayerView) -> Tensor:
         """(B, N) float: what each vision token counts for in its group's mean (Eq. 7)."""

@@ -61,7 +61,7 @@ def match(hidden: Tensor, sources: Groups, targets: Groups, merges: Tensor) -> P
         hidden: (B, N, D); compared in float32 at least.
         sources: (G, A) groups.
         targets: (G, B) groups.
-        merges: (G,) int64, merges r per group.
+        merges: (G,) int64 on the host, merges r per group.
     """
     empty = sources.index.new_zeros(0)
     if not sources.index.numel() or not targets.index.numel():
@@ -74,9 +74,11 @@ def match(hidden: Tensor, sources: Groups, targets: Groups, merges: Tensor) -> P
     best, choice = similarity.max(-1)
     ranked = best.masked_fill(~sources.valid, -torch.inf)
     order = torch.argsort(ranked, dim=-1, descending=True, stable=True)
-    chosen = torch.arange(order.shape[1], device=hidden.device) < merges[:, None]
-    source = sources.index.gather(1, order)[chosen]
-    target = targets.index.gather(1, choice.gather(1, order))[chosen]
+    # The host knows how many merge, so it does not wait to find out where they stand.
+    merging = torch.arange(order.shape[1]) < merges[:, None]
+    places = merging.flatten().nonzero()[:, 0].to(hidden.device)
+    source = sources.index.gather(1, order).flatten()[places]
+    target = targets.index.gather(1, choice.gather(1, order)).flatten()[places]
     return Pairs(source, target)
 
 
@@ -95,4 +97,6 @@ def reduction(
     own = torch.arange(length, device=layout.kind.device)
     representative = torch.where(layout.real, own, -1)
     representative.view(-1)[pairs.source] = pairs.target % length
-    return Reduction.from_groups(representative, importance, rule)
+    alone = layout.batch_size == 1  # then the host knows how many are left
+    width = layout.lengths[0] - len(pairs.source) if alone else None
+    return Reduction.from_groups(representative, importance, rule, width=width)

@@ -65,13 +65,14 @@ class GlobalMerge(Reducer):
 
     def pairs(self, view: LayerView) -> Pairs:
         """Who merges with whom at ``view.layer``."""
-        groups = gather_groups(everywhere(view.layout).labels())
+        groups = gather_groups(everywhere(view.layout.host).labels())
         ratio = self.ratios[self.layers.index(view.layer)]
-        return self.match(view, groups, merge_counts(groups.counts, ratio))
+        merges = merge_counts(groups.counts, ratio)
+        return self.match(view, groups.to(view.hidden.device), merges)
 
     @abstractmethod
     def match(self, view: LayerView, groups: Groups, merges: Tensor) -> Pairs:
-        """So many merges (G,) in each group."""
+        """So many merges (G,), on the host, in each group."""
 
     def merged(self, view: LayerView, pairs: Pairs) -> Reduction:
         """The reduction that merges these pairs, by default into their weighted mean."""

@@ -91,8 +91,9 @@ class ToMeCache(Evictor):
         layout = observation.layout
         if observation.keys is None or self.ratio == 0:
             return Retention.from_keep(layout.real, layout.prompt_lengths.float())
-        groups = gather_groups(everywhere(layout).labels())
+        groups = gather_groups(everywhere(layout.host).labels())
         merges = merge_counts(groups.counts, self.ratio)
+        groups = groups.to(layout.kind.device)
         pairs = match(observation.keys[:, 0], *split_alternate(groups), merges)
         merged = reduction(layout, pairs, observation.score)
         left = merged.valid.sum(1).float()

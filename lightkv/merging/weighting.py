@@ -11,6 +11,9 @@ from lightkv.contract.attention import BLOCK_NUMBERS, Normalisation
 from lightkv.contract.compressor import EntriesView, LayerView
 from lightkv.contract.layout import TokenLayout
 
+# Numbers that are hashed at once on a processor, so that they stay in its cache.
+_HASHED_ON_HOST = 2**18
+
 Guidance = Literal["prompt", "uniform", "size", "random"]
 Prompt = Literal["text", "question"]
 
@@ -38,7 +41,7 @@ def prompt_importance(
         prompt_tokens(layout, prompt),
         normalise=normalise,
         masked=masked,
-        real=layout.real,
+        real=layout.real if layout.padded else None,
     )
 
 
@@ -68,7 +71,8 @@ def random_importance(view: LayerView, prompt: Prompt = "text") -> Tensor:
     keys = prompt_tokens(layout, prompt).sum(1)
     draws = int(keys.max()) * heads
     total = torch.zeros(layout.kind.shape, device=view.hidden.device)
-    block = max(1, BLOCK_NUMBERS // max(1, total.numel()))
+    at_once = _HASHED_ON_HOST if total.device.type == "cpu" else BLOCK_NUMBERS
+    block = max(1, at_once // max(1, total.numel()))
     start = _mix(torch.tensor(view.row_seeds(), device=total.device))[:, None, None]
     for first in range(0, draws, block):
         number = torch.arange(first, min(first + block, draws), device=total.device)

@@ -6,7 +6,7 @@ with a little room. Measured on 32 layers, beyond what the model does by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -147,24 +147,37 @@ def test_the_counter_counts() -> None:
     assert count.waits == {"__bool__": 1, "index by mask": 1, "cpu": 1, "tolist": 1}
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("method", ["h2o:retention=0.3", "streamingllm:retention=0.3"])
-def test_steps_do_not_synchronise_on_a_gpu(method: str) -> None:
-    """What torch itself calls a synchronising operation, by its own count."""
-    vlm = tiny_llava(layers=8)
+def gpu_waits(layers: int) -> Callable[[int, str | None], int]:
+    """Counts what torch itself calls synchronising, in a model of so many layers on a GPU."""
+    vlm = tiny_llava(layers=layers)
     vlm.model.to("cuda")
     inputs = {name: value.to("cuda") for name, value in BATCHES["one"][0].items()}
-    ours = compressor(method, vlm.facts)
 
-    def waits(tokens: int, compressed: Compressor | None) -> int:
-        vlm.generate(inputs, compressed, max_new_tokens=tokens, do_sample=False)
+    def waits(tokens: int, text: str | None) -> int:
+        method = None if text is None else compressor(text, vlm.facts)
+        settings = {"max_new_tokens": tokens, "do_sample": False}
+        vlm.generate(inputs, method, **settings)
         torch.cuda.set_sync_debug_mode("warn")
         try:
             with pytest.warns(UserWarning) as seen:
-                vlm.generate(inputs, compressed, max_new_tokens=tokens, do_sample=False)
+                vlm.generate(inputs, method, **settings)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         return sum("synchronizing" in str(one.message) for one in seen)
 
-    steps = waits(17, ours) - waits(1, ours) - (waits(17, None) - waits(1, None))
+    return waits
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["h2o:retention=0.3", "streamingllm:retention=0.3"])
+def test_steps_do_not_synchronise_on_a_gpu(method: str) -> None:
+    waits = gpu_waits(8)
+    steps = waits(17, method) - waits(1, method) - (waits(17, None) - waits(1, None))
     assert steps <= 0.1 * 16 * 8
+
+
+@pytest.mark.gpu
+def test_a_stage_waits_a_few_times_on_a_gpu() -> None:
+    waits = gpu_waits(8)
+    staged = "lightkv:layers=(1,3,5);windows=(4,2,1);ratios=(0.3,0.3,0.3)"
+    assert waits(1, staged) - waits(1, None) <= 8 * 3 + 8

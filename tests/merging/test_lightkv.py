@@ -123,6 +123,16 @@ def test_random_weights_do_not_depend_on_batch_company() -> None:
         assert_close(found, method.importance(alone)[0])
 
 
+def test_random_weights_are_the_same_however_many_are_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = random_view(row_layout([Grid(1, 4, 4)], text=9))
+    method = LightKV((0,), (1,), (0.5,), guidance="random")
+    together = method.importance(view)
+    monkeypatch.setattr(weighting, "_HASHED_ON_HOST", 3 * view.layout.length)
+    assert_close(method.importance(view), together)
+
+
 def test_a_ratio_of_zero_is_the_identity() -> None:
     view = random_view(row_layout([Grid(1, 4, 4)]))
     reduction = LightKV((0,), (1,), (0.0,)).reduce(view)
