@@ -12,7 +12,7 @@ from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.groups import Groups, gather_groups
 from lightkv.contract.layout import Grid, TokenLayout, single_layout
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
-from lightkv.merging import LightKV, StageSkippedWarning
+from lightkv.merging import LightKV, StageSkippedWarning, weighting
 from lightkv.merging.matching import match, merge_counts, split_alternate
 from lightkv.merging.partition import part, square_side, true_grid
 from tests.closeness import assert_close
