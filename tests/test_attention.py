@@ -14,6 +14,8 @@ from lightkv.contract.attention import (
     ProjectedAttention,
     newest_attention,
 )
+from lightkv.contract.products import half_products
+from lightkv.errors import UnsupportedError
 from tests.closeness import assert_close
 
 BATCH, HEADS, KV_HEADS, LENGTH, WIDTH = 2, 6, 2, 13, 4
@@ -198,3 +200,28 @@ def test_attention_given_without_a_part_says_so() -> None:
         given().block_sum(marked(1, 9), marked(0, 4)),
         (given().column_sums(marked(1, 9)) * marked(0, 4)).sum(1),
     )
+
+
+def test_products_in_half_precision_are_those_of_wide_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide = projected()
+    attention = ProjectedAttention(wide.queries.bfloat16(), wide.keys.bfloat16(), 0.3)
+    index, columns = torch.tensor([[0, 12], [3, 4]]), torch.tensor([[1, 2, 7], [0, 3, 8]])
+    with half_products(), pytest.raises(UnsupportedError, match="bfloat16 on cpu"):
+        attention.logits(index)
+    asked: list[torch.dtype] = []
+
+    def widening(
+        left: torch.Tensor, right: torch.Tensor, *, out_dtype: torch.dtype
+    ) -> torch.Tensor:
+        asked.extend((left.dtype, right.dtype))
+        return left.to(out_dtype) @ right.to(out_dtype)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "bmm", widening)
+        patched.setattr(module, "half_is_asked", lambda keys: True)
+        half = attention.logits(index), attention.logits(index, columns)
+    assert set(asked) == {torch.bfloat16}
+    assert_close(half[0], attention.logits(index))
+    assert_close(half[1], attention.logits(index, columns))

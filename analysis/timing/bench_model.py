@@ -12,6 +12,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,7 @@ from analysis.timing.limits import Limits, measure_limits
 from analysis.timing.memory import memory_kind, peak_rise
 from lightkv.catalogue import composed, read
 from lightkv.contract.compressor import Compressor
+from lightkv.contract.products import half_products
 from lightkv.contract.registry import RETENTION
 from lightkv.contract.view import ModelFacts
 from lightkv.cost.presets import preset
@@ -60,6 +62,7 @@ class ModelBenchSettings:
         repeats: Rounds that are.
         retention: Share of the cache for evictors that name none.
         driver: What carries methods through the model.
+        half_products: Compute scores of products in half precision, on CUDA.
         device: Where.
         dtype: None for bfloat16 where the device has it, else float32.
         seed: Of weights, prompts and methods that draw at random.
@@ -80,6 +83,7 @@ class ModelBenchSettings:
     repeats: int = 5
     retention: float = 0.2
     driver: Driver = "auto"
+    half_products: bool = False
     device: str = "cpu"
     dtype: str | None = None
     seed: int = 0
@@ -98,6 +102,9 @@ class ModelBenchSettings:
         if not 0 < self.retention <= 1:
             raise InvalidValueError("retention", self.retention, "above 0, at most 1")
         check_driver(self.driver)
+        if self.half_products and (self.where.type != "cuda" or self.number_type.itemsize != 2):
+            allowed = "False, or a model in half precision on CUDA"
+            raise InvalidValueError("half_products", self.half_products, allowed)
         for shape in self.shapes:
             decoder_of(preset(shape))
             depth = preset(shape).shape.text.layers
@@ -147,6 +154,7 @@ class ModelBenchSettings:
             "repeats": self.repeats,
             "retention": self.retention,
             "driver": self.driver,
+            "half_products": self.half_products,
             "seed": self.seed,
             "device": self.where.type,
             "machine": machine_name(self.where),
@@ -333,9 +341,10 @@ class Piece:
         }
 
     def _generate(self, compressor: Compressor | None, count: int, **more: Any) -> tuple[Any, Any]:
-        return self._decoder.generate(
-            self._ids, self._layout, compressor, count, driver=self._settings.driver, **more
-        )
+        with half_products() if self._settings.half_products else nullcontext():
+            return self._decoder.generate(
+                self._ids, self._layout, compressor, count, driver=self._settings.driver, **more
+            )
 
     def _shares(self, row: Mapping[str, Any], limits: Limits) -> dict[str, float]:
         return {

@@ -35,6 +35,7 @@ from lightkv.engine.drivers import DRIVERS
 @click.option("--repeats", default=5, show_default=True, help="Rounds that are.")
 @click.option("--retention", default=0.2, show_default=True, help="For evictors that name none.")
 @click.option("--driver", default="auto", show_default=True, type=click.Choice(DRIVERS))
+@click.option("--half-products", is_flag=True, help="Scores of half-precision products (CUDA).")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default=None, help="Default: bfloat16 where the device has it.")
 @click.option("--seed", default=0, show_default=True)
@@ -57,6 +58,7 @@ def bench_model(
     repeats: int,
     retention: float,
     driver: str,
+    half_products: bool,
     device: str,
     dtype: str | None,
     seed: int,
@@ -93,6 +95,7 @@ def bench_model(
         repeats,
         retention,
         driver,  # type: ignore[arg-type]  # one of DRIVERS, click sees to it
+        half_products,
         device,
         dtype,
         seed,

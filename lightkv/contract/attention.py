@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightkv.contract.products import half_is_asked, half_product
 from lightkv.contract.reduction import compact
 
 # Numbers held by one block, over batch, heads, rows and keys: 2^24 float32 are 64 MiB. A processor
@@ -354,11 +355,16 @@ class ProjectedAttention(Attention):
         kv_heads, width = self.keys.shape[1], self.queries.shape[3]
         rows = torch.arange(batch, device=self.device)[:, None]
         picked = self.queries.transpose(1, 2)[rows, self._place(index)].transpose(1, 2)
-        grouped = (picked.float() * self.scaling).reshape(batch, kv_heads, -1, width)
-        keys = self._wide_keys
+        half = half_is_asked(self.keys)
+        keys = self.keys if half else self._wide_keys
         if columns is not None:
             keys = keys.gather(2, columns[:, None, :, None].expand(-1, kv_heads, -1, width))
-        product = grouped @ keys.transpose(-1, -2)
+        if half:
+            grouped = picked.reshape(batch, kv_heads, -1, width)
+            product = half_product(grouped, keys, self.scaling)
+        else:
+            grouped = (picked.float() * self.scaling).reshape(batch, kv_heads, -1, width)
+            product = grouped @ keys.transpose(-1, -2)
         return product.view(batch, self.heads, count, keys.shape[2])
 
     def probabilities(self, index: Tensor) -> Tensor:

@@ -218,6 +218,7 @@ def test_decoders_of_the_families() -> None:
         ({"layers": 0}, "layers is 0"),
         ({"layers": 33}, "1 to 32 for llava-1.5-7b"),
         ({"driver": "other"}, "driver"),
+        ({"half_products": True, "dtype": "bfloat16"}, "half_products"),
         ({"dtype": "int8"}, "dtype"),
         ({"device": "cuda:77"}, "device"),
         ({"methods": ("snapkv:window=x",)}, "window"),

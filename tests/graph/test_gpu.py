@@ -15,6 +15,7 @@ from lightkv.catalogue import compressor
 from lightkv.check.shapes import build_shape
 from lightkv.check.tiny import ZOO
 from lightkv.check.tiny.model import stack
+from lightkv.contract.products import half_products
 from lightkv.embedded import items
 from tests.closeness import assert_close
 
@@ -127,3 +128,16 @@ def test_real_dimensions_in_half_precision(shape: str) -> None:
             for driver in ("hooks", "nnsight")
         ]
         assert torch.equal(*logits) and logits[0].isfinite().all()
+
+
+@pytest.mark.parametrize("text", ["tgvkv:retention=0.3", "h2o:retention=0.3"])
+def test_half_products_change_few_kept_entries(text: str) -> None:
+    vlm, entry = build_shape("llava-1.5-7b", layers=4, device="cuda", dtype="bfloat16")
+    inputs = moved(vlm, entry.rows(vlm.model.config)[:1], torch.bfloat16)
+    method = compressor(text, vlm.facts)
+    wide = vlm.generate(dict(inputs), method, max_new_tokens=1).records[0]
+    with half_products():
+        half = vlm.generate(dict(inputs), method, max_new_tokens=1).records[0]
+    for one, other in zip(half.layers, wide.layers, strict=True):
+        shared = set(one.kept.tolist()) & set(other.kept.tolist())
+        assert len(shared) >= 0.98 * other.kept.numel() - 1
