@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from torch import Tensor
+
 from lightkv.engine.record import RunRecord
 from lightkv.engine.run import Run
+from lightkv.errors import UnsupportedError
+from lightkv.kept_map import PicturePlace, kept_maps
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,15 @@ class Answer:
         text: The answer, without special tokens.
         tokens: Ids of the generated tokens up to the end-of-sequence token.
         record: What the run did.
+        places: Says where the tokens of the pictures lie on them.
     """
 
     text: str
     tokens: tuple[int, ...]
     record: RunRecord
+    places: Callable[[], Sequence[PicturePlace]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def __repr__(self) -> str:
         return f"answer     {self.text!r}\n{self.record!r}"
@@ -35,6 +43,27 @@ class Answer:
     def kept(self) -> dict[str, list[Any]]:
         """Original prompt positions in each layer's cache, by "layer 0", "layer 1", ..."""
         return {f"layer {layer.layer}": layer.kept.tolist() for layer in self.record.layers}
+
+    def kept_map(self, layer: int) -> list[Tensor]:
+        """What a layer's cache holds, on the pictures.
+
+        Args:
+            layer: 0-based decoder layer.
+
+        Returns:
+            Per picture (height, width) float32, from 0 to 1: the share of KV heads that hold an
+            entry for what a pixel shows; see :func:`lightkv.kept_map.kept_maps`.
+
+        Raises:
+            InvalidValueError: If there is no such layer.
+            UnsupportedError: If it is not known where tokens lie on the pictures.
+        """
+        if self.places is None:
+            raise UnsupportedError(
+                "this answer does not say which pictures it is about; one of vlm.ask, vlm.ask_many "
+                "or a session does"
+            )
+        return kept_maps(self.record, layer, self.places())
 
     @property
     def kv_bytes(self) -> int:

@@ -106,7 +106,7 @@ class Session:
             layout = self.vlm.layout(inputs)
             check_length(self.vlm.family, self.vlm.model.config, layout, max_new_tokens)
             new = self._continue(self._run, rows, max_new_tokens)
-        return self._answers(new)
+        return self._answers(requests, new)
 
     def _start(self, run: Run | None, rows: Sequence[Tensor], inputs: Mapping[str, Tensor]) -> None:
         if run is None:
@@ -161,16 +161,16 @@ class Session:
             ids, positions = newest[:, None], positions[:, -1:] + 1
         return torch.stack(tokens, 1)
 
-    def _answers(self, new: Tensor) -> list[Answer]:
+    def _answers(self, requests: Sequence[Request], new: Tensor) -> list[Answer]:
         run = self._run
         if run is None:
             raise UnsupportedError("the session has not read anything yet")
         answers = [
-            self.vlm.answer(row.tolist(), record)
-            for row, record in zip(new, run.records(), strict=True)
+            self.vlm.answer(row.tolist(), record, request, self.compressor)
+            for row, record, request in zip(new, run.records(), requests, strict=True)
         ]
         # The last generated token was never fed, nor is what follows a row's end part of it.
-        # Whether a stop token stands behind an answer in the next turn, the chat template says.
+        # Whether a stop token stands after an answer in the next turn, the chat template says.
         for cached, answer in zip(self._cached, answers, strict=True):
             fed = answer.tokens[: new.shape[1] - 1]
             cached.extend(fed[:-1] if fed and fed[-1] in self.vlm.stop_tokens else fed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from lightkv.errors import InvalidValueError
 from lightkv.inputs import completed
 from lightkv.model import LoadedModel, NotAModule
 from lightkv.pictures import check_pictures
+from lightkv.placing import picture_places
 from lightkv.prompting import Request
 from lightkv.refusals import check_length, refuse
 from lightkv.running import full_cache, full_cache_records, prepared_run
@@ -157,16 +159,33 @@ class VLM(LoadedModel):
         start = inputs["input_ids"].shape[1]
         rows = generation.output[:, start:]
         return [
-            self.answer(row.tolist(), record)
-            for row, record in zip(rows, generation.records, strict=True)
+            self.answer(row.tolist(), record, request, compressor)
+            for row, record, request in zip(rows, generation.records, requests, strict=True)
         ]
 
-    def answer(self, tokens: Sequence[int], record: RunRecord) -> Answer:
-        """An answer from generated ids, cut after the first end-of-sequence token."""
+    def answer(
+        self,
+        tokens: Sequence[int],
+        record: RunRecord,
+        request: Request | None = None,
+        compressor: MethodLike = None,
+    ) -> Answer:
+        """An answer from generated ids, cut after the first end-of-sequence token.
+
+        Args:
+            tokens: The ids.
+            record: What the run did.
+            request: What was asked, for :meth:`Answer.kept_map`.
+            compressor: The method.
+        """
         ends = [place for place, token in enumerate(tokens) if token in self.stop_tokens]
         cut = tuple(tokens[: ends[0] + 1] if ends else tokens)
         text = self.processor.decode(cut, skip_special_tokens=True).strip()
-        return Answer(text, cut, record)
+        if request is None:
+            return Answer(text, cut, record)
+        return Answer(
+            text, cut, record, partial(picture_places, self, request, compressor, record.layout)
+        )
 
     def observe(
         self,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightkv.contract.layout import TokenLayout
+from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.view import QuestionWords, VisionFeatures
 from lightkv.errors import InputError, ModelError
-from lightkv.families.slots import Picture, Placed, row_layout
-
-#: Pictures of one row: (placeholder id, ids (N,) of the row, its slots (n,)) -> pictures in order.
-Supply = Callable[[int, Tensor, Tensor], Sequence[Picture]]
+from lightkv.families.boxes import WHOLE, Box
+from lightkv.families.slots import Placed, row_layout
+from lightkv.families.supply import Supply
 
 _VIDEO_PIXELS = (("video_token_id", "pixel_values_videos"),)
 _VIDEOS = ("pixel_values_videos", "video_grid_thw")
@@ -182,6 +181,25 @@ class Family(ABC):
             for row, image in zip(ids, layout.image, strict=True)
         ]
 
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        """Area of a picture that each of its token grids shows.
+
+        Args:
+            image_processor: Of the model; its settings decide what is cut and padded.
+            size: (height, width) of the picture in pixels.
+            grids: Of the picture, in prompt order.
+
+        Returns:
+            Left, top, right and bottom as shares of width and height; below 0 or above 1 where the
+            picture was padded. Here: every grid shows the whole picture.
+
+        Raises:
+            UnsupportedError: If the family doesn't know, or grids and picture don't fit.
+        """
+        return [WHOLE] * len(grids)
+
     def vision_features(
         self,
         model: Any,
@@ -277,31 +295,3 @@ class Family(ABC):
             shift: What :meth:`rotary_shift` said after the prefill.
         """
         return index
-
-
-def from_queues(queues: Mapping[int, Sequence[Picture]]) -> Supply:
-    """Pictures listed for the whole batch, per placeholder id, in prompt order."""
-    waiting: dict[int, Iterator[Picture]] = {token: iter(q) for token, q in queues.items()}
-
-    def supply(token: int, _: Tensor, slots: Tensor) -> list[Picture]:
-        taken: list[Picture] = []
-        while sum(picture.tokens for picture in taken) < len(slots):
-            picture = next(waiting.get(token, iter(())), None)
-            if picture is None:
-                break
-            taken.append(picture)
-        return taken
-
-    return supply
-
-
-def read_input(inputs: Mapping[str, Tensor], name: str) -> Tensor:
-    """An input that carries grids.
-
-    Raises:
-        InputError: If the processor's output lacks it.
-    """
-    value = inputs.get(name)
-    if value is None:
-        raise InputError(f"{name} is missing; pass on everything the processor returns")
-    return value

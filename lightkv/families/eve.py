@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
-from lightkv.errors import InputError
-from lightkv.families.base import Family, Supply, from_queues, read_input
+from lightkv.errors import InputError, UnsupportedError
+from lightkv.families.base import Family
+from lightkv.families.boxes import Box
 from lightkv.families.slots import Picture, Segment
+from lightkv.families.supply import Supply, from_queues, read_input
 
 # What EVE's code puts where an image belongs.
 IMAGE_SENTINEL = -200
@@ -46,6 +48,14 @@ class Eve(Family):
         if embedded is None:
             return [[] for _ in range(layout.batch_size)]
         return [[row] for row in embedded]
+
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        raise UnsupportedError(
+            "how EVE's own code cuts and pads a picture is not known here, so tokens can't be "
+            "followed back to its pixels"
+        )
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         if not bool((inputs["input_ids"] == IMAGE_SENTINEL).any()):

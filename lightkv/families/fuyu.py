@@ -9,8 +9,10 @@ from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import UnsupportedError
-from lightkv.families.base import Family, Supply
+from lightkv.families.base import Family
+from lightkv.families.boxes import Box, pixels
 from lightkv.families.slots import Picture, Segment, runs
+from lightkv.families.supply import Supply
 
 
 class Fuyu(Family):
@@ -36,6 +38,19 @@ class Fuyu(Family):
         raise UnsupportedError(
             "Fuyu's patches are numbered within their prompt and can't be shown a second time"
         )
+
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        limits = [pixels(image_processor.size, name) or 1 for name in ("height", "width")]
+        patch = [pixels(image_processor.patch_size, name) or 1 for name in ("height", "width")]
+        scale = min(1.0, *(limit / side for limit, side in zip(limits, size, strict=True)))
+        height, width = (int(side * scale) for side in size)
+        # Patches go on into the padding at the right and at the bottom.
+        return [
+            (0.0, 0.0, grid.cols * patch[1] / width, grid.rows * patch[0] / height)
+            for grid in grids
+        ]
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         return _rows

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lightkv.families.base import Family, Supply
+from lightkv.families.base import Family
 from lightkv.families.llava import squares
+from lightkv.families.supply import Supply
 
 
 class Gemma3(Family):

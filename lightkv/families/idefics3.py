@@ -10,8 +10,10 @@ from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError
-from lightkv.families.base import Family, Supply
+from lightkv.families.base import Family
+from lightkv.families.boxes import WHOLE, Box, tiled_with_whole
 from lightkv.families.slots import Picture, Segment, runs
+from lightkv.families.supply import Supply
 
 
 class Idefics3(Family):
@@ -31,6 +33,14 @@ class Idefics3(Family):
     def pictures_twice(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # A row of the batch, then its tiles.
         return {name: torch.cat([value, value], 1) for name, value in inputs.items()}
+
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        if len(grids) == 1:
+            return [WHOLE]
+        _, rows, cols = image_processor.get_number_of_image_patches(*size)
+        return tiled_with_whole(rows, cols, len(grids))
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         vision = config.vision_config

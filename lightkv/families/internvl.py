@@ -10,8 +10,10 @@ from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError
-from lightkv.families.base import Family, Supply
+from lightkv.families.base import Family
+from lightkv.families.boxes import WHOLE, Box, pixels, tiled_with_whole
 from lightkv.families.slots import Picture, Segment, runs
+from lightkv.families.supply import Supply
 
 
 class InternVL(Family):
@@ -23,6 +25,20 @@ class InternVL(Family):
         self, inputs: Mapping[str, Tensor], layout: TokenLayout, name: str, token: int | None
     ) -> Sequence[int]:
         return [len(grids) for grids in layout.grids]
+
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        if len(grids) == 1:
+            return [WHOLE]
+        from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
+            get_optimal_tiled_canvas,
+        )
+
+        tile = tuple(pixels(image_processor.size, name) for name in ("height", "width"))
+        fewest, most = image_processor.min_patches, image_processor.max_patches
+        cols, rows = get_optimal_tiled_canvas(size, tile, fewest, most)
+        return tiled_with_whole(rows, cols, len(grids))
 
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         side = math.isqrt(config.image_seq_length)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,9 +10,11 @@ from torch import Tensor
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.view import QuestionWords, VisionFeatures
 from lightkv.errors import InputError
-from lightkv.families.base import Family, Supply
+from lightkv.families.base import Family
+from lightkv.families.boxes import WHOLE, Box, centred, pixels, within
 from lightkv.families.clip_tower import clip_features, has_class_token
 from lightkv.families.slots import Picture, Segment
+from lightkv.families.supply import Supply
 
 
 class Llava(Family):
@@ -23,6 +25,11 @@ class Llava(Family):
     def supply(self, config: Any, inputs: Mapping[str, Tensor]) -> Supply:
         side = tile_side(config)
         return squares(side, side)
+
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        return [seen_by_tower(image_processor, size)] * len(grids)
 
     def vision_features(
         self,
@@ -51,6 +58,30 @@ def tile_side(config: Any) -> int:
             "load the model with 'default'"
         )
     return int(vision.image_size // vision.patch_size)
+
+
+def seen_by_tower(image_processor: Any, size: tuple[int, int]) -> Box:
+    """What a tower of fixed resolution sees: padded to a square, resized and cut, as settings say.
+
+    Args:
+        image_processor: Of the model.
+        size: (height, width) of the picture in pixels.
+    """
+    canvas, canvas_box = size, WHOLE
+    if getattr(image_processor, "do_pad", False):
+        canvas = (max(size), max(size))
+        canvas_box = centred(size, canvas)
+    if not getattr(image_processor, "do_center_crop", False):
+        return canvas_box
+    shortest = pixels(image_processor.size, "shortest_edge")
+    if shortest is not None:
+        canvas = (shortest * canvas[0] // min(canvas), shortest * canvas[1] // min(canvas))
+    else:
+        height, width = (pixels(image_processor.size, name) for name in ("height", "width"))
+        canvas = (height or canvas[0], width or canvas[1])
+    crop = image_processor.crop_size
+    window = (pixels(crop, "height") or canvas[0], pixels(crop, "width") or canvas[1])
+    return within(centred(canvas, window), canvas_box)
 
 
 def squares(rows: int, cols: int) -> Supply:

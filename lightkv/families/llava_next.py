@@ -10,10 +10,12 @@ from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.view import QuestionWords, VisionFeatures
-from lightkv.families.base import Family, Supply, from_queues, read_input
+from lightkv.families.base import Family
+from lightkv.families.boxes import WHOLE, Box, centred, pixels
 from lightkv.families.clip_tower import clip_features, has_class_token
 from lightkv.families.llava import tile_side
 from lightkv.families.slots import Picture, Segment
+from lightkv.families.supply import Supply, from_queues, read_input
 
 
 class LlavaNext(Family):
@@ -27,6 +29,11 @@ class LlavaNext(Family):
         sizes = read_input(inputs, "image_sizes").tolist()
         pictures = [tiled(config, (height, width)) for height, width in sizes]
         return from_queues({config.image_token_id: pictures})
+
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        return [WHOLE, stitched_box(image_processor, size, grids[0].rows)]
 
     def vision_features(
         self,
@@ -104,6 +111,25 @@ def stitched(
         return rows - 2 * ((rows - used) // 2), cols
     used = int(round(width * (rows / height), 7))
     return rows, cols - 2 * ((cols - used) // 2)
+
+
+def stitched_box(image_processor: Any, size: tuple[int, int], side: int) -> Box:
+    """What the stitched tiles show: the picture, and what is left of the padding around it.
+
+    Args:
+        image_processor: Of the model.
+        size: (height, width) of the picture in pixels.
+        side: Patches along a side of a tile.
+    """
+    pinpoints = image_processor.image_grid_pinpoints
+    settings = (getattr(image_processor, "crop_size", None), image_processor.size)
+    names = ("height", "shortest_edge")
+    tile = next(filter(None, (pixels(one, name) for one in settings for name in names)))
+    canvas = canvas_of(size, pinpoints)
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    rows, cols = stitched(size, pinpoints, tile, side)
+    shown = (rows * tile / side, cols * tile / side)
+    return centred((size[0] * scale, size[1] * scale), shown)
 
 
 def canvas_of(size: tuple[int, int], pinpoints: Sequence[Sequence[int]]) -> tuple[int, int]:

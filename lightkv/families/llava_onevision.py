@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from lightkv.contract.layout import Grid
-from lightkv.families.base import Family, Supply, from_queues, read_input
+from lightkv.families.base import Family
+from lightkv.families.boxes import WHOLE, Box, centred
 from lightkv.families.llava import tile_side
-from lightkv.families.llava_next import stitched
+from lightkv.families.llava_next import stitched, stitched_box
 from lightkv.families.slots import Picture, Segment
+from lightkv.families.supply import Supply, from_queues, read_input
 
 
 class LlavaOnevision(Family):
@@ -36,6 +38,14 @@ class LlavaOnevision(Family):
             videos, frames = read_input(inputs, "pixel_values_videos").shape[:2]
             queues[config.video_token_id] = [_video(config, frames)] * videos
         return from_queues(queues)
+
+    def picture_boxes(
+        self, image_processor: Any, size: tuple[int, int], grids: Sequence[Grid]
+    ) -> list[Box]:
+        if len(grids) == 1:
+            # One of several pictures: padded to a square.
+            return [centred(size, (max(size), max(size)))]
+        return [WHOLE, stitched_box(image_processor, size, grids[0].rows)]
 
 
 def tiled_to_limit(config: Any, size: tuple[int, int]) -> Picture:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.errors import InputError
-from lightkv.families.base import Family, Supply, from_queues, read_input
+from lightkv.families.base import Family
 from lightkv.families.slots import Picture, Segment
+from lightkv.families.supply import Supply, from_queues, read_input
 
 
 class QwenVL(Family):
