@@ -22,14 +22,12 @@ from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.host import all_on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
-from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.budgets import Budget, Uniform
 from lightkv.eviction.parts.merges import AnchorMerge
 from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.rankings import Ranking, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, Selection
 from lightkv.eviction.together import (
-    Counts,
     Kept,
     Layers,
     blocks,
@@ -173,22 +171,20 @@ class Evicting(Evictor):
             recent = None if allocation.recent is None else allocation.recent[:, part]
             kept += keep(group, allocation.entries[:, part], recent, self.selection)
         self._check_finite([one.finite for one in kept])
-        return [
-            self._retention(one, observations[layer], counts, allocation, layer)
-            for layer, one in enumerate(kept)
-        ]
+        always = torch.stack([one.always for one in kept], 1)
+        if allocation.least is not None:
+            always = torch.maximum(always, allocation.least)
+        requested = (allocation.requested + counts.uncounted).float()
+        # Decode policies count all entries, also those that the budget does not.
+        share = requested / counts.real
+        ratio = torch.where(counts.uncounted > 0, share, allocation.ratio)
+        asked = zip(requested.unbind(1), ratio.unbind(1), always.unbind(1), strict=True)
+        layers = zip(kept, observations, asked, strict=True)
+        return [self._retention(one, observed, *numbers) for one, observed, numbers in layers]
 
     def _retention(
-        self, kept: Kept, observed: Observation, counts: Counts, allocation: Allocation, layer: int
+        self, kept: Kept, observed: Observation, requested: Tensor, ratio: Tensor, always: Tensor
     ) -> Retention:
-        uncounted = counts.uncounted[:, layer]
-        requested = (allocation.requested[:, layer] + uncounted).float()
-        # Decode policies count all entries, also those that the budget does not.
-        share = requested / counts.real[:, layer]
-        ratio = torch.where(uncounted > 0, share, allocation.ratio[:, layer])
-        always = kept.always
-        if allocation.least is not None:
-            always = torch.maximum(always, allocation.least[:, layer])
         merge = None
         if self.merge is not None:
             merge = self.merge.merge(kept.keep, observed.layout, kept.guarded, observed.keys)

@@ -194,10 +194,10 @@ def keep(layers: Layers, budget: Tensor, recent: Tensor | None, selection: Selec
     check_shape(selection, "keep", kept, tuple(score.shape))
     grouped = kept if kept.dim() == 3 else kept[:, None]  # (n * B, G, N)
     uncounted = ~layers.counted.repeat(count, 1)
+    always = ((guarded | uncounted) & tiled.real).sum(1)
     numbers = [
         (grouped.all(1) & tiled.question).sum(1).clamp_min(1),
-        ((guarded | uncounted) & tiled.real).sum(1),
-        selection.least(tiled, entries, guarded),
+        torch.maximum(always, selection.least(tiled, entries, guarded)),
         score.isfinite().flatten(1).all(1).long(),
     ]
     # One transfer: the host waits once for all layers.
@@ -209,7 +209,7 @@ def _layers_of(table: Tensor, grouped: Tensor, guarded: Tensor, layers: int) -> 
     """What stays, layer by layer.
 
     Args:
-        table: (n * B, G + 4) int64 on the host: what stays in each group, then the numbers that
+        table: (n * B, G + 3) int64 on the host: what stays in each group, then the numbers that
             :func:`keep` makes of all groups.
         grouped: (n * B, G, N) bool, what stays.
         guarded: (n * B, N) bool, what stays whatever the budget.
@@ -222,8 +222,7 @@ def _layers_of(table: Tensor, grouped: Tensor, guarded: Tensor, layers: int) -> 
     for mask, guards, (index, valid), one in zip(
         masks, layer_by_layer(guarded, layers), places, numbers, strict=True
     ):
-        tail, always, least, finite = one[:, groups:].unbind(1)
-        always = torch.maximum(always, least)
+        tail, always, finite = one[:, groups:].unbind(1)
         counts, numeric = one[:, :groups], bool(finite.numpy().all())
         kept.append(Kept(mask, guards, index, valid, counts, tail, always, numeric))
     return kept
