@@ -1,9 +1,12 @@
-"""T-T4: what eviction does to memory and to the time of a decode step."""
+"""T-T4, L-T4 and L-T10: what methods do to memory, to the first token and to every later one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from analysis.asking.rows import VANILLA
 from analysis.studies.base import Tasks, model_configuration, register, remembered
@@ -12,6 +15,7 @@ from analysis.timing.latency import LatencySettings, lengthened, machine_name, m
 from lightkv import TGVKV
 from lightkv.cost.presets import preset
 from lightkv.cost.workload import Workload, workload_cost
+from lightkv.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +25,18 @@ if TYPE_CHECKING:
 
 PAPER_MODEL = "llava-1.5-7b"
 PAPER_CONTEXTS: Mapping[str, int] = {"gib_8k": 8000, "gib_16k": 16000}
+
+PAPER_METHODS: Final = (VANILLA, "fastv", "pitome", "tofu", "tome", "lightkv")
+"""What LightKV's Tables 4 and 10 time."""
+
+PAPER_MODELS: Final = ("llava-1.5-13b", "llava-1.5-7b", "llava-next-13b", "llava-next-7b")
+ANSWER: Final = 100
+"""Tokens of an answer whose latency they give."""
+
+RECORDED: Final = resources.files("analysis") / "stored" / "bench_model.csv"
+"""What ``lightkv bench model`` measured for the papers' models, where that ships."""
+
+_TIMED: Final = ("shape", "tokens", "batch_size", "method", "repeat", "ttft_ms", "step_ms")
 
 
 @register
@@ -76,6 +92,75 @@ def decode_latency(
         return frame
 
     return remembered("decode_latency", store, configuration, compute, parts=(vlm.family, source))
+
+
+@register
+def request_times(
+    *,
+    recorded: str | None = None,
+    models: Sequence[str] = PAPER_MODELS,
+    methods: Sequence[str] = PAPER_METHODS,
+) -> pd.DataFrame:
+    """Time to the first token and of 100 tokens, as ``lightkv bench model`` measured them.
+
+    Args:
+        recorded: CSV that it wrote; None for what ships.
+        models: Presets.
+        methods: Registered names, whatever their settings.
+
+    Returns:
+        One row per model, method and round: model, tokens (of vision), ``compared`` (the name),
+        method (as it was typed), repeat, ttft_ms (with the vision tower where it was timed),
+        latency_s (of 100 tokens), machine. Of several lengths that with the most methods counts,
+        then the one nearest to the model's. No rows where nothing was measured.
+
+    Raises:
+        InputError: The file can't be read, or is not one of that command.
+    """
+    import pandas as pd
+
+    rows = _measured(RECORDED if recorded is None else Path(recorded), recorded is None)
+    rows = rows.assign(compared=rows["method"].str.extract(r"^([\w-]+)", expand=False))
+    single = (rows["batch_size"] == 1) & rows["repeat"].notna()
+    joined = rows["method"].str.contains("|", regex=False)
+    rows = rows[single & ~joined & rows["compared"].isin(methods)]
+    parts = [_usual_length(rows[rows["shape"] == model], model) for model in models]
+    found = pd.concat(parts, ignore_index=True)
+    ttft = found["ttft_ms"] + found["tower_ms"].fillna(0)
+    latency = (ttft + (ANSWER - 1) * found["step_ms"]) / 1000
+    columns = ["model", "tokens", "compared", "method", "repeat", "ttft_ms", "latency_s", "machine"]
+    named = found.assign(model=found["shape"], ttft_ms=ttft, latency_s=latency)
+    return named[columns]
+
+
+def _measured(path: Traversable, ships: bool) -> pd.DataFrame:
+    """Rows of a file; none if it would ship but does not."""
+    import pandas as pd
+
+    extra = ("tower_ms", "machine", "layers")
+    if ships and not path.is_file():
+        return pd.DataFrame(columns=[*_TIMED, *extra]).astype({"method": str})
+    try:
+        with path.open(encoding="utf-8") as text:
+            rows = pd.read_csv(text)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path} can't be read as a CSV: {error}") from error
+    missing = [name for name in (*_TIMED, *extra) if name not in rows.columns]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}: not written by lightkv bench model")
+    depth = rows["shape"].map({name: preset(name).shape.text.layers for name in PAPER_MODELS})
+    return rows[rows["layers"] == depth]
+
+
+def _usual_length(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Rows of one prompt length: the one with the most methods, then the nearest."""
+    if rows.empty:
+        return rows
+    usual = preset(model).vision_tokens
+    count = rows.groupby("tokens")["compared"].nunique()
+    best = max(count.index, key=lambda tokens: (count[tokens], -abs(tokens - usual)))
+    chosen: pd.DataFrame = rows[rows["tokens"] == best]
+    return chosen
 
 
 def _paper_memory(context: int, retention: float) -> float:

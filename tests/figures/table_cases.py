@@ -125,6 +125,23 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ],
     ("T-F3", 1): [(HOLDS, ranked_entries()), (FAILS, ranked_entries(worst=True))],
     ("T-F3", 2): [(HOLDS, ranked_entries()), (FAILS, ranked_entries(words=False))],
+    ("L-T4", 0): [
+        (HOLDS, f.request_times()),
+        (FAILS, f.request_times(light=0.81)),
+        (OPEN, f.request_times(last=0.1)),
+        (OPEN, f.request_times(methods=("vanilla",))),
+        (OPEN, f.request_times(("llava-1.5-7b",))),
+    ],
+    ("L-T10", 0): [
+        (HOLDS, f.request_times(light=0.99)),
+        (FAILS, f.request_times(light=1.01)),
+        (OPEN, f.request_times(last=0.3)),
+    ],
+    ("L-T10", 1): [
+        (HOLDS, f.request_times(light=0.77)),
+        (FAILS, f.request_times(light=0.79)),
+        (FAILS, f.request_times(light=0.7)),
+    ],
     ("T-F8", 0): [(HOLDS, f.kept_maps(12, 6)), (FAILS, f.kept_maps(6, 12))],
     ("T-F8", 1): [(HOLDS, f.kept_maps()), (FAILS, f.kept_maps(whole_text=False))],
     ("T-T8", 0): [

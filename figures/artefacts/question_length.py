@@ -1,0 +1,120 @@
+"""T-F6: accuracy by the length of the question."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from analysis.scoring.intervals import mean
+from figures.artefacts.methods import VANILLA
+from figures.artefacts.shared import legend_below, points
+from figures.contract import Artefact, Claim
+from figures.style import BLACK, Look, canvas, nth
+from figures.tables import percent
+from figures.verdicts import Verdict, untestable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+BINS: Final = 4
+MISSING: Final = (
+    "a trained model and a task with long questions; the embedded model's have one line"
+)
+
+
+def binned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with ``words`` of the question, and ``bin``: at most four of about equal size."""
+    import pandas as pd
+
+    words = frame["question"].str.count(r"\S+")
+    questions = frame.assign(words=words).drop_duplicates("question")["words"]
+    edges = sorted(set(questions.quantile([n / BINS for n in range(BINS + 1)])))
+    if len(edges) < 2:
+        return frame.assign(words=words, bin=f"{words.iloc[0]}")
+    cut = pd.cut(words, edges, include_lowest=True)
+    spans = words.groupby(cut, observed=True).agg(["min", "max"])
+    names = {
+        span: f"{low}" if low == high else f"{low}–{high}"
+        for span, low, high in spans.itertuples(name=None)
+    }
+    return frame.assign(words=words, bin=cut.map(names).astype(str))
+
+
+def plotted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean score over tasks with its interval, and questions, per length and budget."""
+    import pandas as pd
+
+    rows = []
+    for (name, retention), own in binned(frame).groupby(["bin", "retention"], sort=False):
+        score = mean(own)
+        found = {"score": score.value, "low": score.low, "high": score.high, "n": score.n}
+        rows.append({"bin": name, "retention": retention, **found})
+    return pd.DataFrame(rows)
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Score against length, a line per budget."""
+    data = plotted(frame)
+    order = list(dict.fromkeys(binned(frame).sort_values("words")["bin"]))
+    figure, axes = canvas(1, 1, height=2.8)
+    place = axes[0, 0]
+    for number, retention in enumerate(sorted(set(data["retention"]), reverse=True)):
+        own = data[data["retention"] == retention].set_index("bin").reindex(order)
+        look = Look("full cache", BLACK, "o", ":") if retention == 1 else nth(number)
+        label = look.label or f"TGV-KV at {100 * retention:g} %"
+        x = [n + 0.06 * number for n in range(len(order))]
+        points(place, x, own, look, label=label)
+    place.set_xticks(range(len(order)), order)
+    place.set_xlabel("words of the question")
+    place.set_ylabel("score, %")
+    legend_below(figure, place, 4)
+    return figure
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Score and questions per length and budget. The paper prints no numbers."""
+    import pandas as pd
+
+    data = plotted(frame)
+    order = list(dict.fromkeys(binned(frame).sort_values("words")["bin"]))
+    rows = []
+    for name in order:
+        row: dict[str, object] = {"words": name}
+        for _, own in data[data["bin"] == name].sort_values("retention").iloc[::-1].iterrows():
+            title = VANILLA if own["retention"] == 1 else f"{100 * own['retention']:g} %"
+            row |= {"questions": f"{own['n']:g}"}
+            row[title] = percent(own["score"], own["low"], own["high"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def judge_length(frame: pd.DataFrame) -> Verdict:
+    """Needs long questions."""
+    return untestable(f"needs {MISSING}")
+
+
+BY_LENGTH: Final = Artefact(
+    id="T-F6",
+    title="Accuracy by the length of the question",
+    source="TGV-KV, Figure 6",
+    shows="ScienceQA accuracy in bins of question length, full cache and 30, 20 and 10 %.",
+    study="evictors_compared",
+    options={"methods": ("tgvkv",), "retentions": (0.3, 0.2, 0.1)},
+    seconds=15,
+    plotted=plotted,
+    draw=draw,
+    table=table,
+    claims=(
+        Claim(
+            "TGV-KV holds for short and long questions alike.",
+            "TGV-KV, Figure 6",
+            judge_length,
+            "share of the full cache's score at least 0.95 in every bin",
+        ),
+    ),
+    caption="Score against the words of the question, full cache and three budgets.",
+    explanation="The bins show what the figure would hold: our questions are a line each, and "
+    "their length says which kind of question it is.",
+    alt="Line chart of the score against the length of the question, a line per budget.",
+    missing=MISSING,
+)
