@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 import torch
 
+from lightkv.checkpoint import (
+    check_folder,
+    check_trust,
+    config_of,
+    family_of_config,
+    model_of,
+    processor_of,
+)
 from lightkv.contract.types import check_type
 from lightkv.cost.presets import preset, presets
 from lightkv.embedded.location import CHECKPOINT
 from lightkv.engine.drivers import Driver, check_driver
-from lightkv.errors import InvalidValueError, ModelError, UnknownNameError
-from lightkv.families import FAMILIES, Family, family_of
+from lightkv.errors import InvalidValueError, ModelError
 from lightkv.inputs import chat
 from lightkv.prompting import Request
 from lightkv.vlm import VLM
@@ -72,15 +76,15 @@ def load(
     source = located(CHECKPOINT if name_or_path is None else name_or_path)
     name = "embedded" if name_or_path is None else str(name_or_path)
     if Path(source).is_dir():
-        _check_folder(Path(source), bool(options["use_safetensors"]))
+        check_folder(Path(source), bool(options["use_safetensors"]))
     origin = {key: options[key] for key in _SOURCE_OPTIONS if key in options}
-    config = _config(source, origin)
-    family = _family(source, config)
-    _check_trust(source, config, family, bool(options.get("trust_remote_code")))
-    processor = _processor(source, origin)
+    config = config_of(source, origin)
+    family = family_of_config(source, config)
+    check_trust(source, config, family, bool(options.get("trust_remote_code")))
+    processor = processor_of(source, origin)
     if not (family.remote_code or any(key in options for key in _PLACED_BY_TRANSFORMERS)):
         _check_memory(source, config, where, number_type)
-    model = _model(source, family, where, number_type, attention, options)
+    model = model_of(source, family, where, number_type, attention, options)
     tokenizer = getattr(processor, "tokenizer", processor)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -144,158 +148,10 @@ def check_source(name_or_path: str | Path) -> None:
     """
     source = located(name_or_path)
     if Path(source).is_dir():
-        _check_folder(Path(source), safetensors_only=True)
-    config = _config(source, {})
-    _check_trust(source, config, _family(source, config), False)
-    _processor(source, {})
-
-
-def _check_trust(source: str, config: Any, family: Family, trusted: bool) -> None:
-    if family.remote_code and not trusted:
-        raise ModelError(
-            f"{source!r} ({config.model_type}) runs code that comes with the checkpoint; pass "
-            "trust_remote_code=True if you trust it"
-        )
-
-
-def _config(source: str, origin: dict[str, Any]) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(source, **origin)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(_advice(source, error)) from error
-
-
-def _family(source: str, config: Any) -> Family:
-    try:
-        return family_of(config.model_type)
-    except UnknownNameError as error:
-        known = ", ".join(sorted(name for family in FAMILIES for name in family.model_types))
-        raise ModelError(
-            f"{source!r} is of the architecture {config.model_type!r}, which is unknown here. "
-            f"Known: {known}. To add it: a file in lightkv/families that says how its vision "
-            "tokens lie on their grids, a line in lightkv/families/__init__.py, and a tiny config "
-            "in lightkv/check/tiny/; then lightkv check --all-tiny"
-        ) from error
-
-
-def _processor(source: str, origin: dict[str, Any]) -> Any:
-    from transformers import AutoProcessor
-
-    build: Any = AutoProcessor.from_pretrained
-    try:
-        return build(source, **origin)
-    except (OSError, ValueError, RuntimeError, ImportError, AttributeError) as error:
-        # Without torchvision transformers fails in several ways, not all of which name it.
-        lacks = importlib.util.find_spec("torchvision") is None
-        hint = (
-            ". The processors of several families need torchvision, which is not installed; "
-            f"install the build that belongs to torch {torch.__version__}"
-            if lacks
-            else ""
-        )
-        trouble = None if lacks else _import_trouble(error)
-        reason = trouble or f"{error}{hint}"
-        raise ModelError(f"the processor of {source!r} can't be built: {reason}") from error
-
-
-def _model(
-    source: str,
-    family: Family,
-    device: torch.device,
-    dtype: torch.dtype,
-    attention: str,
-    options: dict[str, Any],
-) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    kind = AutoModelForCausalLM if family.remote_code else AutoModelForImageTextToText
-    build: Any = kind.from_pretrained
-    if "quantization_config" in options:
-        # Quantised weights can't be moved afterwards.
-        options = {"device_map": {"": device}, **options}
-    try:
-        with _without_bars():
-            model, report = build(
-                source,
-                dtype=dtype,
-                attn_implementation=attention,
-                output_loading_info=True,
-                **options,
-            )
-    except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(f"{source!r} does not fit: {error}") from error
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelError(_advice(source, error)) from error
-    except TypeError as error:
-        given = ", ".join(sorted(options))
-        raise InvalidValueError(
-            "options", given, f"options of from_pretrained ({error})"
-        ) from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        # transformers would fill them with random numbers and go on.
-        lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-        raise ModelError(f"{source!r} lacks {len(lost)} weights, {lost[0]} among them")
-    return model if "device_map" in options else model.to(device)
-
-
-def _import_trouble(error: BaseException) -> str | None:
-    """What to do about a package that can't be imported, None if none is behind an error."""
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    told = " ".join(map(str, chain))
-    # A torchvision that was built for another torch raises a RuntimeError when it is imported.
-    if not any(isinstance(one, ImportError) for one in chain) and "torchvision::" not in told:
-        return None
-    reason = f"an installed package can't be imported ({chain[-1]}); the checkpoint is not to blame"
-    if "torchvision" not in told:
-        return reason
-    return f"{reason}. Install the torchvision that belongs to torch {torch.__version__}"
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Progress bars of transformers off for a while."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _advice(source: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()).rstrip(".")
-    trouble = _import_trouble(error)
-    if trouble is not None:
-        return f"the model {source!r} can't be loaded: {trouble}"
-    if Path(source).is_dir():
-        return f"the model in {source!r} can't be loaded (damaged or incomplete?): {reason}"
-    return (
-        f"{source!r} is not a folder here, and as a hub id it can't be loaded: {reason}. Give the "
-        "path of a folder with the checkpoint, or set HF_ENDPOINT to a mirror that you can reach"
-    )
-
-
-def _check_folder(folder: Path, safetensors_only: bool) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{str(folder)!r} holds no checkpoint: config.json missing")
-    if not any(folder.glob("*.safetensors")) and (
-        safetensors_only or not any(folder.glob("*.bin"))
-    ):
-        hint = ""
-        if safetensors_only and any(folder.glob("*.bin")):
-            hint = "; its *.bin files can run code when read: use_safetensors=False if you trust it"
-        raise ModelError(f"{str(folder)!r} holds no weights: no *.safetensors file{hint}")
-    if not (folder / "tokenizer_config.json").is_file():
-        raise ModelError(f"{str(folder)!r} holds no tokenizer: tokenizer_config.json missing")
+        check_folder(Path(source), safetensors_only=True)
+    config = config_of(source, {})
+    check_trust(source, config, family_of_config(source, config), False)
+    processor_of(source, {})
 
 
 def weight_bytes(config: Any, dtype: torch.dtype) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lightkv
-from lightkv import loading
+from lightkv import checkpoint, loading
 from lightkv.check.tiny import ZOO
 from lightkv.errors import ModelError
 
@@ -60,7 +60,7 @@ def test_processors_that_need_torchvision_say_so(
         raise AttributeError("'VIDEO_PROCESSOR_MAPPING' has no attribute '_extra_content'")
 
     monkeypatch.setattr(AutoProcessor, "from_pretrained", broken)
-    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(checkpoint.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModelError, match=r"can't be built.*torchvision.*torch 2"):
         lightkv.load(copy)
 
