@@ -163,8 +163,8 @@ class Random(Ranking):
 
     def score(self, view: EntriesView) -> Tensor:
         rows = []
-        for position, generator in zip(view.layout.position, view.generators(), strict=True):
+        for position, generator in zip(view.layout.host.position, view.generators(), strict=True):
             count = max(1, int(position.max()) + 1)
             draw = torch.rand(count, generator=generator, dtype=torch.float64).float()
-            rows.append(draw.to(position.device)[position.clamp_min(0)])
-        return torch.stack(rows)
+            rows.append(draw[position.clamp_min(0)])
+        return torch.stack(rows).to(view.layout.kind.device)
