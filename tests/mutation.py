@@ -36,7 +36,7 @@ ROOMS = {
     "merging": ["lightkv/merging/*"],
     "pruning": ["lightkv/pruning/*"],
     "eviction": ["lightkv/eviction/*"],
-    "attention": ["lightkv/contract/attention.py"],
+    "attention": ["lightkv/contract/attention.py", "lightkv/contract/attention_sources.py"],
     "reduction": ["lightkv/contract/reduction.py"],
     "allocation": ["lightkv/eviction/parts/allocation.py"],
     "statistics": ["analysis/scoring/*", "analysis/probing/mutual_information.py"],

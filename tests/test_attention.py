@@ -8,12 +8,9 @@ import pytest
 import torch
 
 from lightkv.contract import attention as module
-from lightkv.contract.attention import (
-    Attention,
-    GivenAttention,
-    ProjectedAttention,
-    newest_attention,
-)
+from lightkv.contract import attention_sources
+from lightkv.contract.attention import Attention
+from lightkv.contract.attention_sources import GivenAttention, ProjectedAttention, newest_attention
 from lightkv.contract.products import half_products
 from lightkv.errors import UnsupportedError
 from tests.closeness import assert_close
@@ -220,7 +217,7 @@ def test_products_in_half_precision_are_those_of_wide_numbers(
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "bmm", widening)
-        patched.setattr(module, "half_is_asked", lambda keys: True)
+        patched.setattr(attention_sources, "half_is_asked", lambda keys: True)
         half = attention.logits(index), attention.logits(index, columns)
     assert set(asked) == {torch.bfloat16}
     assert_close(half[0], attention.logits(index))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.serving import drawn_features
 from lightkv.contract.view import LayerView, ModelFacts, PromptInputs

@@ -16,11 +16,11 @@ from lightkv.contract.compressor import (
     Observation,
     Positions,
     Reducer,
-    Retention,
 )
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.retention import Retention
 
 _LONGEST = 2**16
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import Compressor, Evictor, Reducer, RepeatedReading
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.view import LayerView, ModelFacts, PromptInputs, VisionFeatures

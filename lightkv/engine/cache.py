@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightkv.contract.compressor import Retention
 from lightkv.contract.host import on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import compact
+from lightkv.contract.retention import Retention
 
 
 class Later:

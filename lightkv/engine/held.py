@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightkv.contract.compressor import Observation, Retention
+from lightkv.contract.compressor import Observation
 from lightkv.contract.host import all_on_host, on_host
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.retention import Retention
 from lightkv.engine.cache import LayerEntries
 from lightkv.engine.dropping import Dropping
 from lightkv.engine.masks import as_mask, decode_mask, hide

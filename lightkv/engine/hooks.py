@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.engine.passes import Inputs, Passes
 from lightkv.errors import UnsupportedError
 

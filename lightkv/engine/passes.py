@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightkv.contract.attention import ProjectedAttention, newest_attention
+from lightkv.contract.attention_sources import ProjectedAttention, newest_attention
 from lightkv.contract.rotary import Rotary
 from lightkv.engine.run import Run
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightkv.contract.attention import Attention, Picked, ProjectedAttention
+from lightkv.contract.attention import Attention, Picked
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import (
     EntriesView,
     Evictor,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lightkv.contract.checks import check_shape
-from lightkv.contract.compressor import Evictor, Observation, Reducer, Retention
+from lightkv.contract.compressor import Evictor, Observation, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.retention import Retention
 from lightkv.contract.view import LayerView
 from lightkv.errors import InvalidValueError
 

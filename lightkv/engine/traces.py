@@ -19,7 +19,7 @@ from nnsight import NNsight
 from nnsight.intervention.source import STATE
 from torch import nn
 
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.engine.hooks import peek
 from lightkv.engine.passes import Passes, Peek
 

@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count, check_shape
-from lightkv.contract.compressor import (
-    EntriesView,
-    Evictor,
-    ModelFacts,
-    Observation,
-    Positions,
-    Retention,
-)
+from lightkv.contract.compressor import EntriesView, Evictor, ModelFacts, Observation, Positions
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.host import all_on_host
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.retention import Retention
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.budgets import Budget, Uniform
 from lightkv.eviction.parts.merges import AnchorMerge

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.attention import PickedAttention
+from lightkv.contract.attention_sources import PickedAttention
 from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import EntriesView, Observation
 from lightkv.contract.host import all_on_host

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import LayerView, Observation
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.eviction.methods.kvzip import Competition, KVzip, threshold

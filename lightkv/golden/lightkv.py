@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightkv.contract.attention import GivenAttention
+from lightkv.contract.attention_sources import GivenAttention
 from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.reduction import Reduction

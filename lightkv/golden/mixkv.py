@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightkv.catalogue import method
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.eviction.methods.keydiff import unit_keys
 from lightkv.golden.caches import (
     Arrays,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.view import LayerView, PromptInputs
 from lightkv.pruning.pyramiddrop import PyramidDrop

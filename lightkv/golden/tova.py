@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lightkv.catalogue import method
-from lightkv.contract.attention import GivenAttention
+from lightkv.contract.attention_sources import GivenAttention
 from lightkv.golden.caches import Arrays, Case, compare_kept, evicting, last_rows, tensor, view
 
 

@@ -7,7 +7,7 @@ import itertools
 import torch
 
 from lightkv.catalogue import method
-from lightkv.contract.attention import GivenAttention
+from lightkv.contract.attention_sources import GivenAttention
 from lightkv.contract.compressor import LayerView
 from lightkv.golden.caches import (
     Arrays,

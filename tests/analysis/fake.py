@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from lightkv import Answer, Request
-from lightkv.contract.compressor import Compressor, ModelFacts, Observation, Retention
+from lightkv.contract.compressor import Compressor, ModelFacts, Observation
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
+from lightkv.contract.retention import Retention
 from lightkv.engine.record import LayerRecord, RunRecord
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting

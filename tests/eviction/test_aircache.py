@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightkv.catalogue import compressor, method
-from lightkv.contract.attention import GivenAttention
+from lightkv.contract.attention_sources import GivenAttention
 from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import TokenKind
 from lightkv.errors import InvalidValueError

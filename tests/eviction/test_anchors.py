@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightkv.catalogue import method
-from lightkv.contract.compressor import Retention
+from lightkv.contract.retention import Retention
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.elasticcache import NearestAnchor, SortedIndexAsRank, nearest_anchor
 from lightkv.eviction.methods.look_m import PivotMerge, RecentAndText

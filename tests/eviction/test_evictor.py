@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lightkv import TGVKV
 from lightkv.catalogue import method, methods
-from lightkv.contract.attention import GivenAttention
+from lightkv.contract.attention_sources import GivenAttention
 from lightkv.contract.decoding import Grow
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import Evicting

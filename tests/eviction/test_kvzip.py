@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightkv.catalogue import method
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import LayerView, Observation
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.eviction.methods.kvzip import KVzip, context_of, threshold

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightkv.catalogue import method
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.mixkv import MixedScore, MixedWithinHeads

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightkv.contract.attention import GivenAttention
+from lightkv.contract.attention_sources import GivenAttention
 from lightkv.contract.compressor import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.cake import WindowIndicator

@@ -10,7 +10,8 @@ import torch
 
 from lightkv import VLM, Request
 from lightkv.catalogue import method as evictor
-from lightkv.contract.compressor import Observation, Retention
+from lightkv.contract.compressor import Observation
+from lightkv.contract.retention import Retention
 from lightkv.embedded import items
 from lightkv.errors import RetentionMismatchError
 from tests.graph.methods import KeepSome

@@ -11,7 +11,8 @@ import torch
 
 from lightkv import VLM
 from lightkv.catalogue import compressor
-from lightkv.contract.attention import Picked, ProjectedAttention
+from lightkv.contract.attention import Picked
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import EntriesView, Evictor, LayerView, ModelFacts
 from lightkv.engine import dropping, prefill
 from tests.closeness import assert_close

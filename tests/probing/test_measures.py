@@ -12,8 +12,9 @@ import xarray as xr
 from analysis.probing import modality_gap as gap
 from analysis.probing import redundancy
 from analysis.probing.grounding import grounding, word_weight
-from analysis.probing.interventions import around, donors_for, usual_width
+from analysis.probing.interventions import around, usual_width
 from analysis.probing.linear_probe import decodability
+from analysis.probing.patching import donors_for
 from analysis.probing.probe import probe_inputs
 from analysis.probing.quantities.geometry import effective_rank
 from lightkv import TGVKV, VLM, LightKV
@@ -89,7 +90,7 @@ def test_redundancy_profile_and_provenance(tiny_vlm: VLM, data: xr.Dataset) -> N
 def test_merging_what_is_alike_loses_nothing(tiny_vlm: VLM) -> None:
     from analysis.probing.quantities.base import Reading
     from analysis.probing.quantities.geometry import MergeError
-    from lightkv.contract.attention import GivenAttention
+    from lightkv.contract.attention_sources import GivenAttention
     from lightkv.contract.compressor import LayerView
     from lightkv.contract.layout import Grid, TokenKind, single_layout
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightkv.contract.attention import ProjectedAttention
+from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import LayerView, PromptInputs
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.rotary import turned

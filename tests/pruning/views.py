@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightkv.contract.attention import GivenAttention
+from lightkv.contract.attention_sources import GivenAttention
 from lightkv.contract.compressor import LayerView, VisionFeatures
 from lightkv.contract.layout import Grid, TokenLayout
 from tests.merging.views import random_view, row_layout, row_of

@@ -24,11 +24,11 @@ from lightkv.contract.compressor import (
     ModelFacts,
     Observation,
     RepeatedReading,
-    Retention,
 )
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.registry import register
+from lightkv.contract.retention import Retention
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import require
 from lightkv.eviction.parts.selections import keep_best
