@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from analysis.timing.bench_model_cli import bench_model
+from analysis.timing.bench_model_cli import bench_model, bench_table
 
 
 @click.group("bench")
@@ -17,6 +17,7 @@ def bench_group() -> None:
 
 
 bench_group.add_command(bench_model)
+bench_group.add_command(bench_table)
 
 
 @bench_group.command("probe")

@@ -374,11 +374,14 @@ def tower_seconds(
     return statistics.median(times[1:])
 
 
+_SHOWN = ("shape", "tokens", "batch_size", "driver", "half_products")
+
+
 def summarise_model(frame: pd.DataFrame, baseline: str = VANILLA) -> pd.DataFrame:
     """One row per piece and method, ratios to the baseline of the same round.
 
     Returns:
-        shape, tokens, method; medians of ttft_ms, step_ms, throughput; ``ttft_ratio`` and
+        shape, tokens, batch_size, driver, half_products, method; medians of ttft_ms, step_ms, throughput; ``ttft_ratio`` and
         ``step_ratio`` with their first and third quartiles (``_low``, ``_high``); kv_share (of the
         baseline's bytes after the prefill); peak_ratio; ``break_even`` (see
         :func:`break_even`); arithmetic_share and bandwidth_share.
@@ -391,7 +394,7 @@ def summarise_model(frame: pd.DataFrame, baseline: str = VANILLA) -> pd.DataFram
         base = piece[piece["method"] == baseline].set_index("repeat")
         for method, group in piece.groupby("method", sort=False):
             rows.append(_summary(group.set_index("repeat"), base) | {"method": method})
-    columns = ["shape", "tokens", "driver", "method"]
+    columns = [*_SHOWN, "method"]
     found = pd.DataFrame(rows)
     return found[columns + [name for name in found.columns if name not in columns]]
 
@@ -399,7 +402,7 @@ def summarise_model(frame: pd.DataFrame, baseline: str = VANILLA) -> pd.DataFram
 def _summary(group: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     names = ("ttft_ms", "step_ms", "throughput", "arithmetic_share", "bandwidth_share")
     row: dict[str, Any] = {name: group[name].median() for name in names}
-    row |= {name: group[name].iloc[0] for name in ("shape", "tokens", "driver")}
+    row |= {name: group[name].iloc[0] for name in _SHOWN}
     if base.empty:
         return row
     for name in ("ttft", "step"):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lightkv.engine.drivers import DRIVERS
+from lightkv.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @click.command("model")
@@ -70,13 +75,7 @@ def bench_model(
     One layer's random weights are shared by all layers, and read from memory in each. Shown are
     medians, and ratios to the full cache of the same round.
     """
-    from analysis.options import table
-    from analysis.timing.bench_model import (
-        METHODS,
-        ModelBenchSettings,
-        measure_model,
-        summarise_model,
-    )
+    from analysis.timing.bench_model import METHODS, ModelBenchSettings, measure_model
     from lightkv.errors import InvalidValueError, StoreError
 
     if out is not None and not out.parent.is_dir():
@@ -104,8 +103,26 @@ def bench_model(
     frame = measure_model(settings, out, command=command, seconds=seconds, tell=click.echo)
     if frame.empty:
         return
+    _show(frame)
+
+
+@click.command("table")
+@click.argument("recorded", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def bench_table(recorded: Path) -> None:
+    """Medians and ratios of a CSV that ``bench model`` wrote, here or on another machine."""
+    import pandas as pd
+
+    frame = pd.read_csv(recorded)
+    if not {"piece", "method", "repeat"} <= set(frame.columns):
+        raise InputError(f"{recorded.name} is no record of `lightkv bench model`")
+    _show(frame)
+
+
+def _show(frame: pd.DataFrame) -> None:
+    from analysis.options import table
+    from analysis.timing.bench_model import summarise_model
+
     click.echo(table(summarise_model(frame)))
-    refused = frame[frame["repeat"].isna()]
-    for _, row in refused.iterrows():
+    for _, row in frame[frame["repeat"].isna()].iterrows():
         where = f"{row['shape']}, {row['tokens']} tokens"
         click.echo(f"not measured: {row['method']} on {where}: {row['reason']}")

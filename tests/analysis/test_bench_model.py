@@ -24,7 +24,7 @@ from analysis.timing.bench_model import (
 from lightkv.catalogue import compressor
 from lightkv.cost.presets import ModelPreset, preset
 from lightkv.cost.presets.shape import ModelShape, ProjectorShape, TextShape, VisionShape
-from lightkv.errors import InvalidValueError, StoreError, UnknownNameError
+from lightkv.errors import InputError, InvalidValueError, StoreError, UnknownNameError
 from tests.closeness import assert_close
 
 CPU = torch.device("cpu")
@@ -158,6 +158,7 @@ def test_a_method_that_does_not_fit_says_why() -> None:
 def test_ratios_compare_numbers_of_one_round() -> None:
     common = {"piece": "p", "shape": "s", "tokens": 36, "driver": "auto", "throughput": 1.0}
     common |= {"arithmetic_share": 0.5, "bandwidth_share": 0.5}
+    common |= {"batch_size": 1, "half_products": False}
     rows = [
         {"method": "vanilla", "repeat": 0, "ttft_ms": 10, "step_ms": 4, "kv_bytes": 8},
         {"method": "vanilla", "repeat": 1, "ttft_ms": 20, "step_ms": 8, "kv_bytes": 8},
@@ -251,6 +252,11 @@ def test_the_command_measures_stores_and_prints(tmp_path: Path) -> None:
     frame = pd.read_csv(out)
     assert list(frame["method"]) == ["vanilla", "random"]
     assert frame["tower_ms"].isna().all()
+    shown = CliRunner().invoke(bench_group, ["table", str(out)])
+    assert shown.exit_code == 0 and shown.output in result.output
+    out.write_text("a,b\n1,2\n")
+    refused = CliRunner().invoke(bench_group, ["table", str(out)])
+    assert isinstance(refused.exception, InputError)
 
 
 @pytest.mark.parametrize(
