@@ -23,7 +23,7 @@ TWO_THREADS := $(PROCESSORS:%=test-%-2)
 NUMERIC := tests/test_closeness.py tests/test_attention.py tests/test_reduction.py tests/eviction tests/merging \
 	tests/pruning tests/test_methods.py tests/graph tests/families tests/probing/test_probe.py \
 	tests/probing/test_families.py tests/probing/test_interventions.py \
-	tests/probing/test_measures.py tests/probing/test_mutual_information.py
+	tests/probing/test_measures.py tests/probing/test_information.py
 
 .PHONY: reproduce test test-processors test-numeric $(ONE_THREAD) $(TWO_THREADS) test-oldest
 .PHONY: mutants lint docs lock clean

@@ -39,7 +39,11 @@ ROOMS = {
     "attention": ["lightkv/contract/attention.py", "lightkv/contract/attention_sources.py"],
     "reduction": ["lightkv/contract/reduction.py"],
     "allocation": ["lightkv/eviction/parts/allocation.py"],
-    "statistics": ["analysis/scoring/*", "analysis/probing/mutual_information.py"],
+    "statistics": [
+        "analysis/scoring/*",
+        "analysis/probing/information.py",
+        "analysis/probing/canonical.py",
+    ],
 }
 SURVIVED, UNTESTED = 0, 33
 """mutmut's exit codes for a mutant that its tests let pass, and for one that no test reaches."""

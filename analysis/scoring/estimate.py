@@ -34,6 +34,21 @@ class Pivot(Protocol):
         ...
 
 
+def quantile(level: float, freedom: float) -> float:
+    """How many standard errors an interval of Student's t reaches to either side."""
+    from scipy.special import ndtri, stdtrit
+
+    share = (1 + level) / 2
+    return float(ndtri(share) if np.isinf(freedom) else stdtrit(freedom, share))
+
+
+def tail(lead: float, freedom: float) -> float:
+    """P(T >= lead) of Student's t."""
+    from scipy.special import ndtr, stdtr
+
+    return float(ndtr(-lead) if np.isinf(freedom) else stdtr(freedom, -lead))
+
+
 @dataclass(frozen=True)
 class Student:
     """Student's t around ``centre``, normal with infinite degrees of freedom."""
@@ -43,9 +58,7 @@ class Student:
     freedom: float
 
     def bounds(self, level: float) -> tuple[float, float]:
-        from scipy import stats
-
-        reach = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error if self.error else 0
+        reach = quantile(level, self.freedom) * self.error if self.error else 0
         return self.centre - reach, self.centre + reach
 
     def above(self, threshold: float) -> float:
@@ -55,11 +68,7 @@ class Student:
         return self._tail(threshold - self.centre)
 
     def _tail(self, lead: float) -> float:
-        from scipy import stats
-
-        if not self.error:
-            return float(lead <= 0)
-        return float(stats.t.sf(lead / self.error, self.freedom))
+        return tail(lead / self.error, self.freedom) if self.error else float(lead <= 0)
 
 
 @dataclass(frozen=True)
@@ -71,10 +80,8 @@ class Wilson:
 
     @property
     def error(self) -> float:
-        from scipy import stats
-
         low, high = self.bounds(LEVEL)
-        return (high - low) / (2 * float(stats.norm.ppf((1 + LEVEL) / 2)))
+        return (high - low) / (2 * quantile(LEVEL, np.inf))
 
     def bounds(self, level: float) -> tuple[float, float]:
         from scipy import stats
@@ -90,11 +97,9 @@ class Wilson:
         return self._tail(threshold, -1)
 
     def _tail(self, threshold: float, side: int) -> float:
-        from scipy import stats
-
         lead = side * (self.right / self.count - threshold)
         error = np.sqrt(max(0.0, threshold * (1 - threshold)) / self.count)
-        return float(stats.norm.sf(lead / error)) if error else float(lead <= 0)
+        return tail(lead / error, np.inf) if error else float(lead <= 0)
 
 
 @dataclass(frozen=True)
@@ -142,14 +147,19 @@ class Estimate:
     level: float = LEVEL
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """Lower and upper bound, NaN without an interval."""
+        return self.pivot.bounds(self.level) if self.pivot else (float("nan"), float("nan"))
+
+    @property
     def low(self) -> float:
-        """Lower bound, NaN without an interval."""
-        return self.pivot.bounds(self.level)[0] if self.pivot else float("nan")
+        """Lower bound."""
+        return self.bounds[0]
 
     @property
     def high(self) -> float:
-        """Upper bound, NaN without an interval."""
-        return self.pivot.bounds(self.level)[1] if self.pivot else float("nan")
+        """Upper bound."""
+        return self.bounds[1]
 
     @property
     def error(self) -> float:
@@ -175,3 +185,8 @@ class Estimate:
 def exactly(value: float, n: int) -> Estimate:
     """A number that has no error."""
     return Estimate(value, n, "exact", Student(value, 0.0, np.inf))
+
+
+def unsure(value: float, n: int) -> Estimate:
+    """A number whose error is not known."""
+    return Estimate(value, n, "none", None)

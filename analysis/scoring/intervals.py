@@ -15,13 +15,12 @@ several tasks is the mean of the tasks' means. Which interval is taken depends o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.scoring.estimate import LEVEL, Estimate, Resampled, Student, Wilson
+from analysis.scoring.estimate import LEVEL, Estimate, Resampled, Student, Wilson, unsure
 from lightkv.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
 Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 RESAMPLES: Final = 9999
+BATCH: Final = 500
+"""Draws that are in memory at once."""
+
 QUESTION: Final = ("task", "seed", "item")
 """Columns that name a question."""
 
@@ -44,26 +46,54 @@ with two, differences of up to 0.2 are missed on either side in at most 5 % inst
 def mean_of(
     scores: ArrayLike,
     *,
+    tasks: ArrayLike | None = None,
     pictures: ArrayLike | None = None,
     level: float = LEVEL,
 ) -> Estimate:
     """Mean of scores with its interval.
 
     Args:
-        scores: One a question.
-        pictures: What each question is about; those of one picture are not independent.
+        scores: (n,), one a question.
+        tasks: (n,) the task of each; their means are averaged, whatever their sizes.
+        pictures: (n,) what each is about; questions about one picture are not independent.
         level: Of the interval.
 
     Raises:
         InputError: There are no scores, or some are missing.
         InvalidValueError: ``level`` is not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise InvalidValueError("level", level, "between 0 and 1")
-    values = np.asarray(scores, dtype=np.float64)
-    if not len(values) or np.isnan(values).any():
-        raise InputError("a mean needs at least one score, and none of them missing")
-    return _over_tasks([_Task(values, _codes(pictures), _ends(values))], level)
+    values = _checked(scores, level)
+    return _over_tasks(values, _ends(values), tasks, pictures, level)
+
+
+def difference_of(
+    one: ArrayLike,
+    other: ArrayLike,
+    *,
+    share: float = 1.0,
+    tasks: ArrayLike | None = None,
+    pictures: ArrayLike | None = None,
+    level: float = LEVEL,
+) -> Estimate:
+    """Mean of ``one`` minus ``share`` times the mean of ``other``, question by question.
+
+    Whether one keeps at least 95 % of another is whether this with ``share`` 0.95 is above 0.
+
+    Args:
+        one, other: (n,) scores of the same questions.
+        share: Of the other that is taken off.
+        tasks, pictures, level: As of :func:`mean_of`.
+
+    Raises:
+        InputError: There are no scores, some are missing, or they differ in number.
+        InvalidValueError: ``level`` is not between 0 and 1.
+    """
+    first, second = _checked(one, level), _checked(other, level)
+    if len(first) != len(second):
+        raise InputError(f"{len(first)} scores can't be paired with {len(second)}")
+    binary = _ends(first) is not None and _ends(second) is not None
+    ends = (-share, 1.0) if binary else None
+    return _over_tasks(first - share * second, ends, tasks, pictures, level)
 
 
 def mean(frame: pd.DataFrame, column: str = "score") -> Estimate:
@@ -71,11 +101,8 @@ def mean(frame: pd.DataFrame, column: str = "score") -> Estimate:
 
     Rows of one question are averaged first; rows without a value don't count.
     """
-    tasks = [
-        _Task(values[0], pictures, _ends(values[0]))
-        for values, pictures in _paired([frame], column)
-    ]
-    return _over_tasks(tasks, LEVEL)
+    (scores,), names = _paired([frame], column)
+    return mean_of(scores, **names) if len(scores) else unsure(float("nan"), 0)
 
 
 def difference(
@@ -86,24 +113,20 @@ def difference(
     share: float = 1.0,
     level: float = LEVEL,
 ) -> Estimate:
-    """Mean of ``one`` minus ``share`` times the mean of ``other``, paired by question.
-
-    Only questions that both answered count; tasks are weighted alike. Whether one keeps at least
-    95 % of another is whether the difference with ``share`` 0.95 is above 0.
-    """
-    tasks = []
-    for values, pictures in _paired([one, other], column):
-        ends = None if _ends(values) is None else (-share, 1.0)
-        tasks.append(_Task(values[0] - share * values[1], pictures, ends))
-    return _over_tasks(tasks, level)
+    """:func:`difference_of` a column over the questions that both frames hold."""
+    (first, second), names = _paired([one, other], column)
+    if not len(first):
+        return unsure(float("nan"), 0)
+    return difference_of(first, second, share=share, level=level, **names)
 
 
-def resampled(statistic: Callable[[Any], float], tasks: ArrayLike, *, seed: int = 0) -> Estimate:
+def resampled(statistic: Callable[..., Any], tasks: ArrayLike, *, seed: int = 0) -> Estimate:
     """A statistic of questions with its percentile bootstrap interval.
 
     Args:
-        statistic: From the numbers of questions, (n,) with repeats, to a number.
-        tasks: The task of each question; questions are resampled within their task.
+        statistic: From the numbers (..., n) of each task's questions, with repeats, to numbers
+            (...); one argument a task, in their sorted order.
+        tasks: (n,) the task of each question; questions are resampled within their task.
         seed: Of the draws.
 
     Draws in which the statistic is not a number don't count.
@@ -112,85 +135,97 @@ def resampled(statistic: Callable[[Any], float], tasks: ArrayLike, *, seed: int 
 
     codes = _codes(tasks)
     groups = [np.flatnonzero(codes == code) for code in np.unique(codes)]
-    value = float(statistic(np.concatenate(groups)))
+    value = float(statistic(*groups))
     if min(map(len, groups)) < 2 or not np.isfinite(value):
-        return Estimate(value, len(codes), "none", None)
+        return unsure(value, len(codes))
     bootstrap = stats.bootstrap(
         tuple(groups),
-        lambda *chosen: statistic(np.concatenate(chosen)),
+        lambda *chosen, axis: statistic(*chosen),
         n_resamples=RESAMPLES,
+        batch=BATCH,
         method="percentile",
-        vectorized=False,
+        vectorized=True,
         rng=np.random.default_rng(seed),
     )
     draws = np.sort(bootstrap.bootstrap_distribution)
-    draws = draws[np.isfinite(draws)]
-    pivot = Resampled(tuple(draws.tolist())) if len(draws) > 1 else None
-    return Estimate(value, len(codes), "bootstrap" if pivot else "none", pivot)
+    pivot = Resampled(tuple(draws[np.isfinite(draws)].tolist()))
+    return Estimate(value, len(codes), "bootstrap", pivot)
+
+
+def rank_correlation(left: ArrayLike, right: ArrayLike) -> Any:
+    """Spearman's ρ (...) along the last axis of (..., n), NaN where a side does not vary."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(np.asarray(side, float), axis=-1) for side in (left, right)]
+    a, b = (side - side.mean(-1, keepdims=True) for side in ranks)
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
 
 
 # ------------------------------------------------------------------ parts
 
 
-@dataclass(frozen=True)
-class _Task:
-    """Scores (questions,) of one task, pictures (questions,), ends of what is possible if 0/1."""
-
-    scores: Values
-    pictures: Any
-    ends: tuple[float, float] | None
-
-    @property
-    def clustered(self) -> bool:
-        return self.pictures is not None and len(np.unique(self.pictures)) < len(self.scores)
-
-    def moments(self, pseudo: float) -> Student:
-        """Mean with its standard error, after ``pseudo`` questions at each end."""
-        count = len(self.scores)
-        if self.ends is not None:
-            total = count + 2 * pseudo
-            mean = (self.scores.sum() + pseudo * sum(self.ends)) / total
-            square = (self.scores**2).sum() + pseudo * sum(end**2 for end in self.ends)
-            variance, freedom = (square / total - mean**2) / total, np.inf
-        else:
-            mean, variance = self.scores.mean(), self.scores.var(ddof=1) / count
-            freedom = count - 1.0
-        if self.clustered:
-            groups = len(np.unique(self.pictures))
-            variance, freedom = variance * self._inflation(), min(freedom, groups - 1.0)
-        return Student(float(mean), float(np.sqrt(variance)), freedom)
-
-    def _inflation(self) -> float:
-        """Variance over pictures by that over questions, at least 1."""
-        count, left = len(self.scores), self.scores - self.scores.mean()
-        _, place = np.unique(self.pictures, return_inverse=True)
-        sums = np.bincount(place, left)
-        naive = (left**2).sum() / (count - 1)
-        if not naive:
-            return 1.0
-        return max(1.0, float((sums**2).sum() / (count * naive) * len(sums) / (len(sums) - 1)))
-
-
-def _over_tasks(tasks: Sequence[_Task], level: float) -> Estimate:
-    """The mean of the tasks' means."""
-    n = sum(len(task.scores) for task in tasks)
-    if not n:
-        return Estimate(float("nan"), 0, "none", None, level)
-    value = float(np.mean([task.scores.mean() for task in tasks]))
-    first = tasks[0]
-    if len(tasks) == 1 and first.ends == (0.0, 1.0) and not first.clustered:
-        return Estimate(value, n, "wilson", Wilson(round(first.scores.sum()), n), level)
-    if any(len(task.scores) < 2 and task.ends is None for task in tasks):
-        return Estimate(value, n, "none", None, level)
-    if any(task.clustered and len(np.unique(task.pictures)) < 2 for task in tasks):
-        return Estimate(value, n, "none", None, level)
-    parts = [task.moments(PSEUDO / len(tasks)) for task in tasks]
-    variances = np.array([part.error**2 for part in parts]) / len(tasks) ** 2
+def _over_tasks(
+    values: Values, ends: tuple[float, float] | None, tasks: Any, pictures: Any, level: float
+) -> Estimate:
+    """The mean of the tasks' means; ``ends`` is what is possible of zero-or-one scores."""
+    codes = np.zeros(len(values), int) if tasks is None else _codes(tasks)
+    places = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    value = float(np.mean([values[place].mean() for place in places]))
+    about = [None if pictures is None else _clusters(np.asarray(pictures)[p]) for p in places]
+    if ends == (0.0, 1.0) and len(places) == 1 and about[0] is None:
+        pivot = Wilson(round(values.sum()), len(values))
+        return Estimate(value, len(values), "wilson", pivot, level)
+    if any(
+        (len(place) < 2 and ends is None) or (own is not None and own.max() == 0)
+        for place, own in zip(places, about, strict=True)
+    ):
+        return Estimate(value, len(values), "none", None, level)
+    parts = [
+        _moments(values[place], ends, own, PSEUDO / len(places))
+        for place, own in zip(places, about, strict=True)
+    ]
+    variances = np.array([part.error**2 for part in parts]) / len(parts) ** 2
     spent = sum(v**2 / part.freedom for v, part in zip(variances, parts, strict=True))
     freedom = float(variances.sum() ** 2 / spent) if spent else np.inf
     centre = float(np.mean([part.centre for part in parts]))
-    pivot = Student(centre, float(np.sqrt(variances.sum())), freedom)
-    return Estimate(value, n, "normal" if np.isinf(freedom) else "t", pivot, level)
+    student = Student(centre, float(np.sqrt(variances.sum())), freedom)
+    return Estimate(value, len(values), "normal" if np.isinf(freedom) else "t", student, level)
+
+
+def _moments(
+    values: Values, ends: tuple[float, float] | None, pictures: Any, pseudo: float
+) -> Student:
+    """Mean of one task with its standard error."""
+    count = len(values)
+    if ends is not None:
+        total = count + 2 * pseudo
+        centre = (values.sum() + pseudo * sum(ends)) / total
+        square = (values**2).sum() + pseudo * sum(end**2 for end in ends)
+        variance, freedom = (square / total - centre**2) / total, np.inf
+    else:
+        centre, variance, freedom = values.mean(), values.var(ddof=1) / count, count - 1.0
+    if pictures is not None:
+        variance, freedom = variance * _inflation(values, pictures), float(pictures.max())
+    return Student(float(centre), float(np.sqrt(variance)), freedom)
+
+
+def _inflation(values: Values, pictures: Any) -> float:
+    """Variance over pictures by that over questions, at least 1."""
+    left = values - values.mean()
+    naive = (left**2).sum() * len(values) / (len(values) - 1)
+    sums = np.bincount(pictures, left)
+    apart = (sums**2).sum() * len(sums) / (len(sums) - 1)
+    return max(1.0, float(apart / naive)) if naive else 1.0
+
+
+def _checked(scores: ArrayLike, level: float) -> Values:
+    if not 0 < level < 1:
+        raise InvalidValueError("level", level, "between 0 and 1")
+    values = np.asarray(scores, dtype=np.float64)
+    if not len(values) or np.isnan(values).any():
+        raise InputError("an interval needs at least one score, and none of them missing")
+    return values
 
 
 def _ends(values: Values) -> tuple[float, float] | None:
@@ -199,24 +234,25 @@ def _ends(values: Values) -> tuple[float, float] | None:
 
 
 def _codes(names: Any) -> Any:
-    return None if names is None else np.unique(np.asarray(names), return_inverse=True)[1]
+    return np.unique(np.asarray(names), return_inverse=True)[1]
 
 
-def _paired(frames: Sequence[pd.DataFrame], column: str) -> list[tuple[Values, Any]]:
-    """Per task the scores (frames, questions) of questions in every frame, and their pictures."""
+def _clusters(pictures: Any) -> Any:
+    """Codes from 0 on, None if every question is about a picture of its own."""
+    codes = _codes(pictures)
+    return codes if codes.max() + 1 < len(codes) else None
+
+
+def _paired(frames: Sequence[pd.DataFrame], column: str) -> tuple[Values, dict[str, Any]]:
+    """Scores (frames, n) of the questions in every frame, and their tasks and pictures."""
     keys = [name for name in QUESTION if name in frames[0].columns]
     columns = [frame.groupby(keys)[column].mean().dropna() for frame in frames]
     shared = columns[0].index
     for other in columns[1:]:
         shared = shared.intersection(other.index)
-    pictures = None
+    names: dict[str, Any] = {}
+    if "task" in keys:
+        names["tasks"] = shared.get_level_values("task").to_numpy()
     if PICTURE in frames[0].columns:
-        pictures = frames[0].groupby(keys)[PICTURE].first().loc[shared]
-    tasks = shared.get_level_values("task") if "task" in keys else np.zeros(len(shared))
-    return [
-        (
-            np.stack([own.loc[shared[tasks == task]].to_numpy(float) for own in columns]),
-            None if pictures is None else _codes(pictures[tasks == task]),
-        )
-        for task in dict.fromkeys(tasks)
-    ]
+        names["pictures"] = frames[0].groupby(keys)[PICTURE].first().loc[shared].to_numpy()
+    return np.stack([own.loc[shared].to_numpy(float) for own in columns]), names

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.probing.interventions import answer_tokens, knockouts
 from analysis.probing.patching import donors_for, patches
+from analysis.studies import probing_information
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
 from analysis.studies.probing_information import information_profile
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TASKS = ("embedded/color",)
 DEFAULT_SAMPLES = 16
-PROFILED = 4
-"""Estimates of information compare questions and need that many times as many of them."""
 _BATCH = 16
 
 
@@ -38,7 +37,7 @@ def causal_profile(
     Args:
         vlm: The model.
         tasks: What is asked; patching takes pairs of questions with the same words.
-        samples: Questions per task; four times as many inform the estimates of information.
+        samples: Questions per task; at least 64 inform the estimates of information.
         seed: Which questions.
         width: Layers of a knock-out; None for about a quarter of all.
         store: Where the table is kept.
@@ -64,9 +63,8 @@ def causal_profile(
 
     parameters = {"width": width}
     frame = tabled("causal_profile", vlm, tasks, samples, seed, parameters, store, measure)
-    known = information_profile(
-        vlm, tasks=tasks, samples=PROFILED * samples, seed=seed, store=store
-    )
+    profiled = max(samples, probing_information.DEFAULT_SAMPLES)
+    known = information_profile(vlm, tasks=tasks, samples=profiled, seed=seed, store=store)
     over = known[known["item"] < 0].assign(panel="information")
     return pd.concat([frame, over], ignore_index=True)
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.probing.linear_probe import decodability
-from analysis.probing.modality_gap import budgets, tidy
-from analysis.probing.mutual_information import (
-    Estimate,
+from analysis.probing.information import (
+    SAMPLES_PER_DIMENSION,
     gaussian_information,
-    interval,
+    gaussian_terms,
     knn_information,
+    knn_samples,
     principal_components,
 )
-from analysis.scoring import estimate as scoring
+from analysis.probing.linear_probe import decodability
+from analysis.probing.modality_gap import budgets, tidy
+from analysis.scoring.estimate import Estimate, exactly, unsure
 from analysis.scoring.intervals import mean_of
 from analysis.studies.base import Tasks, register
 from analysis.studies.probing import Asked, tabled
+from lightkv.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +33,9 @@ DEFAULT_TASKS = ("embedded/color",)
 """One asked attribute with few values, so that a linear probe can learn it from few samples."""
 
 DEFAULT_SAMPLES = 64
-PER_SAMPLE = ("attention information", "TVB budget")
-OVER_SAMPLES = ("Gaussian information", "k-NN information")
+ATTENTION, BUDGET = "attention information", "TVB budget"
+GAUSSIAN = "Gaussian information"
+FIRST_GAUSSIAN, FIRST_KNN = "Gaussian information, first", "k-NN information, first"
 DECODED = ("vision", "text", "last")
 
 
@@ -45,7 +47,6 @@ def information_profile(
     samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     dims: int = 4,
-    resamples: int = 30,
     store: Store | None = None,
 ) -> pd.DataFrame:
     """Information per layer, of attention and of states, and TVB's budgets.
@@ -56,71 +57,80 @@ def information_profile(
         samples: Questions per task.
         seed: Which questions.
         dims: Principal components that mean text and vision states are reduced to.
-        resamples: Half-samples behind each interval over samples.
         store: Where the table is kept.
 
     Returns:
         Rows with ``layer``, ``measure``, ``value``, ``low`` and ``high``. Per question (``item``
-        0, 1, ...): "attention information" (nats, head mean), "TVB budget" (share of the total).
-        Over all questions (``item`` -1): means of the former, "Gaussian
-        information" and "k-NN information" between mean text and mean vision states (nats), and
-        "decoded from vision", "... text", "... last" (cross-validated accuracy); "chance" is the
-        share of the commonest answer.
+        0, 1, ...): "attention information" (nats, head mean), "TVB budget" (share of the total),
+        and what it adds to "Gaussian information" (nats, see
+        :func:`analysis.probing.information.gaussian_terms`). Over all questions (``item`` -1):
+        means of the first two, "Gaussian information" between mean text and mean vision states;
+        "... , first" and "k-NN information, first" of their first components, the latter without
+        an interval; "decoded from vision", "... text", "... last" (cross-validated accuracy);
+        "chance" is the share of the commonest answer.
+
+    Raises:
+        InvalidValueError: ``samples`` are too few to estimate information from.
     """
+    needed = max(2 * dims * SAMPLES_PER_DIMENSION, knn_samples(2))
+    if samples < needed:
+        raise InvalidValueError("samples", samples, f"at least {needed} for {dims} components")
 
     def measure(asked: Asked) -> pd.DataFrame:
         import pandas as pd
 
         data = asked.probe(vlm, ["attention_information", "block_sum", "hidden_pooled"])
-        information = tidy(data["attention_information"])
         parts = [
-            information.assign(measure=PER_SAMPLE[0]),
-            budgets(data).assign(measure=PER_SAMPLE[1]),
+            tidy(data["attention_information"]).assign(measure=ATTENTION),
+            budgets(data).assign(measure=BUDGET),
         ]
-        single = pd.concat(parts, ignore_index=True)
-        named = asked.named(single)
-        rows = _means(single)
+        rows = _means(pd.concat(parts, ignore_index=True))
         for layer in data.layer.values:
-            rows += _over_samples(data, int(layer), dims, resamples, seed)
+            terms, over = _of_states(data, int(layer), dims)
+            parts.append(terms)
+            rows += over
             rows += _decoded(data, int(layer), [item.answers[0] for item in asked.items], seed)
-        over = pd.DataFrame(rows).assign(task=asked.task, seed=asked.seed, item=-1)
-        return pd.concat([named, over], ignore_index=True)
+        over_all = pd.DataFrame(rows).assign(task=asked.task, seed=asked.seed, item=-1)
+        return pd.concat([asked.named(pd.concat(parts)), over_all], ignore_index=True)
 
-    parameters = {"dims": dims, "resamples": resamples}
-    return tabled("information_profile", vlm, tasks, samples, seed, parameters, store, measure)
+    return tabled("information_profile", vlm, tasks, samples, seed, {"dims": dims}, store, measure)
 
 
-def _row(layer: int, measure: str, found: Estimate | scoring.Estimate) -> dict[str, Any]:
+def _row(layer: int, measure: str, estimate: Estimate) -> dict[str, Any]:
     return {
         "layer": layer,
         "measure": measure,
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
     }
 
 
 def _means(single: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = []
-    for name in PER_SAMPLE:
-        for layer, own in single[single["measure"] == name].groupby("layer"):
-            rows.append(_row(int(str(layer)), name, mean_of(own["value"].dropna())))
-    return rows
+    return [
+        _row(int(str(layer)), str(measure), mean_of(own["value"].dropna()))
+        for (measure, layer), own in single.groupby(["measure", "layer"], sort=False)
+    ]
 
 
-def _over_samples(
-    data: xr.Dataset, layer: int, dims: int, resamples: int, seed: int
-) -> list[dict[str, Any]]:
+def _of_states(
+    data: xr.Dataset, layer: int, dims: int
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """What each question adds to the information of a layer's states, and its estimates."""
+    import pandas as pd
+
     states = data["hidden_pooled"].sel(layer=layer)
     text, vision = (
         principal_components(states.sel(pool=pool).values, dims) for pool in ("text", "vision")
     )
-    rows = []
-    estimators: tuple[Callable[..., float], ...] = (gaussian_information, knn_information)
-    for name, estimator in zip(OVER_SAMPLES, estimators, strict=True):
-        found = interval(estimator, text, vision, resamples=resamples, seed=seed)
-        rows.append(_row(layer, name, found))
-    return rows
+    terms = {"sample": range(len(text)), "layer": layer, "value": gaussian_terms(text, vision)}
+    first = text[:, :1], vision[:, :1]
+    knn = unsure(knn_information(*first, ties="break"), len(text))
+    return pd.DataFrame(terms).assign(measure=GAUSSIAN), [
+        _row(layer, GAUSSIAN, gaussian_information(text, vision)),
+        _row(layer, FIRST_GAUSSIAN, gaussian_information(*first)),
+        _row(layer, FIRST_KNN, knn),
+    ]
 
 
 def _decoded(data: xr.Dataset, layer: int, answers: list[str], seed: int) -> list[dict[str, Any]]:
@@ -131,5 +141,5 @@ def _decoded(data: xr.Dataset, layer: int, answers: list[str], seed: int) -> lis
         chance = found.chance
         spread = mean_of(found.correct.astype(float))
         rows.append(_row(layer, f"decoded from {pool}", spread))
-    rows.append(_row(layer, "chance", Estimate(chance, chance, chance, len(answers))))
+    rows.append(_row(layer, "chance", exactly(chance, len(answers))))
     return rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from analysis.scoring.intervals import mean_of, resampled
+from analysis.scoring.intervals import mean_of, rank_correlation, resampled
 from figures.artefacts.shared import pick
 from figures.style import Look
 from figures.verdicts import Outcome, Verdict, untestable
@@ -69,12 +69,12 @@ def layered(frame: pd.DataFrame, columns: Sequence[str], heading: str, spec: str
     rows = []
     for layer in sorted(frame["layer"].unique()):
         own = frame[frame["layer"] == layer]
-        row: dict[tuple[str, str], object] = {("layer", ""): f"{layer:g}"}
+        row = {("layer", ""): f"{layer:g}"}
         for one in own.to_dict("records"):
             name = ", ".join(str(one[column]) for column in columns if not _missing(one[column]))
-            row[heading, name] = (
-                f"{one['value']:z{spec}} [{one['low']:z{spec}}, {one['high']:z{spec}}]"
-            )
+            row[heading, name] = f"{one['value']:z{spec}}"
+            if not _missing(one["low"]):
+                row[heading, name] += f" [{one['low']:z{spec}}, {one['high']:z{spec}}]"
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
 
@@ -98,7 +98,7 @@ def resampled_correlation(left: pd.DataFrame, right: pd.DataFrame, what: str) ->
     if one.shape != other.shape or one.shape[1] < FEWEST_LAYERS:
         return untestable(f"{what}: fewer than {FEWEST_LAYERS} layers, or other questions")
     rho = resampled(
-        lambda rows: _spearman(one[rows].mean(0), other[rows].mean(0)), np.zeros(len(one))
+        lambda rows: rank_correlation(one[rows].mean(-2), other[rows].mean(-2)), np.zeros(len(one))
     )
     text = f"{what}: ρ = {rho:.2f}, {one.shape[1]} layers"
     return _decided(text, rho.low > 0, rho.high <= 0)
@@ -113,7 +113,7 @@ def permuted_correlation(left: Values, right: Values, what: str) -> Verdict:
 
     if len(left) < FEWEST_LAYERS or len(left) != len(right):
         return untestable(f"{what}: fewer than {FEWEST_LAYERS} layers")
-    value = _spearman(left, right)
+    value = float(rank_correlation(left, right))
     if not np.isfinite(value):
         return untestable(f"{what}: one of the profiles does not vary")
     one, other = stats.rankdata(left), stats.rankdata(right)
@@ -138,15 +138,6 @@ def _decided(text: str, holds: bool, fails: bool) -> Verdict:
     if fails:
         return Verdict(Outcome.FAILS, text)
     return untestable(f"undecided: {text}")
-
-
-def _spearman(left: Values, right: Values) -> float:
-    from scipy.stats import rankdata
-
-    a, b = rankdata(left), rankdata(right)
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def profile(frame: pd.DataFrame, measure: str) -> Values:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from analysis.scoring.beside import beside
-from analysis.scoring.intervals import QUESTION, mean, resampled
+from analysis.scoring.intervals import QUESTION, mean, rank_correlation, resampled
 from figures.artefacts.shared import here, pick, printed, setting, summary
 from figures.contract import Artefact, Claim
 from figures.style import sheet, text_on
@@ -214,8 +214,6 @@ def judge_agreement(frame: pd.DataFrame) -> Verdict:
 
 def _agreement(frame: pd.DataFrame, retention: float, other: str) -> Verdict:
     """Spearman's rank correlation over methods, its interval from resampled questions."""
-    from scipy.stats import rankdata
-
     chosen = frame[(frame["retention"] - retention).abs() < 1e-6]
     wide = [
         pick(chosen, protocol=name).pivot_table("score", list(QUESTION), "method")
@@ -229,9 +227,9 @@ def _agreement(frame: pd.DataFrame, retention: float, other: str) -> Verdict:
     scores = np.stack([part.loc[items, methods].to_numpy(float) for part in wide])
     tasks = items.get_level_values("task").to_numpy()
 
-    def correlation(rows: Any) -> float:
-        means = [scores[:, rows[tasks[rows] == task]].mean(1) for task in dict.fromkeys(tasks)]
-        return float(np.corrcoef(rankdata(np.mean(means, axis=0), axis=1))[0, 1])
+    def correlation(*groups: Any) -> Any:
+        means = [scores[:, rows].mean(-2) for rows in groups]
+        return rank_correlation(*np.mean(means, axis=0))
 
     rho = resampled(correlation, tasks)
     text = f"{what}: {rho:.2f}"

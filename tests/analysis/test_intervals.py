@@ -10,7 +10,14 @@ import pytest
 from scipy import stats
 
 from analysis.scoring.estimate import Estimate, Resampled, Student, Wilson, exactly
-from analysis.scoring.intervals import difference, mean, mean_of, resampled
+from analysis.scoring.intervals import (
+    difference,
+    difference_of,
+    mean,
+    mean_of,
+    rank_correlation,
+    resampled,
+)
 from lightkv.errors import InputError, InvalidValueError
 
 Z = stats.norm.ppf(0.975)
@@ -183,18 +190,52 @@ def test_bootstrap_draws_questions_within_their_task() -> None:
     tasks = ["a"] * 10 + ["b"] * 30
     counts = set()
 
-    def statistic(chosen: np.ndarray) -> float:
-        counts.add((int((chosen < 10).sum()), len(chosen)))
-        return float(values[chosen].mean())
+    def statistic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        counts.add((a.shape[-1], b.shape[-1]))
+        assert a.max() < 10 <= b.min()
+        return (values[a].sum(-1) + values[b].sum(-1)) / 40
 
     found = resampled(statistic, tasks)
-    assert counts == {(10, 40)}
+    assert counts == {(10, 30)}
     assert found.method == "bootstrap" and found.value == pytest.approx(values.mean())
     half = Z * values[10:].std() / math.sqrt(30) * 0.75
     assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
     assert found.error == pytest.approx(half / Z, rel=0.05)
-    assert found == resampled(lambda chosen: float(values[chosen].mean()), tasks)
-    assert found != resampled(lambda chosen: float(values[chosen].mean()), tasks, seed=1)
+    assert found == resampled(statistic, tasks)
+    assert found != resampled(statistic, tasks, seed=1)
+
+
+def test_bootstrap_leaves_out_draws_without_a_value() -> None:
+    values = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    found = resampled(lambda rows: rank_correlation(values[rows].mean(-2), [1.0, 2.0]), np.zeros(4))
+    assert not np.isfinite(found.value) and found.pivot is None
+    values[1, 1] = 3.0
+    found = resampled(lambda rows: rank_correlation(values[rows].mean(-2), [1.0, 2.0]), np.zeros(4))
+    assert isinstance(found.pivot, Resampled)
+    assert 1000 < len(found.pivot.draws) < 9999
+    assert set(found.pivot.draws) == {-1.0, 1.0}
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    left, right = np.random.default_rng(0).integers(0, 5, size=(2, 3, 9)).astype(float)
+    found = rank_correlation(left, right)
+    wanted = [stats.spearmanr(a, b).statistic for a, b in zip(left, right, strict=True)]
+    assert found == pytest.approx(wanted)
+    assert np.isnan(rank_correlation(np.ones(4), np.arange(4)))
+
+
+def test_scores_of_different_number_are_not_paired() -> None:
+    with pytest.raises(InputError, match="3 scores can't be paired with 2"):
+        difference_of([1, 0, 1], [1, 0])
+
+
+def test_arrays_and_frames_agree() -> None:
+    one, other = pd.concat([rows([1, 0, 1.0], "a"), rows([0, 0, 1, 1.0], "b")]), None
+    other = one.assign(score=[0, 0, 1, 1, 1, 1, 0.0])
+    tasks = one["task"].to_numpy()
+    assert mean(one) == mean_of(one["score"], tasks=tasks)
+    found = difference(one, other, share=0.9)
+    assert found == difference_of(one["score"], other["score"], tasks=tasks, share=0.9)
 
 
 def test_bootstrap_p_values_count_draws() -> None:
@@ -205,7 +246,7 @@ def test_bootstrap_p_values_count_draws() -> None:
 
 def test_bootstrap_without_variation_or_questions() -> None:
     assert resampled(lambda _: float("nan"), np.zeros(5)).method == "none"
-    assert resampled(lambda _: 1.0, ["a", "b", "b"]).method == "none"
+    assert resampled(lambda *_: 1.0, ["a", "b", "b"]).method == "none"
 
 
 def test_estimates_print_with_their_interval() -> None:

@@ -102,7 +102,8 @@ def information_profile(
         "attention information": attention,
         "TVB budget": budget,
         "Gaussian information": states,
-        "k-NN information": states,
+        "Gaussian information, first": states,
+        "k-NN information, first": states,
         **decoded,
         "chance": (0,) * LAYERS,
     }

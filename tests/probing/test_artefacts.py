@@ -24,7 +24,7 @@ Frames = Callable[[str], pd.DataFrame]
 SMALL = {
     "modality_gap": {"samples": 3},
     "attention_maps": {"layers": (1, 4)},
-    "information_profile": {"samples": 32, "resamples": 2},
+    "information_profile": {"samples": 32},
     "causal_profile": {"samples": 6},
     "grounding_profile": {"samples": 3, "tasks": ("embedded/read",)},
     "redundancy_profile": {"samples": 2},

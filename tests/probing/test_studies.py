@@ -19,7 +19,7 @@ from analysis.tasks import task
 from lightkv import VLM, Request
 from lightkv.contract.interventions import Knockout
 from lightkv.contract.layout import TokenKind
-from lightkv.errors import InputError
+from lightkv.errors import InputError, InvalidValueError
 from tests.closeness import SINGLE, assert_close
 
 NAMED = ["model", "task", "seed", "item"]
@@ -123,13 +123,32 @@ def test_tables_are_kept_and_read_back(embedded: VLM, tmp_path: Path) -> None:
 
 
 def test_information_profile(embedded: VLM) -> None:
-    known = information_profile(embedded, samples=32, resamples=3)
+    known = information_profile(embedded, samples=32)
     over = known[known["item"] < 0]
-    assert (over["low"] <= over["value"] + 1e-9).all()
-    assert (over["high"] >= over["value"] - 1e-9).all()
+    bounded = over[over["measure"] != "k-NN information, first"]
+    assert (bounded["low"] <= bounded["value"].clip(0) + 1e-9).all()
+    assert (bounded["high"] >= bounded["value"] - 1e-9).all()
     assert (over.groupby("measure").size() == embedded.facts.layers).all()
-    budget = known[(known["item"] >= 0) & (known["measure"] == "TVB budget")]
+    assert set(over["measure"]) >= {
+        "Gaussian information",
+        "Gaussian information, first",
+        "k-NN information, first",
+        "decoded from last",
+    }
+    single = known[known["item"] >= 0]
+    budget = single[single["measure"] == "TVB budget"]
     assert_close(budget.groupby("item")["value"].sum(), 1, SINGLE)
+    for measure in ("attention information", "TVB budget", "Gaussian information"):
+        mean = single[single["measure"] == measure].groupby("layer")["value"].mean()
+        whole = over[over["measure"] == measure].set_index("layer")["value"]
+        assert_close(mean, whole.loc[mean.index], SINGLE)
+
+
+def test_information_needs_samples_before_anything_runs(embedded: VLM) -> None:
+    with pytest.raises(InvalidValueError, match="samples is 31; allowed: at least 32"):
+        information_profile(embedded, samples=31)
+    with pytest.raises(InvalidValueError, match="at least 40 for 10 components"):
+        information_profile(embedded, samples=32, dims=10)
 
 
 def known_before(vlm: VLM) -> pd.DataFrame:

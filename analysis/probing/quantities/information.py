@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from analysis.probing.mutual_information import joint_information
+from analysis.probing.information import joint_information
 from analysis.probing.quantities.attention import AttentionQuantity
 from analysis.probing.quantities.base import Reading, register
 

@@ -1,0 +1,124 @@
+"""A grid of simulated cells, written as it goes: stopped anywhere, the same command goes on.
+
+A cell's random numbers follow from the seed and the cell alone, so a table doesn't depend on what
+was simulated before or besides.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightkv.errors import InputError, InvalidValueError, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Cell = Mapping[str, Any]
+Simulate = Callable[[Cell, np.random.Generator], Iterable[Mapping[str, Any]]]
+Row = dict[str, str]
+
+
+def simulated(
+    cells: Sequence[Cell],
+    simulate: Simulate,
+    *,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Simulate every cell that a file does not hold yet.
+
+    Args:
+        cells: What each cell is about; all have the same names.
+        simulate: From a cell and its generator to rows of results; all have the same names.
+        seed: Of all random numbers.
+        out: A CSV file, written after every cell; None keeps the table in memory.
+        progress: Show a bar.
+
+    Returns:
+        The names of the cells, "seed" and those of the rows, in the order of the cells.
+
+    Raises:
+        InvalidValueError: ``seed`` is below 0.
+        InputError: The file holds another table.
+        StoreError: It can't be written.
+    """
+    import pandas as pd
+    from tqdm.auto import tqdm
+
+    if seed < 0:
+        raise InvalidValueError("seed", seed, "at least 0")
+    named = [
+        {name: _text(value) for name, value in {**cell, "seed": seed}.items()} for cell in cells
+    ]
+    kept = _read(out, named)
+    for cell, names in tqdm(
+        list(zip(cells, named, strict=True)), unit="cell", disable=not progress, leave=False
+    ):
+        key = tuple(names.values())
+        if key in kept:
+            continue
+        rows = simulate(cell, np.random.default_rng(_entropy(names)))
+        kept[key] = [{**names, **{k: _text(v) for k, v in row.items()}} for row in rows]
+        _write(out, [row for rows in kept.values() for row in rows])
+    chosen = [row for names in named for row in kept[tuple(names.values())]]
+    return pd.read_csv(io.StringIO(_table(chosen)), keep_default_na=True)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _entropy(names: Row) -> int:
+    digest = hashlib.sha256(json.dumps(names, sort_keys=True).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _read(out: Path | None, named: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """Rows of a file by cell."""
+    kept: dict[tuple[str, ...], list[Row]] = {}
+    if out is None or not out.exists():
+        return kept
+    names = list(named[0])
+    try:
+        with out.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{out} can't be read as CSV: {error}") from error
+    if rows and list(rows[0])[: len(names)] != names:
+        raise InputError(
+            f"{out} holds another table, its columns are {list(rows[0])}; name another file"
+        )
+    for row in rows:
+        kept.setdefault(tuple(row[name] for name in names), []).append(row)
+    return kept
+
+
+def _write(out: Path | None, rows: Sequence[Row]) -> None:
+    """Write a file whole or not at all."""
+    if out is None:
+        return
+    beside = out.with_name(f".{out.name}.part")
+    try:
+        beside.write_text(_table(rows), encoding="utf-8")
+        beside.replace(out)
+    except OSError as error:
+        raise StoreError(f"{out} can't be written: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
