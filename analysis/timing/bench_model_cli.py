@@ -75,7 +75,8 @@ def bench_model(
     One layer's random weights are shared by all layers, and read from memory in each. Shown are
     medians, and ratios to the full cache of the same round.
     """
-    from analysis.timing.bench_model import METHODS, ModelBenchSettings, measure_model
+    from analysis.timing.bench_model import measure_model
+    from analysis.timing.model_settings import METHODS, ModelBenchSettings
     from lightkv.errors import InvalidValueError, StoreError
 
     if out is not None and not out.parent.is_dir():
@@ -120,7 +121,7 @@ def bench_table(recorded: Path) -> None:
 
 def _show(frame: pd.DataFrame) -> None:
     from analysis.options import table
-    from analysis.timing.bench_model import summarise_model
+    from analysis.timing.model_summary import summarise_model
 
     click.echo(table(summarise_model(frame)))
     for _, row in frame[frame["repeat"].isna()].iterrows():

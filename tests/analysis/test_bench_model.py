@@ -11,16 +11,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from analysis.timing import bench_model, limits
+from analysis.timing import bench_model, limits, model_settings
 from analysis.timing.bench_cli import bench_group
 from analysis.timing.bench_decoder import BenchDecoder, decoder_of, grid_of, has_bfloat16
-from analysis.timing.bench_model import (
-    METHODS,
-    ModelBenchSettings,
-    break_even,
-    measure_model,
-    summarise_model,
-)
+from analysis.timing.bench_model import measure_model
+from analysis.timing.model_settings import METHODS, ModelBenchSettings
+from analysis.timing.model_summary import break_even, summarise_model
 from lightkv.catalogue import compressor
 from lightkv.cost.presets import ModelPreset, preset
 from lightkv.cost.presets.shape import ModelShape, ProjectorShape, TextShape, VisionShape
@@ -52,6 +48,7 @@ def tiny(name: str) -> ModelPreset:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     bench_model.tower_seconds.cache_clear()
     monkeypatch.setattr(bench_model, "preset", tiny)
+    monkeypatch.setattr(model_settings, "preset", tiny)
     fixed = limits.Limits(flops=1e12, bandwidth=1e10)
     monkeypatch.setattr(bench_model, "measure_limits", lambda device, dtype: fixed)
 
