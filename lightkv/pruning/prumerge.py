@@ -86,7 +86,8 @@ class Merging(BeforeDecoder):
         )
         kept, extra = merged(features, attention, keys, stays, groups.valid, self.neighbours)
         states = torch.where(stays[..., None], kept, extra[:, None])
-        laid = torch.zeros_like(view.read_vision("features"))
+        # Sums are in single precision, whatever the tower's.
+        laid = states.new_zeros(view.read_vision("features").shape)
         laid.view(-1, laid.shape[-1])[groups.index[groups.valid]] = states[groups.valid]
         is_patch = torch.zeros(view.layout.kind.shape, dtype=torch.bool, device=laid.device)
         is_patch.view(-1)[groups.index[groups.valid]] = True

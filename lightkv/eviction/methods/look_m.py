@@ -49,7 +49,7 @@ class PivotMerge(AnchorMerge):
             raise UnsupportedError(f"{type(self).__name__} needs the keys of the layer")
         batch, groups, length = keep.shape
         # Heads that share their entries are compared by their keys side by side.
-        flat = keys.float().view(batch * groups, -1, length, keys.shape[3])
+        flat = keys.float().reshape(batch * groups, -1, length, keys.shape[3])
         flat = flat.transpose(1, 2).flatten(2)
         kept = keep.flatten(0, 1)
         target, cosine = most_similar(F.normalize(flat, dim=-1), kept)
