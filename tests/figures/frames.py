@@ -391,7 +391,26 @@ def request_times(
     return pd.DataFrame(rows)
 
 
+def released_choices(light: float = 0.9, tgv: float = 0.9, random: float = 0.6) -> pd.DataFrame:
+    """The paper's variants at 0.9; the code's at ``light`` and ``tgv``, random guidance too."""
+    scores = {
+        ("vanilla", ""): 0.95,
+        ("lightkv", "paper"): 0.9,
+        ("lightkv", "guidance"): random,
+        ("lightkv", "all"): light,
+        ("tgvkv", "paper"): 0.9,
+        ("tgvkv", "decoding"): 0.7,
+        ("tgvkv", "all"): tgv,
+    }
+    parts = []
+    for task, ((name, departure), score) in itertools.product(TASKS, scores.items()):
+        where = {"compared": name, "departure": departure, "overlap": 0.5, **_words(score)}
+        parts.append(scored(f"{name}, {departure}", score, task=task, kv_share=0.5, **where))
+    return pd.concat(parts, ignore_index=True)
+
+
 FRAMES = {
+    "released_choices": released_choices,
     "retention_sweep": retention_sweep,
     "budget_ranking_retention_pilot": pilot,
     "decode_latency": decode_latency,

@@ -142,6 +142,18 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
         (FAILS, f.request_times(light=0.79)),
         (FAILS, f.request_times(light=0.7)),
     ],
+    ("X-7", 0): [
+        (HOLDS, f.released_choices()),
+        (FAILS, f.released_choices(light=0.7)),
+        (OPEN, f.released_choices(light=0.86)),
+        (OPEN, f.released_choices().query("departure != 'all'")),
+    ],
+    ("X-7", 1): [(HOLDS, f.released_choices()), (FAILS, f.released_choices(tgv=0.7))],
+    ("X-7", 2): [
+        (HOLDS, f.released_choices()),
+        (FAILS, f.released_choices(random=0.95)),
+        (OPEN, f.released_choices().query("departure != 'guidance'")),
+    ],
     ("T-F8", 0): [(HOLDS, f.kept_maps(12, 6)), (FAILS, f.kept_maps(6, 12))],
     ("T-F8", 1): [(HOLDS, f.kept_maps()), (FAILS, f.kept_maps(whole_text=False))],
     ("T-T8", 0): [
