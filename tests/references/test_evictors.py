@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lightkv.catalogue import method
-from lightkv.contract.compressor import Evictor, RepeatedReading, Retention
+from lightkv.contract.compressor import Evictor, RepeatedReading
+from lightkv.contract.retention import Retention
 from tests.closeness import assert_close
 from tests.references.calls import Calls
 from tests.references.cases import FACTS, Batch, batch, told
