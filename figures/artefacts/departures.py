@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 METHODS: Final = {"lightkv": ("LightKV", BLUE), "tgvkv": ("TGV-KV", RED)}
 WORDS: Final = {
-    ("lightkv", "guidance"): ("M1", "weights: prompt attention", "random (LLaVA path)"),
-    ("lightkv", "normalise"): ("L3", "attention sums to 1 over keys", "over queries"),
-    ("lightkv", "partition"): ("L6, L13", "windows on the image's grid", "re-read as a new square"),
-    ("lightkv", "positions"): ("M4, M5", "positions stay", "renumbered in prefill"),
-    ("lightkv", "first layer"): ("M3", "first stage layer causal", "without a mask"),
-    ("lightkv", "counting"): ("L7", "pairs counted exactly", "in float32"),
-    ("lightkv", "small images"): ("L2", "small images refused", "left alone"),
-    ("lightkv", WHOLE): ("all", "the paper", "all of these"),
-    ("tgvkv", "redistribute"): ("T4, T6", "unusable budget handed on", "lost"),
-    ("tgvkv", "rounding"): ("T4", "largest remainders", "each layer by itself"),
-    ("tgvkv", "text scope"): ("T3", "question ranks text", "every query does"),
-    ("tgvkv", "system text"): ("T3", "system text stays", "may be evicted"),
-    ("tgvkv", "decoding"): ("T10", "new entries are appended", "one leaves per step"),
-    ("tgvkv", "README's ratio"): ("T13", "share that stays", "taken for the share to drop"),
-    ("tgvkv", WHOLE): ("all", "the paper", "all of these, but the ratio"),
+    ("lightkv", "guidance"): ("weights: prompt attention", "random (LLaVA path)"),
+    ("lightkv", "normalise"): ("attention sums to 1 over keys", "over queries"),
+    ("lightkv", "partition"): ("windows on the image's grid", "re-read as a new square"),
+    ("lightkv", "positions"): ("positions stay", "renumbered in prefill"),
+    ("lightkv", "first layer"): ("first stage layer causal", "without a mask"),
+    ("lightkv", "counting"): ("pairs counted exactly", "in float32"),
+    ("lightkv", "small images"): ("small images refused", "left alone"),
+    ("lightkv", WHOLE): ("the paper", "all of these"),
+    ("tgvkv", "redistribute"): ("unusable budget handed on", "lost"),
+    ("tgvkv", "rounding"): ("largest remainders", "each layer by itself"),
+    ("tgvkv", "text scope"): ("question ranks text", "every query does"),
+    ("tgvkv", "system text"): ("system text stays", "may be evicted"),
+    ("tgvkv", "decoding"): ("new entries are appended", "one leaves per step"),
+    ("tgvkv", "README's ratio"): ("share that stays", "taken for the share to drop"),
+    ("tgvkv", WHOLE): ("the paper", "all of these, but the ratio"),
 }
-"""Rows of the ledger of departures, what the paper says and what the code does."""
+"""What the paper says and what the code does."""
 
 
 def plotted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -82,8 +82,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         lead.plot(100 * row["difference"], height, "o", color=color, label=name)
         for place, column in ((equal, "equal"), (overlap, "overlap")):
             place.barh(height, 100 * row[column], 0.6, color=color)
-    rows = zip(data["compared"], data["departure"], strict=True)
-    lead.set_yticks(heights, [_label(method, departure) for method, departure in rows])
+    lead.set_yticks(heights, data["departure"].replace({WHOLE: "all of them"}))
     lead.axvline(0, color=BLACK, linestyle=":", linewidth=1)
     lead.set_title("score, code's choice\nminus the paper's")
     lead.set_xlabel("points")
@@ -99,12 +98,6 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _label(method: str, departure: str) -> str:
-    """The choice, and the ledger's rows of it."""
-    row = WORDS[method, departure][0]
-    return "all of them" if departure == WHOLE else f"{departure} ({row})"
-
-
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """The paper's choice, the code's, and what it does."""
     import pandas as pd
@@ -112,12 +105,11 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in plotted(frame).to_dict("records"):
         key = str(row["compared"]), str(row["departure"])
-        known, paper, code = WORDS[key]
+        paper, code = WORDS[key]
         lead = [100 * row[name] for name in ("difference", "low", "high")]
         rows.append(
             {
                 "method": METHODS[key[0]][0],
-                "ledger": known,
                 "paper": paper,
                 "released code": code,
                 "difference, points": f"{lead[0]:+.1f} [{lead[1]:+.1f}, {lead[2]:+.1f}]",
@@ -199,7 +191,7 @@ DEPARTURES: Final = Artefact(
     explanation="One choice is changed at a time, on the paper's schedule at this model's depth "
     "and at 20 % retention. Two choices show only where they apply: float32 counts at ratios that "
     "it can't hold, and small images left alone at fewer than eight tokens a window. With half "
-    "precision the code's text scores tie (T11); that is not reproduced. docs/methods.md has the "
+    "precision the code's text scores tie; that is not reproduced. docs/methods.md has the "
     "options.",
     alt="Three panels over fifteen choices: difference of scores, equal answers, overlap.",
 )
