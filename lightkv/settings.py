@@ -71,22 +71,22 @@ class Settings:
 
     Args:
         model: The model, with the ``generation_config`` of its checkpoint.
-        given: Keywords of the call, perhaps a ``generation_config`` among them.
+        keywords: Keywords of the call, perhaps a ``generation_config`` among them.
 
     Raises:
         InvalidValueError: If a setting is of a wrong type or out of range.
         UnknownNameError: If a keyword is no setting of ``generate``.
     """
 
-    def __init__(self, model: Any, given: Mapping[str, Any]) -> None:
+    def __init__(self, model: Any, keywords: Mapping[str, Any]) -> None:
         from transformers import GenerationConfig
 
-        self._given = dict(given)
-        passed = given.get("generation_config")
+        self._keywords = dict(keywords)
+        passed = keywords.get("generation_config")
         check_type("generation_config", passed, GenerationConfig | None)
         self._configs = [one for one in (passed, model.generation_config) if one is not None]
         known = _known(model, self._configs)
-        for name in given:
+        for name in keywords:
             if name not in known:
                 raise UnknownNameError("setting of generate", name, known)
         for name, (kind, least) in _TYPES.items():
@@ -97,8 +97,8 @@ class Settings:
 
     def __getitem__(self, name: str) -> Any:
         """A setting's value; None where nobody sets it."""
-        if name in self._given:
-            return self._given[name]
+        if name in self._keywords:
+            return self._keywords[name]
         values = (getattr(config, name, None) for config in self._configs)
         return next((value for value in values if value is not None), None)
 
@@ -132,20 +132,20 @@ class Settings:
 
     def _where(self, name: str) -> str:
         """Where a setting stands, unless it is a keyword."""
-        if name in self._given:
+        if name in self._keywords:
             return ""
         passed = len(self._configs) > 1 and getattr(self._configs[0], name, None) is not None
         whose = "passed" if passed else "model's own"
         return f" (it stands in the {whose} generation_config)"
 
 
-def refuse_doubles(inputs: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def refuse_doubles(inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Refuse a name that is both an input and a setting.
 
     Raises:
         InputError: See above.
     """
-    shared = sorted({*inputs} & {*given})
+    shared = sorted({*inputs} & {*settings})
     if shared:
         raise InputError(f"{shared[0]} is passed twice: in the inputs and as a setting")
 

@@ -236,8 +236,8 @@ class CompressedVLM(NotAModule):
         """``model.generate(**inputs)`` with the compressor at work."""
         tensors = {k: v for k, v in inputs.items() if isinstance(v, Tensor)}
         settings = {k: v for k, v in inputs.items() if k not in tensors}
-        chosen = self.seed if seed is None else seed
-        result = self.vlm.generate(tensors, self.compressor, seed=chosen, **settings)
+        of_run = self.seed if seed is None else seed
+        result = self.vlm.generate(tensors, self.compressor, seed=of_run, **settings)
         self.records = result.records
         return result.output
 

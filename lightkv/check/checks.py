@@ -257,8 +257,8 @@ def drivers(subject: Subject, name: str) -> Outcome:
         for driver in _DRIVERS
     )
     same = torch.equal(ours, theirs)
-    found = "equal bit for bit" if same else f"off by {difference(ours, theirs):.1e}"
-    return Outcome(name, same, found, difference(ours, theirs))
+    outcome = "equal bit for bit" if same else f"off by {difference(ours, theirs):.1e}"
+    return Outcome(name, same, outcome, difference(ours, theirs))
 
 
 _DRIVERS: tuple[Driver, ...] = ("nnsight", "hooks")

@@ -59,9 +59,9 @@ class Picked:
     def of(cls, marked: Tensor) -> Picked:
         """Look for the marked positions of (B, N) bool."""
         length = marked.shape[1]
-        own = torch.arange(length, device=marked.device)
-        first = torch.where(marked, own, length).amin(1)
-        last = torch.where(marked, own, -1).amax(1)
+        places = torch.arange(length, device=marked.device)
+        first = torch.where(marked, places, length).amin(1)
+        last = torch.where(marked, places, -1).amax(1)
         ends = torch.stack([first, last, marked.sum(1)], 1).tolist()
         width = max((count for _, _, count in ends), default=0)
         index, _ = compact(marked, width)

@@ -154,14 +154,14 @@ class GivenAttention(Attention):
     def __init__(
         self, attention: Tensor | None = None, raw: Tensor | None = None, group: int = 1
     ) -> None:
-        given = attention if attention is not None else raw
-        if given is None:
+        full = attention if attention is not None else raw
+        if full is None:
             raise ValueError("give attention, raw logits, or both")
         self._attention = attention
         self._raw = raw
-        self.batch_size, self.heads, self.length = given.shape[:3]
+        self.batch_size, self.heads, self.length = full.shape[:3]
         self.group = group
-        self.device = given.device
+        self.device = full.device
 
     def of_heads(self, heads: slice) -> GivenAttention:
         return self._of(heads)

@@ -195,14 +195,14 @@ class KVPatch(Intervention):
     def patch(
         self, layer: int, layout: TokenLayout, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor]:
-        given = self.keys[layer]
-        if given.shape != keys.shape:
+        theirs = self.keys[layer]
+        if theirs.shape != keys.shape:
             raise UnsupportedError(
-                f"layer {layer} holds {tuple(keys.shape)} keys, the donors' {tuple(given.shape)}: "
+                f"layer {layer} holds {tuple(keys.shape)} keys, the donors' {tuple(theirs.shape)}: "
                 "entries can't be swapped after a merging stage or between batches of other sizes"
             )
         where = layout.vision[:, None, :, None]
-        return torch.where(where, given, keys), torch.where(where, self.values[layer], values)
+        return torch.where(where, theirs, keys), torch.where(where, self.values[layer], values)
 
 
 def check_interventions(

@@ -96,8 +96,8 @@ class Reduction:
             width: Survivors K of the row that has most, where the host knows it.
         """
         length = representative.shape[1]
-        own = torch.arange(length, device=representative.device)
-        index, valid = compact(representative == own, width)
+        places = torch.arange(length, device=representative.device)
+        index, valid = compact(representative == places, width)
         slot = _slots(index, valid, length)
         member = representative >= 0
         target = torch.where(member, slot.gather(1, representative.clamp_min(0)), -1)

@@ -172,8 +172,8 @@ def method(name: str, retention: float | None = None, **options: Any) -> Compres
     """
     if name not in _METHODS:
         raise UnknownNameError("method", name, _METHODS)
-    given = {} if retention is None else {RETENTION: retention}
-    return _METHODS[name].make(**given, **options)
+    named = {} if retention is None else {RETENTION: retention}
+    return _METHODS[name].make(**named, **options)
 
 
 def checked(name: str, value: Any, kind: Any) -> Any:

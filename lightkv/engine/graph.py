@@ -65,8 +65,8 @@ class InterventionGraph:
         traced = self._is_traced(driver)
         _BUSY.add(self._decoder)
         try:
-            chosen = self._driver(run, "hooks" if traced else driver)
-            return chosen.call(Passes(run), function, **settings)
+            carrier = self._driver(run, "hooks" if traced else driver)
+            return carrier.call(Passes(run), function, **settings)
         finally:
             _BUSY.discard(self._decoder)
 

@@ -184,9 +184,9 @@ class HeldCache:
             mask = hide(mask, hidden)
         changed = {**kwargs, "attention_mask": mask}
         if self._renumbering is not None:
-            own = kwargs["position_embeddings"]
+            of_index = kwargs["position_embeddings"]
             changed["position_embeddings"] = self._renumbering.embeddings(
-                entries, self._new, self._processed[layer].shortfall, layer, own
+                entries, self._new, self._processed[layer].shortfall, layer, of_index
             )
         return changed
 
@@ -197,8 +197,8 @@ class HeldCache:
         for one in self._plan.intervening(layer):
             pairs = one.hides(self._layout)
             if pairs is not None and pairs.generated:
-                own = pairs.entries(entries.position, self._layout, self._plan.facts.heads)
-                hidden = own if hidden is None else hidden | own
+                unseen = pairs.entries(entries.position, self._layout, self._plan.facts.heads)
+                hidden = unseen if hidden is None else hidden | unseen
         if hidden is None:
             return None
         return hidden[:, :, None].expand(-1, -1, self._new, -1)

@@ -55,7 +55,12 @@ class Renumbering:
         cached.keys = turned(cached.keys, (cos / scale)[:, None], (-sin / scale)[:, None])
 
     def embeddings(
-        self, entries: LayerEntries, new: int, shortfall: Tensor | None, layer: int, own: Rotary
+        self,
+        entries: LayerEntries,
+        new: int,
+        shortfall: Tensor | None,
+        layer: int,
+        stock: Rotary,
     ) -> Rotary:
         """Rotary embedding (B, T, d) of the newest T = ``new`` tokens of a layer.
 
@@ -64,14 +69,14 @@ class Renumbering:
             new: Number of new tokens.
             shortfall: (B,) int64, positions that this layer's prompt was shortened by, or None.
             layer: 0-based.
-            own: The embedding that the model made, of the token's index in the conversation.
+            stock: The embedding that the model made, of the token's index in the conversation.
         """
         if entries.rotated is not None:
             positions = entries.rotated
         elif shortfall is not None:
             positions = entries.position - shortfall[:, None, None]
         else:
-            return own
+            return stock
         newest = positions[:, 0, entries.slots - new :].clamp_min(0)
         cos, sin = self._rotary(newest, layer)
-        return cos.to(own[0]), sin.to(own[1])
+        return cos.to(stock[0]), sin.to(stock[1])

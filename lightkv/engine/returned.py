@@ -86,8 +86,8 @@ def checked_retentions(
             is named.
     """
     if not isinstance(retentions, Sequence) or len(retentions) != layers:
-        given = len(retentions) if isinstance(retentions, Sequence) else retentions
-        raise _wrong(evictor, "retain", given, f"a list of {layers}, one Retention a layer")
+        shown = len(retentions) if isinstance(retentions, Sequence) else retentions
+        raise _wrong(evictor, "retain", shown, f"a list of {layers}, one Retention a layer")
     for one in retentions:
         if not isinstance(one, Retention):
             raise _wrong(evictor, "retain", one, "a list of Retention")
@@ -98,5 +98,5 @@ def checked_retentions(
 
 
 def _wrong(method: object, name: str, value: object, wanted: str) -> InvalidValueError:
-    given = value if isinstance(value, int) else type(value).__name__
-    return InvalidValueError(f"what {type(method).__name__}.{name} returned", given, wanted)
+    shown = value if isinstance(value, int) else type(value).__name__
+    return InvalidValueError(f"what {type(method).__name__}.{name} returned", shown, wanted)

@@ -189,13 +189,13 @@ class LayerAdditions:
     def __init__(self, kwargs: dict[str, Any], first_stage: int | None) -> None:
         self._features: list[Tensor] = list(kwargs.get("deepstack_visual_embeds") or ())
         self._where: Tensor | None = kwargs.get("visual_pos_masks")
-        self._own = len(self._features) if first_stage is None else first_stage + 1
+        self._added_by_model = len(self._features) if first_stage is None else first_stage + 1
 
     def decoder_inputs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments that leave the decoder the layers up to the first stage."""
-        if self._own >= len(self._features):
+        if self._added_by_model >= len(self._features):
             return kwargs
-        return {**kwargs, "deepstack_visual_embeds": self._features[: self._own]}
+        return {**kwargs, "deepstack_visual_embeds": self._features[: self._added_by_model]}
 
     def added(self, layer: int, hidden: Tensor, shortening: Shortening) -> Tensor:
         """A layer's output (B, K, D) with the features that belong after it."""
@@ -209,7 +209,7 @@ class LayerAdditions:
 
     def is_ours(self, layer: int) -> bool:
         """True if the decoder does not add this layer's features itself."""
-        return self._own <= layer < len(self._features)
+        return self._added_by_model <= layer < len(self._features)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:

@@ -143,18 +143,18 @@ _NAMES = ("forward", STATE)
 
 def _swapped(module: nn.Module, entries: dict[str, Any]) -> dict[str, Any]:
     """Put entries in the place of a module's own; returns those."""
-    own = module.__dict__
-    before = {name: own.pop(name) for name in _NAMES if name in own}
-    own.update(entries)
+    attributes = module.__dict__
+    before = {name: attributes.pop(name) for name in _NAMES if name in attributes}
+    attributes.update(entries)
     return before
 
 
 def _bare(module: nn.Module) -> dict[str, Any]:
     """The entries that a module would have if nnsight had never wrapped it."""
-    own = module.__dict__
-    state = own.get(STATE)
+    attributes = module.__dict__
+    state = attributes.get(STATE)
     if state is None:
-        return {"forward": own["forward"]} if "forward" in own else {}
+        return {"forward": attributes["forward"]} if "forward" in attributes else {}
     if state.original is type(module).forward:
         return {}
     return {"forward": functools.partial(state.original, module)}

@@ -50,13 +50,13 @@ class LlavaNext(Family):
         patches: list[Tensor] = []
         tiles: list[int] = []
         for height, width in read_input(inputs, "image_sizes").tolist():
-            own, used = patches_of(config, (height, width))
+            patch, used = patches_of(config, (height, width))
             before = sum(tiles) * tile_side(config) ** 2
-            patches.append(torch.where(own >= 0, own + before, -1))
+            patches.append(torch.where(patch >= 0, patch + before, -1))
             tiles.append(used)
         if pixels.dim() == 5:
             # Images of fewer tiles are padded to the longest of the batch.
-            pixels = torch.cat([own[:used] for own, used in zip(pixels, tiles, strict=True)])
+            pixels = torch.cat([tile[:used] for tile, used in zip(pixels, tiles, strict=True)])
         return clip_features(model, pixels, layout, names, torch.cat(patches), words)
 
 

@@ -102,7 +102,7 @@ def row_layout(real: Tensor, placed: Sequence[Placed]) -> TokenLayout:
     """
     real = real.cpu()
     vision = torch.zeros_like(real)
-    found: list[tuple[Tensor, Picture]] = []
+    in_order: list[tuple[Tensor, Picture]] = []
     for group in placed:
         slots = group.slots.cpu()
         vision[slots] = True
@@ -114,15 +114,15 @@ def row_layout(real: Tensor, placed: Sequence[Placed]) -> TokenLayout:
             )
         start = 0
         for picture in group.pictures:
-            found.append((slots[start : start + picture.tokens], picture))
+            in_order.append((slots[start : start + picture.tokens], picture))
             start += picture.tokens
-    found.sort(key=lambda item: int(item[0][0]))
+    in_order.sort(key=lambda item: int(item[0][0]))
     kind = text_kinds(vision, real)
     columns = {
         name: torch.full_like(kind, -1) for name in ("image", "segment", "frame", "row", "col")
     }
     grids: list[Grid] = []
-    for number, (slots, picture) in enumerate(found):
+    for number, (slots, picture) in enumerate(in_order):
         inside = slice(int(slots[0]), int(slots[-1]) + 1 + picture.closing)
         structural = real[inside] & ~vision[inside]
         kind[inside] = torch.where(structural, int(TokenKind.SEPARATOR), kind[inside])

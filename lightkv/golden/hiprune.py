@@ -43,7 +43,7 @@ def replay(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[
     kept[method.reduce(view).index[0]] = True
     wanted = torch.from_numpy(arrays["mask"]).bool()
     return [
-        f"tile {tile}: {int((own != theirs).sum())} tokens differ"
-        for tile, (own, theirs) in enumerate(zip(kept.view_as(wanted), wanted, strict=True))
-        if not torch.equal(own, theirs)
+        f"tile {tile}: {int((ours != theirs).sum())} tokens differ"
+        for tile, (ours, theirs) in enumerate(zip(kept.view_as(wanted), wanted, strict=True))
+        if not torch.equal(ours, theirs)
     ]

@@ -54,5 +54,5 @@ def _layers(arrays: Arrays) -> list[LayerView]:
     kv_heads = int(arrays["kv_heads"])
     keys = torch.zeros(1, kv_heads, rows.shape[3], 1)
     group = rows.shape[1] // kv_heads
-    given = [GivenAttention(last_rows(layer[None]), group=group) for layer in rows]
-    return [view(keys, attention, text=rows.shape[2]) for attention in given]
+    of_layers = [GivenAttention(last_rows(layer[None]), group=group) for layer in rows]
+    return [view(keys, attention, text=rows.shape[2]) for attention in of_layers]

@@ -126,12 +126,12 @@ def preset(name: str) -> ModelPreset:
 @cache
 def _load() -> dict[str, ModelPreset]:
     """All presets by name, read from the package's TOML files."""
-    found = {}
+    by_name = {}
     for file in resources.files(__name__).iterdir():
         if file.name.endswith(".toml"):
             entry = _parse(tomllib.loads(file.read_text(encoding="utf-8")))
-            found[entry.name] = entry
-    return found
+            by_name[entry.name] = entry
+    return by_name
 
 
 def _parse(raw: dict[str, Any]) -> ModelPreset:

@@ -214,8 +214,8 @@ def _vision_shape(config: Any) -> VisionShape:
         raise InvalidValueError(
             "vision_config.model_type", raw.model_type, " or ".join(_VISION_TOWERS)
         )
-    chosen = config.vision_feature_layer
-    indices = chosen if isinstance(chosen, list | tuple) else [chosen]
+    feature_layers = config.vision_feature_layer
+    indices = feature_layers if isinstance(feature_layers, list | tuple) else [feature_layers]
     used = max(i if i >= 0 else raw.num_hidden_layers + 1 + i for i in indices)
     patches = (raw.image_size // raw.patch_size) ** 2
     return VisionShape(
