@@ -1,4 +1,4 @@
-"""Load a model by hub id or folder; the embedded model by default."""
+"""Load a model by hub id or folder; an embedded model by name or by default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightkv.checkpoint import (
 )
 from lightkv.contract.types import check_type
 from lightkv.cost.presets import preset, presets
-from lightkv.embedded.location import CHECKPOINT
+from lightkv.embedded.location import SHIPPED, shipped
 from lightkv.engine.drivers import Driver, check_driver
 from lightkv.errors import InvalidValueError, ModelError
 from lightkv.inputs import chat
@@ -48,7 +48,8 @@ def load(
     """Load a vision-language model.
 
     Args:
-        name_or_path: A hub id or a local folder; None for the embedded model.
+        name_or_path: A hub id or a local folder; "embedded" or None for the embedded LLaVA;
+            "embedded-qwen" for the embedded Qwen3-VL, once its weights ship.
         device: Where to put it ("cpu", "cuda", "cuda:1", ...).
         dtype: "float32", "bfloat16", "float16" or a torch dtype. Default: float32 on the CPU,
             bfloat16 elsewhere.
@@ -73,7 +74,7 @@ def load(
     check_type("system", system, str | None)
     check_driver(driver)
     options.setdefault("use_safetensors", True)
-    source = located(CHECKPOINT if name_or_path is None else name_or_path)
+    source = located("embedded" if name_or_path is None else name_or_path)
     name = "embedded" if name_or_path is None else str(name_or_path)
     if Path(source).is_dir():
         check_folder(Path(source), bool(options["use_safetensors"]))
@@ -97,15 +98,18 @@ def load(
 
 
 def located(name_or_path: str | Path) -> str:
-    """The absolute path of a folder, or a hub id as it is.
+    """The absolute path of a folder or of an embedded model, or a hub id as it is.
 
     Whoever hands a model on to another process resolves it here, where the user typed it.
 
     Raises:
         InvalidValueError: If it is neither a text nor a path.
-        ModelError: If it is written as a path, and there is no such folder.
+        ModelError: If it is written as a path, and there is no such folder; or if it is an
+            embedded model whose weights don't ship yet.
     """
     check_type("name_or_path", name_or_path, str | Path)
+    if isinstance(name_or_path, str) and name_or_path in SHIPPED:
+        return str(shipped(name_or_path).resolve())
     path = Path(name_or_path).expanduser()
     if path.is_dir() and str(name_or_path):
         return str(path.resolve())

@@ -68,14 +68,14 @@ def hardware() -> dict[str, str]:
 def model_identity(model: str | None) -> str:
     """A digest that changes when a model's files do, read from disk; "none" without a model.
 
-    The embedded model and folders: every file's content up to 16 MiB, else its size and time.
+    The embedded models and folders: every file's content up to 16 MiB, else its size and time.
     A hub id: the id and the revision that is cached, if any.
     """
-    from lightkv.embedded import CHECKPOINT
+    from lightkv.embedded.location import SHIPPED
 
     if model is None:
         return "none"
-    folder = CHECKPOINT if model == "embedded" else Path(model).expanduser()
+    folder = SHIPPED.get(model) or Path(model).expanduser()
     digest = hashlib.sha256(model.encode())
     if folder.is_dir():
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -91,11 +91,10 @@ def model_identity(model: str | None) -> str:
 
 def model_is_here(model: str) -> bool:
     """Whether a model's files lie on this machine, so that its identity tells one from another."""
-    return (
-        model == "embedded"
-        or Path(model).expanduser().is_dir()
-        or _cached_revision(model) != _NOT_CACHED
-    )
+    from lightkv.embedded.location import SHIPPED
+
+    folder = SHIPPED.get(model) or Path(model).expanduser()
+    return folder.is_dir() or _cached_revision(model) != _NOT_CACHED
 
 
 _NOT_CACHED: Final = "not cached"

@@ -1,13 +1,26 @@
-"""``lightkv train-embedded``: train, evaluate and write the embedded model."""
+"""``lightkv train-embedded``: train, evaluate and write an embedded model."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+_OF_SQUARE = ("save_every",)
+_OF_QWEN = ("minutes", "steps", "workers", "begin", "batch_factor", "processes", "dry")
+_OF_TRAINING = ("out", "state", "minutes", "steps", "begin", "count", "processes", "fresh")
+
 
 @click.command("train-embedded")
+@click.option(
+    "--model",
+    type=click.Choice(["square", "qwen"]),
+    default="square",
+    show_default=True,
+    help="square: LLaVA for 128 x 128 pictures; qwen: Qwen3-VL for any aspect ratio and videos.",
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -22,10 +35,44 @@ import click
     help="Folder of the resumable state.  [default: OUT/state]",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads of torch.")
-@click.option("--compile/--no-compile", default=True, show_default=True)
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    help="Compile the forward passes.  [default: yes for square, no for qwen]",
+)
 @click.option("--save-every", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--minutes", type=click.FloatRange(0.01), help="qwen: length of the whole run.")
+@click.option("--steps", type=click.IntRange(1), help="qwen: length of the whole run.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="qwen: processes that draw the training batches.",
+)
+@click.option(
+    "--begin",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="qwen: share of the run to begin at, each time.  [default: where the state ends]",
+)
+@click.option(
+    "--batch-factor",
+    type=click.FloatRange(0.01),
+    default=1.0,
+    show_default=True,
+    help="qwen: factor on the tokens of a batch, for another size of memory.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="qwen: kinds of items that are asked at a time.",
+)
+@click.option("--dry", is_flag=True, help="qwen: only measure what this machine trains a second.")
 @click.option(
     "--evaluate",
     "count",
@@ -37,22 +84,60 @@ import click
 @click.option("--fresh", is_flag=True, help="Discard a saved state instead of continuing it.")
 @click.option("--quick", is_flag=True, help="A few steps of a tiny model, to try the command.")
 def train_embedded_command(
+    model: str,
     out: Path,
     state: Path | None,
     device: str,
     seed: int,
     threads: int | None,
-    compile: bool,
+    compile: bool | None,
     save_every: int,
+    minutes: float | None,
+    steps: int | None,
+    workers: int,
+    begin: float,
+    batch_factor: float,
+    processes: int,
+    dry: bool,
     count: int,
     fresh: bool,
     quick: bool,
 ) -> None:
-    """Train the embedded model from scratch.
+    """Train an embedded model from scratch.
 
     An interrupted run continues where its last saved state left off when the same command is
-    given again.
+    given again. For `--model qwen` torch, transformers, numpy, pillow, safetensors, tokenizers,
+    tqdm and click are enough; beside the sources, `python -m figures.cli train-embedded` does it.
     """
+    other = _OF_QWEN if model == "square" else _OF_SQUARE
+    _refuse_options_without_effect(other, f"on --model {model}")
+    _check_device(device)
+    if dry:
+        _refuse_options_without_effect(_OF_TRAINING, "beside --dry")
+        _print_rates(device, seed, threads, workers, bool(compile), batch_factor, quick)
+        return
+    if model == "qwen":
+        from lightkv.embedded.qwen.stream import Budget
+        from lightkv.embedded.qwen.training import train_native
+
+        if (minutes is None) == (steps is None):
+            raise click.UsageError("--model qwen needs one of --minutes and --steps")
+        train_native(
+            out,
+            Budget(minutes, steps, begin),
+            state=state,
+            device=device,
+            seed=seed,
+            threads=threads,
+            workers=workers,
+            compile=bool(compile),
+            batch_factor=batch_factor,
+            evaluate_count=count,
+            processes=processes,
+            fresh=fresh,
+            quick=quick,
+        )
+        return
     from lightkv.embedded.training import train_embedded
 
     train_embedded(
@@ -61,9 +146,47 @@ def train_embedded_command(
         device=device,
         seed=seed,
         threads=threads,
-        compile=compile,
+        compile=compile is not False,
         save_every=save_every,
         evaluate_count=count,
         fresh=fresh,
         quick=quick,
     )
+
+
+def _print_rates(
+    device: str,
+    seed: int,
+    threads: int | None,
+    workers: int,
+    compile: bool,
+    batch_factor: float,
+    quick: bool,
+) -> None:
+    import torch
+
+    from lightkv.embedded.qwen.rates import rates
+    from lightkv.embedded.qwen.recipe import QUICK, SHIPPED, with_batches
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    recipe = replace(with_batches(QUICK if quick else SHIPPED, batch_factor), seed=seed)
+    seconds = 0.1 if quick else 8.0
+    measured = rates(recipe, device=device, workers=workers, compile=compile, seconds=seconds)
+    for line in measured:
+        click.echo(json.dumps(line))
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.UsageError("--device cuda: torch sees no GPU here; use --device cpu")
+
+
+def _refuse_options_without_effect(names: tuple[str, ...], where: str) -> None:
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise click.UsageError(f"{option} has no effect {where}; leave it out")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightkv.embedded import vocabulary as words
-from lightkv.embedded.scenes import PATCH, SIDE, SIZE
+from lightkv.embedded.canvas import PATCH, SQUARE
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
@@ -39,7 +39,7 @@ def build_config(sizes: Architecture) -> LlavaConfig:
         intermediate_size=sizes.vision_intermediate,
         num_hidden_layers=sizes.vision_layers,
         num_attention_heads=sizes.vision_heads,
-        image_size=SIZE,
+        image_size=SQUARE.width,
         patch_size=PATCH,
         hidden_act="gelu",
         projection_dim=sizes.vision_hidden,
@@ -65,7 +65,7 @@ def build_config(sizes: Architecture) -> LlavaConfig:
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         projector_hidden_act="gelu",
-        image_seq_length=SIDE * SIDE,
+        image_seq_length=SQUARE.patches,
         tie_word_embeddings=True,
     )
 
@@ -104,8 +104,8 @@ def build_model(sizes: Architecture, seed: int) -> LlavaForConditionalGeneration
 def _grid_embedding(width: int) -> torch.Tensor:
     """Sines and cosines of patch row and column, ``(256, width)``."""
     frequency = 40 ** -(torch.arange(width // 4) / (width // 4))
-    angle = torch.arange(SIDE)[:, None] * frequency
+    angle = torch.arange(SQUARE.rows)[:, None] * frequency
     wave = torch.cat([angle.sin(), angle.cos()], -1)
-    rows = wave[:, None].expand(-1, SIDE, -1)
-    columns = wave[None].expand(SIDE, -1, -1)
-    return torch.cat([rows, columns], -1).reshape(SIDE * SIDE, width)
+    rows = wave[:, None].expand(-1, SQUARE.rows, -1)
+    columns = wave[None].expand(SQUARE.rows, -1, -1)
+    return torch.cat([rows, columns], -1).reshape(SQUARE.patches, width)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from lightkv.embedded import question_kinds as kinds
 from lightkv.embedded import scenes
-from lightkv.embedded.scenes import SIDE
+from lightkv.embedded.canvas import SQUARE
+from lightkv.embedded.registry import Question
 from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, UNKNOWN_ID, WORDS, encode
 
 IGNORE: Final = -100
@@ -22,6 +24,8 @@ _USER: Final = encode("user :")
 _LONG: Final = ("list", "caption")
 _DIGITS: Final = ("read", "number_at")
 NAMES: Final = kinds.QUESTION_KINDS + kinds.HELPERS
+
+Columns = tuple[list[int], list[int], list[int], list[int], list[int], list[float]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Batch:
         prefix: ``(B, P)`` ids before the image.
         text: ``(B, T)`` ids after it.
         target: ``(B, T)``, the id where the answer is supervised, else ``IGNORE``.
-        turn: ``(B, T)``, turn number from 1, ``NO_TURN`` on padding.
+        turn: ``(B, T)``, turn number from 1, 0 in a passage that all turns see, ``NO_TURN`` on
+            padding.
         sees: ``(B, T)``, like ``turn`` but all ones in a conversation.
         position: ``(B, T)``, position counted from the end of the image.
         kind: ``(B, T)``, index into ``NAMES``, -1 on padding.
@@ -86,9 +91,10 @@ def make_batch(
     drawn = scenes.sample(rng, count, shapes=shapes, numbers=numbers)
     pixels = scenes.render(rng, drawn)
     together = bool(rng.random() < settings.conversation)
-    rows = [
-        _pack(rng, kinds.picture_of(drawn, index), settings, together) for index in range(count)
-    ]
+    rows = []
+    for index in range(count):
+        ask = partial(kinds.ask, rng=rng, subject=kinds.picture_of(drawn, index))
+        rows.append(pack(rng, ask, settings, together))
     text, target, turn, position, kind, weight = (
         np.array(column) for column in zip(*rows, strict=True)
     )
@@ -111,19 +117,36 @@ def make_batch(
     )
 
 
-def _pack(
-    rng: np.random.Generator, picture: kinds.Picture, settings: TextSettings, together: bool
-) -> tuple[list[int], list[int], list[int], list[int], list[int], list[float]]:
-    """Questions about one picture until the row is full; columns as in :class:`Batch`."""
-    names = list(settings.weights)
+def pack(
+    rng: np.random.Generator,
+    ask: Callable[[str], Question | None],
+    settings: TextSettings,
+    together: bool,
+    names: tuple[str, ...] = NAMES,
+    passage: Sequence[int] = (),
+) -> Columns:
+    """Questions about one subject until the row is full.
+
+    Args:
+        rng: says which kinds are asked, and in which order.
+        ask: asks a question of a kind, None if there is none.
+        settings: how many tokens and of which kinds.
+        together: whether the turns form a conversation.
+        names: every kind there is.
+        passage: text of the user before the first question, which every turn sees.
+
+    Returns:
+        the columns text to weight of :class:`Batch`, without ``sees``.
+    """
+    kinds_asked = list(settings.weights)
     share = np.array(list(settings.weights.values()))
-    order = [str(name) for name in rng.choice(names, 24, p=share / share.sum())]
+    order = [str(name) for name in rng.choice(kinds_asked, 24, p=share / share.sum())]
     if rng.random() < settings.caption:
         order.insert(0, "caption")
     packed: dict[str, tuple[str, list[int], list[int]]] = {}
-    used = 0
+    used = len(passage)
     for name in order:
-        question = kinds.ask(name, rng, picture)
+        question = ask(name)
         if question is None or question.text in packed:
             continue
         start = (_USER if together else []) + encode(question.text)
@@ -133,28 +156,33 @@ def _pack(
             packed[question.text] = (name, start + _ASSISTANT, answer)
             used += size
     entries = list(packed.values())
-    return _lay_out([entries[i] for i in rng.permutation(len(entries))], settings, together)
+    shuffled = [entries[i] for i in rng.permutation(len(entries))]
+    return _lay_out(shuffled, settings, together, names, list(passage))
 
 
 def _lay_out(
-    entries: list[tuple[str, list[int], list[int]]], settings: TextSettings, together: bool
-) -> tuple[list[int], list[int], list[int], list[int], list[int], list[float]]:
-    text: list[int] = []
-    target: list[int] = []
-    turn: list[int] = []
-    position: list[int] = []
-    kind: list[int] = []
-    weight: list[float] = []
+    entries: list[tuple[str, list[int], list[int]]],
+    settings: TextSettings,
+    together: bool,
+    names: tuple[str, ...],
+    passage: list[int],
+) -> Columns:
+    text = [*passage]
+    target = [IGNORE] * len(passage)
+    turn = [0] * len(passage)
+    position = list(range(len(passage)))
+    kind = [-1] * len(passage)
+    weight = [0.0] * len(passage)
     for number, (name, start, answer) in enumerate(entries, 1):
         if together and number == 1:
             start = start[len(_USER) :]
         size = len(start) + len(answer)
-        first = len(text) if together else 0
+        first = len(text) if together else len(passage)
         text += start + answer
         target += [IGNORE] * len(start) + answer
         turn += [number] * size
         position += range(first, first + size)
-        kind += [NAMES.index(name)] * size
+        kind += [names.index(name)] * size
         weight += [0.0] * len(start) + _token_weights(name, len(answer), settings.long_weight)
     rest = settings.length - len(text)
     return (
@@ -195,5 +223,5 @@ def attention_inputs(batch: Batch, kept: Tensor, prefix_length: int) -> tuple[Te
     same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
     mask = torch.zeros(same.shape, device=sees.device).masked_fill_(~(earlier & same), -1e4)
     ahead = torch.arange(prefix_length, device=sees.device).expand(count, -1)
-    after = batch.position + prefix_length + SIDE * SIDE
+    after = batch.position + prefix_length + SQUARE.patches
     return mask[:, None], torch.cat([ahead, kept + prefix_length, after], 1)

@@ -193,7 +193,7 @@ def render_card(metrics: dict[str, Any], folder: Path) -> str:
         _TRAINING.format(
             **{key: training[key] for key in ("seed", "threads", "device", "torch")},
             conversation=_range([stage.text.conversation for stage in stages]),
-            patches=_patches(training["stages"][0]["final"]),
+            patches=shown_patches(training["stages"][0]["final"]),
             stages="\n".join(
                 f"| {s['name']} | {s['steps']} | {s['batch']} | {s['images']} | {s['minutes']} |"
                 for s in training["stages"]
@@ -211,15 +211,15 @@ def _results(metrics: dict[str, Any]) -> str:
     return _RESULTS.format(
         count=metrics["count"],
         kinds="\n".join(
-            f"| `{name}` | {_share(row['full'])} | {_share(row['blank'])} "
-            f"| {_share(row['swapped'])} | {row['majority']:.3f} |"
+            f"| `{name}` | {shown_share(row['full'])} | {shown_share(row['blank'])} "
+            f"| {shown_share(row['swapped'])} | {row['majority']:.3f} |"
             for name, row in kinds
         ),
-        reading=_rows(metrics["read_by_numbers"]),
-        turns=_rows({**turns["by_kind"], "all": turns["all"]}),
-        absent=_share(refusal["absent"]),
-        unknown=_share(refusal["unknown"]),
-        free=_share(free["refused"]),
+        reading=share_rows(metrics["read_by_numbers"]),
+        turns=share_rows({**turns["by_kind"], "all": turns["all"]}),
+        absent=shown_share(refusal["absent"]),
+        unknown=shown_share(refusal["unknown"]),
+        free=shown_share(free["refused"]),
         free_count=free["refused"]["n"],
         answers="\n".join(
             f"- `{question}`: {answer or '(empty)'}" for question, answer in free["answers"].items()
@@ -232,16 +232,19 @@ def _range(shares: list[float]) -> str:
     return f"{high:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
 
 
-def _patches(final: dict[str, float]) -> str:
+def shown_patches(final: dict[str, float]) -> str:
+    """Share right of every patch label, in words."""
     from lightkv.embedded.objectives import PATCH_CLASSES
 
     names = [name for name in PATCH_CLASSES if name in final]
     return ", ".join(f"{name} {final[name]:.3f}" for name in names)
 
 
-def _rows(shares: dict[str, dict[str, float]]) -> str:
-    return "\n".join(f"| {name} | {_share(row)} |" for name, row in shares.items())
+def share_rows(shares: dict[str, dict[str, float]]) -> str:
+    """A table row for every share."""
+    return "\n".join(f"| {name} | {shown_share(row)} |" for name, row in shares.items())
 
 
-def _share(row: dict[str, float]) -> str:
+def shown_share(row: dict[str, float]) -> str:
+    """A share with its interval and how many it is of."""
     return f"{row['share']:.3f} ({row['low']:.3f}-{row['high']:.3f}, n={row['n']:.0f})"

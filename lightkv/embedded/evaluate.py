@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +93,27 @@ def user(text: str, *, image: bool) -> dict[str, Any]:
 
 
 def interval(right: int, count: int) -> tuple[float, float]:
-    """Two-sided 95 % Clopper-Pearson interval of a share."""
-    from scipy.stats import binomtest
+    """Two-sided 95 % Clopper-Pearson interval of a share.
 
-    bounds = binomtest(right, count).proportion_ci(0.95, method="exact")
-    return float(bounds.low), float(bounds.high)
+    Without scipy, so that a bare machine with an accelerator can write the card: each bound is the
+    share at which a result as extreme has a probability of 2.5 %, by bisection.
+    """
+    return _least_share(right, count), 1 - _least_share(count - right, count)
+
+
+def _least_share(right: int, count: int) -> float:
+    """Share at which ``right`` or more of ``count`` has a probability of 2.5 %."""
+    low, high = 0.0, 1.0
+    ways = [math.comb(count, n) for n in range(right, count + 1)]
+    for _ in range(60 if right else 0):
+        share = (low + high) / 2
+        logs = [
+            math.log(way) + n * math.log(share) + (count - n) * math.log1p(-share)
+            for n, way in enumerate(ways, right)
+        ]
+        below = math.fsum(map(math.exp, logs)) < 0.025
+        low, high = (share, high) if below else (low, share)
+    return low
 
 
 def share(right: Iterable[bool]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightkv.embedded.scenes import PATCH, SIDE
+from lightkv.embedded.canvas import PATCH, SQUARE
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
@@ -40,12 +40,12 @@ class LeanModel(nn.Module):
 
     def vision(self, pixels: Tensor) -> Tensor:
         """Bytes ``(B, 128, 128, 3)`` to patch features ``(B, 256, D_vision)``."""
-        count = len(pixels)
+        count, side = len(pixels), SQUARE.rows
         patches = pixels.float().mul(2 / 255).sub(1)
-        patches = patches.reshape(count, SIDE, PATCH, SIDE, PATCH, 3).permute(0, 1, 3, 5, 2, 4)
+        patches = patches.reshape(count, side, PATCH, side, PATCH, 3).permute(0, 1, 3, 5, 2, 4)
         embeddings = self.tower.embeddings
         weight = embeddings.patch_embedding.weight
-        x = F.linear(patches.reshape(count, SIDE * SIDE, -1), weight.flatten(1))
+        x = F.linear(patches.reshape(count, SQUARE.patches, -1), weight.flatten(1))
         summary = embeddings.class_embedding.expand(count, 1, -1).to(x.dtype)
         x = torch.cat([summary, x], 1) + embeddings.position_embedding.weight
         x = self.tower.pre_layrnorm(x)
@@ -53,7 +53,7 @@ class LeanModel(nn.Module):
             attention = layer.self_attn
             h = layer.layer_norm1(x)
             q, k, v = (
-                _split(project(h), self.vision_heads)
+                split_heads(project(h), self.vision_heads)
                 for project in (attention.q_proj, attention.k_proj, attention.v_proj)
             )
             mixed = F.scaled_dot_product_attention(q, k, v)
@@ -101,7 +101,7 @@ class LeanModel(nn.Module):
         """One decoder layer: the picture part is causal, the text part follows ``mask``."""
         h = self._norm(x, layer.input_layernorm.weight)
         q, k, v = self._qkv(layer, h)
-        q, k = _rotate(q, *rotation), _rotate(k, *rotation)
+        q, k = rotate(q, *rotation), rotate(k, *rotation)
         seen = F.scaled_dot_product_attention(
             q[:, :, :start], k[:, :, :start], v[:, :, :start], is_causal=True
         )
@@ -114,8 +114,8 @@ class LeanModel(nn.Module):
         """The last layer on the rows that predict text, ``(B, T + 1, D)``."""
         h = self._norm(x, layer.input_layernorm.weight)
         q, k, v = self._qkv(layer, h)
-        q = _rotate(q, *rotation)[:, :, start - 1 :]
-        mixed = F.scaled_dot_product_attention(q, _rotate(k, *rotation), v, attn_mask=mask)
+        q = rotate(q, *rotation)[:, :, start - 1 :]
+        mixed = F.scaled_dot_product_attention(q, rotate(k, *rotation), v, attn_mask=mask)
         return self._finish(layer, x[:, start - 1 :], mixed)
 
     def _qkv(self, layer: Any, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,7 +124,7 @@ class LeanModel(nn.Module):
             [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
         )
         q, k, v = F.linear(h, weight).chunk(3, -1)
-        return _split(q, self.heads), _split(k, self.heads), _split(v, self.heads)
+        return split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
 
     def _finish(self, layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
@@ -138,12 +138,12 @@ class LeanModel(nn.Module):
         return F.rms_norm(x.float(), (x.shape[-1],), weight, self.epsilon)
 
 
-def _split(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """``(B, S, D)`` to ``(B, heads, S, D / heads)``."""
     return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding, halves convention; ``x`` is ``(B, H, S, d)``."""
     first, second = x.chunk(2, -1)
     return (x * cos + torch.cat([-second, first], -1) * sin).to(x.dtype)

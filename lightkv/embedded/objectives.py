@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightkv.embedded import vocabulary as words
-from lightkv.embedded.batches import IGNORE, NAMES, NO_TURN, Batch
+from lightkv.embedded.batches import IGNORE, NAMES, NO_TURN
 
 if TYPE_CHECKING:
     from torch.nn import Embedding
@@ -47,9 +47,9 @@ class PatchHeads(nn.Module):
 
     def forward(
         self, features: Tensor, labels: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, tuple[int, int]]]:
-        """Loss and (right, all) object patches per label; ``features`` is ``(B, 256, D)``."""
-        logits = self.linear(features).float().split(list(PATCH_CLASSES.values()), -1)
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """Loss and (right, all) object patches per label; ``features`` is ``(B, N, D)``."""
+        logits = self.linear(features.float()).split(list(PATCH_CLASSES.values()), -1)
         loss = features.new_zeros((), dtype=torch.float32)
         score = {}
         for (name, classes), logit in zip(PATCH_CLASSES.items(), logits, strict=True):
@@ -58,7 +58,7 @@ class PatchHeads(nn.Module):
             loss = loss + F.cross_entropy(logit.flatten(0, 1), labels[name].flatten(), weight)
             shown = labels[name] > 0
             right = (logit.argmax(-1) == labels[name]) & shown
-            score[name] = (int(right.sum()), int(shown.sum()))
+            score[name] = (right.sum(), shown.sum())
         return loss, score
 
 
@@ -78,33 +78,48 @@ class WordAlignment(nn.Module):
         loss = image.new_zeros((), dtype=torch.float32)
         for index, (name, names) in enumerate(_NAMED.items()):
             ids = torch.tensor([words.TOKEN[word] for word in names], device=image.device)
-            similarity = F.linear(image, embed.weight[ids]).float()
+            similarity = F.linear(image.float(), embed.weight[ids])
             nothing = self.nothing[index].expand(*similarity.shape[:2], 1)
             logit = torch.cat([nothing, similarity], -1)
             loss = loss + F.cross_entropy(logit.flatten(0, 1), labels[name].flatten())
         return loss
 
 
-def answer_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Weighted mean cross entropy of the answer tokens; ``logits`` is ``(B, T, V)``."""
+def answer_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean cross entropy of the answer tokens.
+
+    Args:
+        logits: ``(B, T, V)``.
+        target: ids ``(B, T)``, ``IGNORE`` where nothing is supervised.
+        weight: ``(B, T)``.
+    """
     loss = F.cross_entropy(
-        logits.flatten(0, 1).float(), batch.target.flatten(), ignore_index=IGNORE, reduction="none"
+        logits.flatten(0, 1).float(), target.flatten(), ignore_index=IGNORE, reduction="none"
     )
-    weight = batch.weight.flatten()
-    return (loss * weight).sum() / weight.sum()
+    return (loss * weight.flatten()).sum() / weight.sum()
 
 
-def exact_answers(logits: Tensor, batch: Batch) -> dict[str, tuple[int, int]]:
-    """(right, all) turns per question name, every token of the answer right (teacher forced)."""
-    right = (logits.argmax(-1) == batch.target) | (batch.target == IGNORE)
+def exact_answers(
+    logits: Tensor, target: Tensor, turn: Tensor, kind: Tensor, names: tuple[str, ...] = NAMES
+) -> dict[str, tuple[int, int]]:
+    """(right, all) turns per question name, every token of the answer right (teacher forced).
+
+    Args:
+        logits: ``(B, T, V)``.
+        target: ids ``(B, T)``, ``IGNORE`` where nothing is supervised.
+        turn: number of the turn ``(B, T)``, ``NO_TURN`` on padding.
+        kind: index into ``names`` ``(B, T)``, -1 where no question stands.
+        names: every question there is.
+    """
+    right = (logits.argmax(-1) == target) | (target == IGNORE)
     turns = 64
-    inside = batch.turn < NO_TURN
-    row = torch.arange(len(batch.turn), device=batch.turn.device)[:, None] * turns
-    key = (row + batch.turn)[inside]
-    cells = len(batch.turn) * turns
+    inside = turn < NO_TURN
+    row = torch.arange(len(turn), device=turn.device)[:, None] * turns
+    key = (row + turn)[inside]
+    cells = len(turn) * turns
     good = torch.ones(cells, dtype=torch.int64, device=key.device)
     good = good.scatter_reduce(0, key, right[inside].long(), "amin")
-    kind = torch.full((cells,), -1, device=key.device).scatter(0, key, batch.kind[inside])
-    total = torch.bincount(kind[kind >= 0], minlength=len(NAMES)).tolist()
-    hits = torch.bincount(kind[(kind >= 0) & (good > 0)], minlength=len(NAMES)).tolist()
-    return {name: (hits[i], total[i]) for i, name in enumerate(NAMES) if total[i]}
+    asked = torch.full((cells,), -1, device=key.device).scatter(0, key, kind[inside])
+    total = torch.bincount(asked[asked >= 0], minlength=len(names)).tolist()
+    hits = torch.bincount(asked[(asked >= 0) & (good > 0)], minlength=len(names)).tolist()
+    return {name: (hits[i], total[i]) for i, name in enumerate(names) if total[i]}

@@ -45,24 +45,42 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     same_shape[weight.shape].append(weight)
             for shape, weights in same_shape.items():
-                update = torch.stack([self._momentum(w, group["momentum"]) for w in weights])
+                update = torch.stack(self._momenta(weights, group["momentum"]))
                 update = orthogonalise(update, group["iterations"])
                 scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-                for weight, change in zip(weights, update, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.sub_(change, alpha=scale)
+                held: list[Tensor] = list(weights)
+                torch._foreach_mul_(held, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_sub_(held, list(update.unbind()), alpha=scale)
 
-    def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
-        """Nesterov momentum of the gradient."""
-        state = self.state[weight]
-        gradient = weight.grad
-        if gradient is None:
-            raise RuntimeError("a weight without gradient has no update")
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(weight)
-        buffer: Tensor = state["momentum"]
-        buffer.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(buffer, momentum)
+    def _momenta(self, weights: list[nn.Parameter], momentum: float) -> list[Tensor]:
+        """Nesterov momentum of the gradient of each weight."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        for weight in weights:
+            self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        buffers = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        return list(torch._foreach_lerp(gradients, buffers, momentum))
+
+
+def build_optimizers(
+    matrices: list[nn.Parameter], others: list[nn.Parameter], *, muon: float, adam: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, AdamW for the rest, with their full rates as ``initial_lr``."""
+    made: list[torch.optim.Optimizer] = [
+        Muon(matrices, lr=muon),
+        torch.optim.AdamW(others, lr=adam, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    for optimizer in made:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return made
+
+
+def scale_rates(optimizers: list[torch.optim.Optimizer], scale: float) -> None:
+    """Set every rate to a share of its full one."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = scale * group["initial_lr"]
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:

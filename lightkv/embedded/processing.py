@@ -2,41 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lightkv.embedded import vocabulary as words
-from lightkv.embedded.scenes import PATCH, SIZE
+from lightkv.embedded.canvas import PATCH, SQUARE
 
 if TYPE_CHECKING:
     from transformers import LlavaProcessor, PreTrainedTokenizerFast
 
-CHAT_TEMPLATE: Final = (
-    "{%- macro text_of(content) -%}"
-    "{%- if content is string -%}{{ ' ' + content }}"
-    "{%- else -%}"
-    "{%- for part in content if part['type'] == 'image' %} <image>{% endfor -%}"
-    "{%- for part in content if part['type'] == 'text' %} {{ part['text'] }}{% endfor -%}"
-    "{%- endif -%}"
-    "{%- endmacro -%}"
-    "{{ '<s>' }}"
-    "{%- if not messages or messages[0]['role'] != 'system' -%}"
-    "{{ ' system : " + words.DEFAULT_SYSTEM + "' }}"
-    "{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{{ ' ' + message['role'] + ' :' }}{{ text_of(message['content']) }}"
-    "{%- if message['role'] == 'assistant' -%}{{ ' </s>' }}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ ' assistant :' }}{%- endif -%}"
-)
-"""Images stand before the text of their message; a system sentence is supplied if none is given."""
+
+def chat_template(image: str, video: str = "") -> str:
+    """A chat template: pictures and videos before the text of their message.
+
+    A system sentence is supplied if none is given.
+
+    Args:
+        image: what stands for a picture.
+        video: what stands for a video, if the model sees videos.
+    """
+    marks = {"image": image, "video": video}
+    seen = "".join(
+        f"{{%- for part in content if part['type'] == '{kind}' %}} {mark}{{% endfor -%}}"
+        for kind, mark in marks.items()
+        if mark
+    )
+    return (
+        "{%- macro text_of(content) -%}"
+        "{%- if content is string -%}{{ ' ' + content }}"
+        "{%- else -%}"
+        f"{seen}"
+        "{%- for part in content if part['type'] == 'text' %} {{ part['text'] }}{% endfor -%}"
+        "{%- endif -%}"
+        "{%- endmacro -%}"
+        "{{ '<s>' }}"
+        "{%- if not messages or messages[0]['role'] != 'system' -%}"
+        "{{ ' system : " + words.DEFAULT_SYSTEM + "' }}"
+        "{%- endif -%}"
+        "{%- for message in messages -%}"
+        "{{ ' ' + message['role'] + ' :' }}{{ text_of(message['content']) }}"
+        "{%- if message['role'] == 'assistant' -%}{{ ' </s>' }}{%- endif -%}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ ' assistant :' }}{%- endif -%}"
+    )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer: lower case, punctuation and digits split, the rest ``<unk>``."""
+def build_tokenizer(
+    known: Sequence[str] = words.WORDS, special: Mapping[str, str] | None = None
+) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer: lower case, punctuation and digits split, the rest ``<unk>``.
+
+    Args:
+        known: the words in the order of their ids.
+        special: marks beside those of a language model, by the attribute that names them;
+            ``image_token`` alone if None.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.WordLevel(dict(words.TOKEN), unk_token=words.UNKNOWN))
+    core = Tokenizer(
+        models.WordLevel({word: words.TOKEN[word] for word in known}, unk_token=words.UNKNOWN)
+    )
     core.normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -58,7 +84,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         eos_token=words.EOS,
         pad_token=words.PAD,
         unk_token=words.UNKNOWN,
-        extra_special_tokens={"image_token": words.IMAGE},
+        extra_special_tokens=dict(special or {"image_token": words.IMAGE}),
         padding_side="left",
         model_max_length=1024,
         clean_up_tokenization_spaces=False,
@@ -71,7 +97,7 @@ def build_processor() -> LlavaProcessor:
     from transformers.models.clip import CLIPImageProcessorPil
 
     images = CLIPImageProcessorPil(
-        size={"height": SIZE, "width": SIZE},
+        size={"height": SQUARE.width, "width": SQUARE.width},
         do_center_crop=False,
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
@@ -83,5 +109,5 @@ def build_processor() -> LlavaProcessor:
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         image_token=words.IMAGE,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template(words.IMAGE),
     )

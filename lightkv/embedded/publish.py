@@ -10,22 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from lightkv.embedded.processing import build_processor
-
 if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration
+    from transformers import PreTrainedModel, ProcessorMixin
 
 LOG: Final = "training_log.csv"
 METRICS: Final = "metrics.json"
 CARD: Final = "README.md"
 
 
-def export(model: LlavaForConditionalGeneration, folder: Path) -> None:
+def export(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
     """Write weights, configuration, tokenizer, processor and chat template to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     plain: Any = model
     plain.to(dtype=torch.float32, device="cpu").eval().save_pretrained(folder)
-    build_processor().save_pretrained(folder)
+    writer: Any = processor
+    writer.save_pretrained(folder)
 
 
 def write_log(lines: Sequence[dict[str, float | int | str]], folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Question kinds about the generated pictures.
 
-A kind is one function from a random generator and a picture to a question, registered with one
-decorator line. ``@question_kind`` adds it to :data:`QUESTION_KINDS`; ``@helper`` registers a
-question that only training asks. A function returns None where the picture does not allow the
-question.
+A kind is one function from a random generator and a picture to a question, registered in
+:data:`PICTURES` with one decorator line. ``@question_kind`` adds it to :data:`QUESTION_KINDS`;
+``@helper`` registers a question that only training asks. A function returns None where the picture
+does not allow the question.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from lightkv.embedded.scenes import CELLS, EMPTY, NUMBER, Scenes
+from lightkv.embedded.canvas import SQUARE, Canvas
+from lightkv.embedded.registry import Question, Registry
+from lightkv.embedded.scenes import EMPTY, NUMBER, Scenes
 from lightkv.embedded.vocabulary import (
     COLORS,
-    COLUMNS,
     PLACES,
     PLURALS,
     REFUSAL,
-    ROWS,
     SHAPES,
     UNKNOWN,
     WORDS,
@@ -32,12 +32,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a picture: its grid cell, kind, color and (for numbers) digits."""
+    """One object of a picture: its cell and the cell's name, kind, color and (numbers) digits."""
 
     cell: int
     kind: int
     color: int
     digits: tuple[int, ...] = ()
+    where: str = ""
 
     @property
     def name(self) -> str:
@@ -48,84 +49,47 @@ class Thing:
         return COLORS[self.color]
 
     @property
-    def where(self) -> str:
-        return position(self.cell)
-
-    @property
     def reading(self) -> str:
         return " ".join(map(str, self.digits))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The objects of one picture in reading order."""
+    """The objects of one picture in reading order, and the canvas they stand on."""
 
     shapes: tuple[Thing, ...]
     numbers: tuple[Thing, ...]
+    canvas: Canvas = SQUARE
 
     @property
     def things(self) -> tuple[Thing, ...]:
         return tuple(sorted(self.shapes + self.numbers, key=lambda thing: thing.cell))
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question, its only right answer, and the grid cells of the objects it asks about."""
-
-    text: str
-    answer: str
-    about: tuple[int, ...] = ()
-
-
-Ask = Callable[[np.random.Generator, Picture], Question | None]
-_ASK: dict[str, Ask] = {}
-_QUESTION_KINDS: list[str] = []
-
-
-def question_kind(name: str) -> Callable[[Ask], Ask]:
-    """Register a question kind under ``name``."""
-    _QUESTION_KINDS.append(name)
-    return helper(name)
-
-
-def helper(name: str) -> Callable[[Ask], Ask]:
-    """Register a question that is only asked while training."""
-
-    def register(ask: Ask) -> Ask:
-        _ASK[name] = ask
-        return ask
-
-    return register
-
-
-def ask(name: str, rng: np.random.Generator, picture: Picture) -> Question | None:
-    """Ask one question of the kind or helper ``name``; None if the picture has no such one."""
-    return _ASK[name](rng, picture)
-
-
-def position(cell: int) -> str:
-    """The two words that name a grid cell, for example ``top left``."""
-    return f"{ROWS[cell // 3]} {COLUMNS[cell % 3]}"
+PICTURES: Final[Registry[Picture]] = Registry()
+question_kind, helper, ask = PICTURES.kind, PICTURES.helper, PICTURES.ask
 
 
 def picture_of(scenes: Scenes, index: int = 0) -> Picture:
     """The objects of picture ``index`` of a batch."""
     shapes, numbers = [], []
-    for cell in range(CELLS):
+    canvas = scenes.canvas
+    for cell in range(canvas.cells):
         kind, color = int(scenes.kind[index, cell]), int(scenes.color[index, cell])
         if kind == NUMBER:
             digits = tuple(int(digit) for digit in scenes.digits[index, cell])
-            numbers.append(Thing(cell, kind, color, digits))
+            numbers.append(Thing(cell, kind, color, digits, canvas.place(cell)))
         elif kind != EMPTY:
-            shapes.append(Thing(cell, kind, color))
-    return Picture(tuple(shapes), tuple(numbers))
+            shapes.append(Thing(cell, kind, color, where=canvas.place(cell)))
+    return Picture(tuple(shapes), tuple(numbers), canvas)
 
 
-def _pick(rng: np.random.Generator, options: tuple[T, ...] | list[T]) -> T | None:
+def pick(rng: np.random.Generator, options: tuple[T, ...] | list[T]) -> T | None:
+    """One of the options, None if there are none."""
     return options[rng.integers(len(options))] if options else None
 
 
-def _once(things: tuple[Thing, ...], key: Callable[[Thing], object]) -> list[Thing]:
+def once(things: tuple[Thing, ...], key: Callable[[Thing], object]) -> list[Thing]:
     """The things whose key no other thing shares."""
     keys = [key(thing) for thing in things]
     return [thing for thing, value in zip(things, keys, strict=True) if keys.count(value) == 1]
@@ -133,7 +97,7 @@ def _once(things: tuple[Thing, ...], key: Callable[[Thing], object]) -> list[Thi
 
 @question_kind("color")
 def _color(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, _once(picture.shapes, lambda shape: shape.kind))
+    thing = pick(rng, once(picture.shapes, lambda shape: shape.kind))
     if thing is None:
         return None
     return Question(f"what color is the {thing.name} ?", thing.color_name, (thing.cell,))
@@ -141,7 +105,7 @@ def _color(rng: np.random.Generator, picture: Picture) -> Question | None:
 
 @question_kind("shape_at")
 def _shape_at(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.shapes)
+    thing = pick(rng, picture.shapes)
     if thing is None:
         return None
     return Question(f"what shape is at the {thing.where} ?", thing.name, (thing.cell,))
@@ -157,14 +121,14 @@ def _count(rng: np.random.Generator, picture: Picture) -> Question | None:
         match = [s.cell for s in picture.shapes if (s.color if by_color else s.kind) == index]
         question = Question(f"how many {what} ?", str(len(match)), tuple(match))
         options.setdefault(len(match), []).append(question)
-    amount = _pick(rng, sorted(amount for amount in options if amount <= 5))
-    return None if amount is None else _pick(rng, options[amount])
+    amount = pick(rng, sorted(amount for amount in options if amount <= 5))
+    return None if amount is None else pick(rng, options[amount])
 
 
 @question_kind("exist")
 def _exist(rng: np.random.Generator, picture: Picture) -> Question | None:
     """Half yes, half no; most absent pairs combine a color and a kind that are both present."""
-    wanted = _pick(rng, picture.shapes)
+    wanted = pick(rng, picture.shapes)
     if wanted is None:
         return None
     present = {(shape.kind, shape.color) for shape in picture.shapes}
@@ -176,7 +140,7 @@ def _exist(rng: np.random.Generator, picture: Picture) -> Question | None:
     colors = sorted({color for _, color in present})
     near = [(k, c) for k in kinds for c in colors if (k, c) not in present]
     far = [(k, c) for k in range(len(SHAPES)) for c in range(len(COLORS)) if (k, c) not in present]
-    pair = _pick(rng, near if near and rng.random() < 0.6 else far)
+    pair = pick(rng, near if near and rng.random() < 0.6 else far)
     if pair is None:
         return None
     return Question(f"is there a {COLORS[pair[1]]} {SHAPES[pair[0]]} ?", "no")
@@ -184,7 +148,7 @@ def _exist(rng: np.random.Generator, picture: Picture) -> Question | None:
 
 @question_kind("where")
 def _where(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, _once(picture.shapes, lambda shape: (shape.kind, shape.color)))
+    thing = pick(rng, once(picture.shapes, lambda shape: (shape.kind, shape.color)))
     if thing is None:
         return None
     return Question(f"where is the {thing.color_name} {thing.name} ?", thing.where, (thing.cell,))
@@ -192,7 +156,7 @@ def _where(rng: np.random.Generator, picture: Picture) -> Question | None:
 
 @question_kind("read")
 def _read(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
+    thing = pick(rng, picture.numbers)
     if thing is None:
         return None
     return Question(f"what is the {thing.color_name} number ?", thing.reading, (thing.cell,))
@@ -218,7 +182,7 @@ def _caption(rng: np.random.Generator, picture: Picture) -> Question | None:
 
 @helper("number_where")
 def _number_where(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
+    thing = pick(rng, picture.numbers)
     if thing is None:
         return None
     return Question(f"where is the {thing.color_name} number ?", thing.where, (thing.cell,))
@@ -226,7 +190,7 @@ def _number_where(rng: np.random.Generator, picture: Picture) -> Question | None
 
 @helper("number_at")
 def _number_at(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
+    thing = pick(rng, picture.numbers)
     if thing is None:
         return None
     return Question(f"what number is at the {thing.where} ?", thing.reading, (thing.cell,))
@@ -234,7 +198,7 @@ def _number_at(rng: np.random.Generator, picture: Picture) -> Question | None:
 
 @helper("color_at")
 def _color_at(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.things)
+    thing = pick(rng, picture.things)
     if thing is None:
         return None
     return Question(f"what color is at the {thing.where} ?", thing.color_name, (thing.cell,))
@@ -242,7 +206,7 @@ def _color_at(rng: np.random.Generator, picture: Picture) -> Question | None:
 
 @helper("digit")
 def _digit(rng: np.random.Generator, picture: Picture) -> Question | None:
-    thing = _pick(rng, picture.numbers)
+    thing = pick(rng, picture.numbers)
     if thing is None:
         return None
     place = int(rng.integers(len(PLACES)))
@@ -258,15 +222,15 @@ def _absent(rng: np.random.Generator, picture: Picture) -> Question | None:
     number_colors = {number.color for number in picture.numbers}
     used = {thing.cell for thing in picture.things}
     kind, color = int(rng.integers(len(SHAPES))), int(rng.integers(len(COLORS)))
-    cell = int(rng.integers(CELLS))
+    cell = int(rng.integers(picture.canvas.cells))
     options = [
         (kind not in kinds, f"what color is the {SHAPES[kind]} ?"),
         ((kind, color) not in pairs, f"where is the {COLORS[color]} {SHAPES[kind]} ?"),
         (color not in number_colors, f"what is the {COLORS[color]} number ?"),
         (color not in number_colors, f"where is the {COLORS[color]} number ?"),
-        (cell not in used, f"what shape is at the {position(cell)} ?"),
+        (cell not in used, f"what shape is at the {picture.canvas.place(cell)} ?"),
     ]
-    text = _pick(rng, [text for allowed, text in options if allowed])
+    text = pick(rng, [text for allowed, text in options if allowed])
     return None if text is None else Question(text, REFUSAL)
 
 
@@ -291,5 +255,5 @@ def _unknown(rng: np.random.Generator, picture: Picture) -> Question:
     return Question(" ".join([*words, *(["?"] if rng.random() < 0.6 else [])]), REFUSAL)
 
 
-QUESTION_KINDS: Final[tuple[str, ...]] = tuple(_QUESTION_KINDS)
-HELPERS: Final[tuple[str, ...]] = tuple(name for name in _ASK if name not in _QUESTION_KINDS)
+QUESTION_KINDS: Final[tuple[str, ...]] = tuple(PICTURES.kinds)
+HELPERS: Final[tuple[str, ...]] = PICTURES.helpers

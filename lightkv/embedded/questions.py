@@ -15,7 +15,8 @@ from PIL import Image
 from lightkv.contract.checks import check_count
 from lightkv.contract.types import check_type, plain
 from lightkv.embedded import scenes as drawing
-from lightkv.embedded.question_kinds import QUESTION_KINDS, Question, ask, picture_of
+from lightkv.embedded.question_kinds import QUESTION_KINDS, ask, picture_of
+from lightkv.embedded.registry import Question
 from lightkv.embedded.scenes import Scenes
 from lightkv.errors import InvalidValueError, UnknownNameError
 
@@ -36,6 +37,9 @@ class Stream(IntEnum):
     ITEMS = 3
     CONVERSATIONS = 4
     EARLIER = 5
+    NATIVE = 6
+    NATIVE_HELD_OUT = 7
+    NATIVE_ITEMS = 8
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Random pictures: shapes and four-digit numbers on a 3 x 3 grid over a textured background.
+"""Random pictures: shapes and four-digit numbers on a grid of cells over a textured background.
 
-The picture is 128 x 128 pixels, 16 x 16 patches of 8 pixels. The nine grid cells are 5, 6 and 5
-patches wide, so every patch belongs to exactly one cell. A shape stands anywhere inside its cell;
-a number occupies four neighbouring patches of one row, one digit per patch. Objects never overlap.
-Everything is vectorised over the batch ``B``.
+A :class:`~lightkv.embedded.canvas.Canvas` says how many patches of 8 pixels a picture has (``N``)
+and how they form cells; every patch belongs to exactly one cell. A shape stands anywhere inside
+its cell; a number occupies four neighbouring patches of one row, one digit per patch. Objects never
+overlap. Everything is vectorised over the batch ``B`` of pictures on one canvas.
 """
 
 from __future__ import annotations
@@ -15,20 +15,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lightkv.embedded.canvas import PATCH, SQUARE, Canvas, Index
 from lightkv.embedded.vocabulary import COLORS, SHAPES
 
 Array = NDArray[np.float32]
-Index = NDArray[np.int64]
 
-SIZE: Final = 128
-PATCH: Final = 8
-SIDE: Final = SIZE // PATCH
-CELLS: Final = 9
 EMPTY: Final = -1
 NUMBER: Final = len(SHAPES)
 DIGIT_COUNT: Final = 4
 
-_PATCH_EDGES: Final = np.array([0, 5, 11, 16])
 _PALETTE: Final = (
     np.array(
         [[222, 42, 38], [44, 178, 66], [52, 84, 232], [236, 214, 48], [168, 62, 198], [240] * 3],
@@ -54,19 +49,22 @@ _GLYPHS: Final = np.array(
 )
 _WINDOW: Final = 40
 _MIN_COVER: Final = 0.12
+_LARGEST_SIDE: Final = 192
+_CELLS_A_NUMBER: Final = 3
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """A batch of pictures as data. Cells are numbered 0-8 in reading order.
+    """A batch of pictures as data, ``C`` cells each, numbered in reading order.
 
     Attributes:
-        kind: ``(B, 9)``, -1 empty, 0-5 a shape, 6 a number.
-        color: ``(B, 9)``, index into ``COLORS`` (0 where empty).
-        digits: ``(B, 9, 4)``, the digits of a number (0 elsewhere).
-        radius: ``(B, 9)``, half the size of a shape in pixels.
-        center: ``(B, 9, 2)``, (x, y) of a shape in pixels.
-        corner: ``(B, 9, 2)``, (row, column) of the first patch of a number.
+        kind: ``(B, C)``, -1 empty, 0-5 a shape, 6 a number.
+        color: ``(B, C)``, index into ``COLORS`` (0 where empty).
+        digits: ``(B, C, 4)``, the digits of a number (0 elsewhere).
+        radius: ``(B, C)``, half the size of a shape in pixels.
+        center: ``(B, C, 2)``, (x, y) of a shape in pixels.
+        corner: ``(B, C, 2)``, (row, column) of the first patch of a number.
+        canvas: what they are drawn on.
     """
 
     kind: Index
@@ -75,6 +73,7 @@ class Scenes:
     radius: Array
     center: Array
     corner: Index
+    canvas: Canvas = SQUARE
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -82,7 +81,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """What every patch shows, each ``(B, 256)``; 0 means nothing, otherwise index + 1.
+    """What every patch shows, each ``(B, N)``; 0 means nothing, otherwise index + 1.
 
     ``center`` marks one patch per object (a shape's middle, a number's first digit) with its kind.
     ``row`` and ``column`` name the grid row and column of the object the patch belongs to.
@@ -103,18 +102,23 @@ def sample(
     *,
     shapes: tuple[int, int] = (3, 6),
     numbers: tuple[int, int] = (1, 2),
+    canvas: Canvas = SQUARE,
 ) -> Scenes:
     """Draw ``count`` scenes with inclusive ranges for how many shapes and numbers they hold.
+
+    A canvas of few cells holds at most one number for three cells, and as many shapes as fit.
 
     Shapes use 2-5 of the kinds and 2-5 of the colors, so that both repeat inside a picture. The
     numbers of a picture have different colors, which shapes may share.
     """
-    kind = np.full((count, CELLS), EMPTY, np.int64)
-    color = np.zeros((count, CELLS), np.int64)
+    most_numbers = min(numbers[1], canvas.cells // _CELLS_A_NUMBER)
+    kind = np.full((count, canvas.cells), EMPTY, np.int64)
+    color = np.zeros((count, canvas.cells), np.int64)
     for b in range(count):
-        n_numbers = int(rng.integers(numbers[0], numbers[1] + 1))
-        n_shapes = int(rng.integers(shapes[0], min(shapes[1], CELLS - n_numbers) + 1))
-        cells = rng.permutation(CELLS)
+        n_numbers = int(rng.integers(min(numbers[0], most_numbers), most_numbers + 1))
+        most_shapes = min(shapes[1], canvas.cells - n_numbers)
+        n_shapes = int(rng.integers(min(shapes[0], most_shapes), most_shapes + 1))
+        cells = rng.permutation(canvas.cells)
         kinds = rng.permutation(len(SHAPES))[: rng.integers(2, 6)]
         colors = rng.permutation(len(COLORS))[: rng.integers(2, 6)]
         for_shapes = cells[:n_shapes]
@@ -123,53 +127,58 @@ def sample(
         color[b, for_shapes] = colors[rng.integers(0, len(colors), n_shapes)]
         kind[b, for_numbers] = NUMBER
         color[b, for_numbers] = rng.permutation(len(COLORS))[:n_numbers]
-    digits = np.where((kind == NUMBER)[..., None], rng.integers(0, 10, (count, CELLS, 4)), 0)
-    return _place(rng, kind, color, digits)
+    digits = rng.integers(0, 10, (*kind.shape, DIGIT_COUNT)) * (kind == NUMBER)[..., None]
+    return place(rng, kind, color, digits, canvas)
 
 
-def _place(rng: np.random.Generator, kind: Index, color: Index, digits: Index) -> Scenes:
-    """Choose size and position of every object inside its cell."""
-    count = len(kind)
-    cell_row, cell_column = np.divmod(np.arange(CELLS), 3)
-    low = np.stack([_PATCH_EDGES[cell_column], _PATCH_EDGES[cell_row]], -1) * PATCH
-    high = np.stack([_PATCH_EDGES[cell_column + 1], _PATCH_EDGES[cell_row + 1]], -1) * PATCH
-    radius = (8.5 + 6.5 * rng.random((count, CELLS))).astype(np.float32)
+def place(
+    rng: np.random.Generator, kind: Index, color: Index, digits: Index, canvas: Canvas
+) -> Scenes:
+    """Choose size and position of every object inside its cell; arguments as in `Scenes`."""
+    count, cells = kind.shape
+    down, across = np.divmod(np.arange(cells), canvas.cells_across)
+    top, bottom = canvas.row_edges[down], canvas.row_edges[down + 1]
+    left, right = canvas.column_edges[across], canvas.column_edges[across + 1]
+    low = np.stack([left, top], -1) * PATCH
+    high = np.stack([right, bottom], -1) * PATCH
+    radius = 8.5 + 6.5 * rng.random((count, cells))
+    widest = ((high - low).min(-1) - 2) / 2.24
+    radius = np.minimum(radius, widest).astype(np.float32)
     reach = 1.12 * radius[..., None] + 0.5
-    unit = rng.random((count, CELLS, 2), np.float32)
+    unit = rng.random((count, cells, 2), np.float32)
     center = low + reach + unit * (high - low - 2 * reach)
-    rows = _PATCH_EDGES[cell_row] + rng.integers(
-        0, _PATCH_EDGES[cell_row + 1] - _PATCH_EDGES[cell_row], (count, CELLS)
-    )
-    room = _PATCH_EDGES[cell_column + 1] - _PATCH_EDGES[cell_column] - DIGIT_COUNT
-    columns = _PATCH_EDGES[cell_column] + rng.integers(0, room + 1, (count, CELLS))
+    rows = top + rng.integers(0, bottom - top, (count, cells))
+    columns = left + rng.integers(0, right - left - DIGIT_COUNT + 1, (count, cells))
     corner = np.stack([rows, columns], -1)
-    return Scenes(kind, color, digits, radius, center.astype(np.float32), corner)
+    return Scenes(kind, color, digits, radius, center.astype(np.float32), corner, canvas)
 
 
-def render(rng: np.random.Generator, scenes: Scenes) -> NDArray[np.uint8]:
-    """Draw the scenes: ``(B, 128, 128, 3)`` bytes."""
-    count = len(scenes)
-    canvas = background(rng, count)
-    gain = 0.85 + 0.15 * rng.random((count, CELLS, 1), np.float32)
-    shift = 0.05 * (rng.random((count, CELLS, 3), np.float32) - 0.5)
+def render(
+    rng: np.random.Generator, scenes: Scenes, ground: Array | None = None
+) -> NDArray[np.uint8]:
+    """Draw the scenes over ``ground`` (default: one of their own each): ``(B, H, W, 3)`` bytes."""
+    count, cells = scenes.kind.shape
+    canvas = background(rng, count, scenes.canvas) if ground is None else ground.copy()
+    gain = 0.85 + 0.15 * rng.random((count, cells, 1), np.float32)
+    shift = 0.05 * (rng.random((count, cells, 3), np.float32) - 0.5)
     color = _PALETTE[scenes.color] * gain + shift
     b, cell, y, x, alpha = _shape_pixels(scenes)
     under = canvas[b, y, x]
     canvas[b, y, x] = under + alpha[:, None] * (color[b, cell] - under)
     _draw_numbers(rng, scenes, color, canvas)
-    noise = rng.integers(0, 256, (count, SIZE, SIZE, 1), dtype=np.uint8).astype(np.float32)
+    noise = rng.integers(0, 256, (*canvas.shape[:3], 1), dtype=np.uint8).astype(np.float32)
     canvas += (noise - 127.5) * (0.1 / 255)
-    bytes_: NDArray[np.uint8] = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return bytes_
+    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def background(rng: np.random.Generator, count: int) -> Array:
-    """Dark textured backgrounds without objects, ``(B, 128, 128, 3)`` in 0-1."""
-    pool = _textures()
+def background(rng: np.random.Generator, count: int, canvas: Canvas = SQUARE) -> Array:
+    """Dark textured backgrounds without objects, ``(B, H, W, 3)`` in 0-1."""
+    pool = _textures(SQUARE.width if canvas == SQUARE else _LARGEST_SIDE)
     texture = pool[rng.integers(0, len(pool), count)]
     flip, turn = rng.random((2, count, 1, 1)) < 0.5
     texture = np.where(flip, texture[:, ::-1], texture)
     texture = np.where(turn, texture.transpose(0, 2, 1), texture)
+    texture = texture[:, : canvas.height, : canvas.width]
     base = 0.22 + 0.16 * rng.random((count, 1, 1, 3), np.float32)
     tint = 0.03 + 0.05 * rng.random((count, 1, 1, 3), np.float32)
     return (base + tint * texture[..., None]).astype(np.float32)
@@ -179,17 +188,17 @@ def coverage(scenes: Scenes) -> tuple[Index, Index]:
     """Which object every patch shows.
 
     Returns:
-        ``owner`` ``(B, 16, 16)``, the grid cell of the object on the patch or -1; a patch counts
-        as covered when an eighth of its pixels are. ``place`` ``(B, 16, 16)``, 1-4 for the first
+        ``owner`` ``(B, rows, columns)``, the grid cell of the object on the patch or -1; a patch
+        counts as covered when an eighth of its pixels are. ``place`` likewise, 1-4 for the first
         to fourth digit of a number, else 0.
     """
-    count = len(scenes)
+    canvas = scenes.canvas
     b, _, y, x, alpha = _shape_pixels(scenes)
-    cover = np.zeros((count, SIZE, SIZE), np.float32)
+    cover = np.zeros((len(scenes), canvas.height, canvas.width), np.float32)
     cover[b, y, x] = alpha
-    share = cover.reshape(count, SIDE, PATCH, SIDE, PATCH).mean((2, 4))
-    owner = np.where(share > _MIN_COVER, cell_of_patch(), -1)
-    place = np.zeros((count, SIDE, SIDE), np.int64)
+    share = cover.reshape(-1, canvas.rows, PATCH, canvas.columns, PATCH).mean((2, 4))
+    owner = np.where(share > _MIN_COVER, canvas.cell_of_patch, -1)
+    place = np.zeros(owner.shape, np.int64)
     b, cell = np.nonzero(scenes.kind == NUMBER)
     row, column = scenes.corner[b, cell].T
     for position in range(DIGIT_COUNT):
@@ -198,21 +207,14 @@ def coverage(scenes: Scenes) -> tuple[Index, Index]:
     return owner, place
 
 
-def cell_of_patch() -> Index:
-    """The grid cell of every patch, ``(16, 16)``."""
-    band = np.searchsorted(_PATCH_EDGES, np.arange(SIDE), side="right") - 1
-    return band[:, None] * 3 + band[None, :]
-
-
 def patch_labels(scenes: Scenes) -> PatchLabels:
-    """Per-patch supervision of the vision tower, each field ``(B, 256)``."""
-    count = len(scenes)
+    """Per-patch supervision of the vision tower, each field ``(B, N)``."""
+    canvas = scenes.canvas
     owner, place = coverage(scenes)
-    covered = owner >= 0
-    at = np.maximum(owner, 0)
-    b = np.arange(count)[:, None, None]
+    covered, at = owner >= 0, np.maximum(owner, 0)
+    b = np.arange(len(scenes))[:, None, None]
     digit = np.where(place > 0, scenes.digits[b, at, np.maximum(place - 1, 0)] + 1, 0)
-    center = np.zeros((count, SIDE, SIDE), np.int64)
+    center = np.zeros(owner.shape, np.int64)
     bs, cell = np.nonzero((scenes.kind >= 0) & (scenes.kind < NUMBER))
     x, y = (scenes.center[bs, cell] // PATCH).astype(np.int64).T
     center[bs, y, x] = scenes.kind[bs, cell] + 1
@@ -223,10 +225,10 @@ def patch_labels(scenes: Scenes) -> PatchLabels:
         digit,
         center,
         place,
-        np.where(covered, at // 3 + 1, 0),
-        np.where(covered, at % 3 + 1, 0),
+        np.where(covered, canvas.row_words[at // canvas.cells_across] + 1, 0),
+        np.where(covered, canvas.column_words[at % canvas.cells_across] + 1, 0),
     )
-    return PatchLabels(*(field.reshape(count, SIDE * SIDE) for field in fields))
+    return PatchLabels(*(field.reshape(len(scenes), canvas.patches) for field in fields))
 
 
 def _shape_pixels(scenes: Scenes) -> tuple[Index, Index, Index, Index, Array]:
@@ -268,7 +270,7 @@ def _signed_distance(kind: int, u: Array, v: Array) -> Array:
 
 
 def _draw_numbers(rng: np.random.Generator, scenes: Scenes, color: Array, canvas: Array) -> None:
-    """Write the digits onto ``canvas`` ``(B, 128, 128, 3)``, each inside one patch."""
+    """Write the digits onto ``canvas`` ``(B, H, W, 3)``, each inside one patch."""
     b, cell = np.nonzero(scenes.kind == NUMBER)
     jitter_x = rng.integers(1, 3, (len(b), DIGIT_COUNT))
     jitter_y = rng.integers(0, 2, (len(b), 1))
@@ -283,14 +285,14 @@ def _draw_numbers(rng: np.random.Generator, scenes: Scenes, color: Array, canvas
     canvas[index] = under + glyph * (color[b, cell][:, None, None, None] - under)
 
 
-@lru_cache(maxsize=1)
-def _textures(count: int = 192) -> Array:
-    """Smooth random fields of four scales, ``(count, 128, 128)``, the same in every process."""
+@lru_cache(maxsize=2)
+def _textures(side: int, count: int = 192) -> Array:
+    """Smooth random fields of four scales, ``(count, side, side)``, the same in every process."""
     rng = np.random.default_rng(7)
-    total = np.zeros((count, SIZE, SIZE), np.float32)
+    total = np.zeros((count, side, side), np.float32)
     for scale, weight in ((4, 1.0), (8, 0.7), (16, 0.5), (32, 0.35)):
         knots = rng.standard_normal((count, scale + 1, scale + 1), np.float32)
-        at = np.linspace(0, scale, SIZE, endpoint=False)
+        at = np.linspace(0, scale, side, endpoint=False)
         low = at.astype(np.int64)
         part = (at - low).astype(np.float32)
         field = knots[:, low] * (1 - part)[:, None] + knots[:, low + 1] * part[:, None]

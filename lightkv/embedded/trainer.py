@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from lightkv.embedded import batches
 from lightkv.embedded.architecture import build_model
 from lightkv.embedded.batches import Batch, TextSettings
+from lightkv.embedded.canvas import SQUARE
 from lightkv.embedded.lean import LeanModel
 from lightkv.embedded.objectives import PatchHeads, WordAlignment, answer_loss, exact_answers
-from lightkv.embedded.optimizer import Muon
+from lightkv.embedded.optimizer import build_optimizers, scale_rates
 from lightkv.embedded.questions import Stream
 from lightkv.embedded.recipe import LanguageStage, Recipe, Stage, VisionStage
-from lightkv.embedded.scenes import SIDE
+from lightkv.embedded.tally import Tally
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
@@ -103,9 +104,7 @@ class Trainer:
     def _train_step(self) -> None:
         stage = self.stage
         scale = stage.rates.scale(self.step, stage.steps)
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = scale * group["initial_lr"]
+        scale_rates(self._optimizers, scale)
         key = (Stream.TRAINING, self.recipe.seed, self.stage_index, self.step)
         rng = np.random.default_rng(key)
         if isinstance(stage, VisionStage):
@@ -140,8 +139,9 @@ class Trainer:
             image = self.lean.project(features.gather(1, index))
             mask, position = batches.attention_inputs(batch, kept, batch.prefix.shape[1])
             logits = self._answer(batch.prefix, image, batch.text, mask, position)
-        loss = answer_loss(logits, batch)
-        self._tally.update(exact_answers(logits, batch), stage.batch)
+        loss = answer_loss(logits, batch.target, batch.weight)
+        score = exact_answers(logits, batch.target, batch.turn, batch.kind)
+        self._tally.update(score, stage.batch)
         if phase.align:
             labels = {name: label.gather(1, kept) for name, label in batch.labels.items()}
             align = self.alignment(image, self.lean.decoder.embed_tokens, labels)
@@ -184,14 +184,7 @@ class Trainer:
         matrices = [w for name, w in named if w.dim() == 2 and name.startswith(inner)]
         matrix_ids = {id(weight) for weight in matrices}
         others = [weight for _, weight in named if id(weight) not in matrix_ids]
-        made: list[torch.optim.Optimizer] = [
-            Muon(matrices, lr=rates.muon),
-            torch.optim.AdamW(others, lr=rates.adam, betas=(0.9, 0.98), weight_decay=0.0),
-        ]
-        for optimizer in made:
-            for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
-        return made
+        return build_optimizers(matrices, others, muon=rates.muon, adam=rates.adam)
 
     def _log_line(self) -> dict[str, float | int | str]:
         line = {"stage": self.stage.name, "step": self.step, **self._tally.means()}
@@ -254,40 +247,12 @@ class Trainer:
         return True
 
 
-class Tally:
-    """Sums since the last line of the log."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, list[float]] = {}
-        self.images = 0
-        self.seconds = 0.0
-
-    def add(self, name: str, value: float, count: float) -> None:
-        total = self.sums.setdefault(name, [0.0, 0.0])
-        total[0] += value
-        total[1] += count
-
-    def update(self, score: dict[str, tuple[int, int]], images: int) -> None:
-        self.images += images
-        for name, (right, count) in score.items():
-            self.add(name, right, count)
-
-    def means(self) -> dict[str, float | int | str]:
-        means: dict[str, float | int | str] = {
-            "images": self.images,
-            "seconds": round(self.seconds, 2),
-        }
-        for name, (total, count) in self.sums.items():
-            means[name] = round(total / count, 4) if count else 0.0
-        return means
-
-
 def choose_patches(rng: np.random.Generator, batch: Batch, kept: int) -> Tensor:
     """Patches in use ``(B, kept)``, sorted: all that show an object, then random background."""
     count = len(batch.pixels)
     device = batch.pixels.device
-    if kept == SIDE * SIDE:
+    if kept == SQUARE.patches:
         return torch.arange(kept, device=device).expand(count, -1)
-    noise = torch.from_numpy(rng.random((count, SIDE * SIDE), np.float32)).to(device)
+    noise = torch.from_numpy(rng.random((count, SQUARE.patches), np.float32)).to(device)
     shown = (batch.labels["kind"] > 0).float()
     return (shown + 0.999 * noise).topk(kept, 1).indices.sort(1).values

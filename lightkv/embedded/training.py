@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from lightkv.embedded import recipe as recipes
 from lightkv.embedded.card import write_card
 from lightkv.embedded.evaluate import Answerer, evaluate
+from lightkv.embedded.processing import build_processor
 from lightkv.embedded.publish import export, write_log, write_metrics
 from lightkv.embedded.trainer import Trainer
 
@@ -56,7 +57,7 @@ def train_embedded(
     trainer = Trainer(plan, state, device=device, compile=compile, save_every=save_every)
     trainer.resume()
     _train(trainer)
-    export(trainer.model, out)
+    export(trainer.model, build_processor(), out)
     write_log(trainer.log, out)
     if evaluate_count:
         metrics = evaluate(Answerer.load(out, device), evaluate_count, seed)

@@ -1,6 +1,7 @@
-"""The closed word list of the embedded model and the fixed part of its prompt.
+"""The closed word lists of the embedded models and the fixed part of their prompts.
 
-Every word is one token. The order below fixes the token ids, so words may only be appended.
+Every word is one token. The order below fixes the token ids, so words may only be appended. The
+square model knows ``WORDS``; the native-resolution model knows ``MORE_WORDS`` after them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ EOS: Final = "</s>"
 UNKNOWN: Final = "<unk>"
 IMAGE: Final = "<image>"
 SPECIAL: Final = (PAD, BOS, EOS, IMAGE, UNKNOWN)
+VIDEO: Final = "<video>"
+VISION_START: Final = "<vision>"
+VISION_END: Final = "</vision>"
+
+_CODE_WORDS = (
+    "blip dax wug zorp fep toma gazzer lorp kiki bouba modi plok vish snarg drib quonk tulver "
+    "nazz pim yort glim harn jat krell lunt mib nurf oxa prell rusk sprad thuz ulk vorn wim zib"
+)
+CODE_WORDS: Final = tuple(_CODE_WORDS.split())
+"""Made-up names that a passage in the question gives to objects, one per shape and color."""
 
 DEFAULT_SYSTEM: Final = "look at the image ."
 REFUSAL: Final = "i do not know"
@@ -53,13 +64,39 @@ def _words() -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for group in groups for word in group))
 
 
+_TIME = "< > seconds first last before after then now start end"
+_CHANGE = (
+    "appears appear vanishes vanish turns turn comes come goes go moves move changes change moved "
+    "went came changed happens thing gone new"
+)
+_COMPARE = "both same more which has have shows pictures only or same different than"
+_HINT = "hint think maybe it is said someone answer"
+
+
+def _more_words() -> tuple[str, ...]:
+    groups = (
+        (VIDEO, VISION_START, VISION_END),
+        CODE_WORDS,
+        *(text.split() for text in (_TIME, _CHANGE, _COMPARE, _HINT)),
+    )
+    known = set(WORDS)
+    return tuple(dict.fromkeys(word for group in groups for word in group if word not in known))
+
+
 WORDS: Final = _words()
-TOKEN: Final = {word: index for index, word in enumerate(WORDS)}
+"""The words of the square model, in the order of their token ids."""
+MORE_WORDS: Final = _more_words()
+"""The further words of the native-resolution model, whose token ids follow."""
+ALL_WORDS: Final = WORDS + MORE_WORDS
+TOKEN: Final = {word: index for index, word in enumerate(ALL_WORDS)}
 
 PAD_ID: Final = TOKEN[PAD]
 BOS_ID: Final = TOKEN[BOS]
 EOS_ID: Final = TOKEN[EOS]
 IMAGE_ID: Final = TOKEN[IMAGE]
+VIDEO_ID: Final = TOKEN[VIDEO]
+VISION_START_ID: Final = TOKEN[VISION_START]
+VISION_END_ID: Final = TOKEN[VISION_END]
 UNKNOWN_ID: Final = TOKEN[UNKNOWN]
 
 
@@ -74,7 +111,7 @@ def decode(tokens: list[int]) -> str:
     for token in tokens:
         if token == EOS_ID:
             break
-        words.append(WORDS[token])
+        words.append(ALL_WORDS[token])
     return " ".join(words)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from lightkv.embedded import scenes
-from lightkv.embedded.scenes import EMPTY, NUMBER, PATCH, SIDE
+from lightkv.embedded.canvas import PATCH, SQUARE
+from lightkv.embedded.scenes import EMPTY, NUMBER
 
 
 def test_every_patch_belongs_to_one_cell() -> None:
-    cells = scenes.cell_of_patch()
-    assert cells.shape == (SIDE, SIDE)
+    cells = SQUARE.cell_of_patch
+    assert cells.shape == (SQUARE.rows, SQUARE.rows)
     counts = np.bincount(cells.ravel(), minlength=9)
     assert counts.tolist() == [25, 30, 25, 30, 36, 30, 25, 30, 25]
 
@@ -50,7 +51,7 @@ def test_coverage_matches_pixels() -> None:
         if drawn.kind[b, cell] == NUMBER:
             continue
         changed = np.abs(full[b] - scenes.render(np.random.default_rng(5), without)[b]).max(-1) > 12
-        share = changed.reshape(SIDE, PATCH, SIDE, PATCH).mean((1, 3))
+        share = changed.reshape(SQUARE.rows, PATCH, SQUARE.rows, PATCH).mean((1, 3))
         covered = owner[b] == cell
         assert covered.any()
         assert share[covered].min() > 0.05
@@ -60,7 +61,7 @@ def test_coverage_matches_pixels() -> None:
 def test_objects_stay_inside_their_cell() -> None:
     drawn = scenes.sample(np.random.default_rng(3), 200)
     owner, place = scenes.coverage(drawn)
-    cells = scenes.cell_of_patch()
+    cells = SQUARE.cell_of_patch
     shown = owner >= 0
     assert (owner[shown] == np.broadcast_to(cells, owner.shape)[shown]).all()
     assert ((place > 0).sum((1, 2)) == 4 * (drawn.kind == NUMBER).sum(1)).all()

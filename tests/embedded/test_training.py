@@ -41,6 +41,14 @@ def _stock_inputs(batch: batches.Batch) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "pixel_values": pixels}
 
 
+def _score(logits: torch.Tensor, batch: batches.Batch) -> dict[str, tuple[int, int]]:
+    return exact_answers(logits, batch.target, batch.turn, batch.kind)
+
+
+def _loss(logits: torch.Tensor, batch: batches.Batch) -> torch.Tensor:
+    return answer_loss(logits, batch.target, batch.weight)
+
+
 def test_lean_forward_equals_stock_forward_in_a_conversation() -> None:
     model = build_model(TINY, 0)
     lean = LeanModel(model)
@@ -103,7 +111,7 @@ def test_chosen_patches_hold_every_object() -> None:
 def test_exact_answers_counts_whole_turns() -> None:
     batch = _batch(count=4)
     perfect = torch.nn.functional.one_hot(batch.target.clamp(min=0), 200).float()
-    score = exact_answers(perfect, batch)
+    score = _score(perfect, batch)
     assert set(score) <= set(NAMES)
     assert all(right == count for right, count in score.values())
     turns = {(r, int(t)) for r in range(4) for t in batch.turn[r] if t < NO_TURN}
@@ -111,8 +119,8 @@ def test_exact_answers_counts_whole_turns() -> None:
     broken = perfect.clone()
     row = int(torch.nonzero(batch.target[0] != IGNORE)[0, 0])
     broken[0, row] = 0
-    assert sum(right for right, _ in exact_answers(broken, batch).values()) == len(turns) - 1
-    assert answer_loss(broken, batch) > answer_loss(perfect, batch)
+    assert sum(right for right, _ in _score(broken, batch).values()) == len(turns) - 1
+    assert _loss(broken, batch) > _loss(perfect, batch)
 
 
 def test_orthogonalise_brings_singular_values_near_one() -> None:

@@ -1,0 +1,295 @@
+"""The native-resolution model's training: its forward pass is the stock one, and it continues."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor
+
+from lightkv.commands.train_embedded import train_embedded_command
+from lightkv.embedded import vocabulary as words
+from lightkv.embedded.batches import IGNORE, NO_TURN
+from lightkv.embedded.canvas import PATCH, Canvas
+from lightkv.embedded.qwen import batches as making
+from lightkv.embedded.qwen import checkpoint
+from lightkv.embedded.qwen import trainer as training
+from lightkv.embedded.qwen.architecture import MERGE
+from lightkv.embedded.qwen.batches import SORTS
+from lightkv.embedded.qwen.containers import Batch, Sort
+from lightkv.embedded.qwen.lean import axis_of_frequency
+from lightkv.embedded.qwen.legends import MOST_DEFINITIONS
+from lightkv.embedded.qwen.prompts import prefix_positions
+from lightkv.embedded.qwen.recipe import QUICK, SHIPPED, Rates, with_batches
+from lightkv.embedded.qwen.stream import Budget
+from lightkv.embedded.qwen.trainer import Trainer, attention_inputs
+from lightkv.embedded.qwen.training import HELD_OUT, train_state
+from lightkv.errors import StoreError
+from tests.closeness import assert_close
+
+CLOCK = {"at", "seconds", "waited"}
+DIFFICULTY = replace(QUICK.phases[-1].difficulty, tokens=500, definitions=4)
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    made = Trainer(QUICK)
+    # What deepstack adds starts small; here it has to show.
+    with torch.no_grad():
+        for merger in made.lean.deep_mergers:
+            merger.linear_fc2.weight.mul_(10)
+    return made
+
+
+def _batch(sort: Sort, conversation: float, seed: int = 0) -> Batch:
+    """A batch of one sort whose turns all see each other, or none another."""
+    for number in range(seed, seed + 100):
+        batch = making.make_batch(
+            np.random.default_rng(number), replace(DIFFICULTY, sorts={sort: 1.0})
+        )
+        together = bool((batch.sees[batch.turn < NO_TURN] == 1).all())
+        several = int(batch.turn[batch.turn < NO_TURN].max()) > 1
+        if several and together == bool(conversation):
+            return batch
+    raise AssertionError(sort)
+
+
+def _stock_inputs(batch: Batch, row: int, text: Tensor) -> dict[str, Any]:
+    """What the stock processor makes of the same prompt."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=PATCH // MERGE,
+        merge_size=MERGE,
+        min_pixels=64,
+        max_pixels=10**6,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    token = words.VIDEO_ID if batch.sort == "video" else words.IMAGE_ID
+    pixels = [frame.numpy() for view in batch.views for frame in view.pixels[row]]
+    made = processor(images=pixels, return_tensors="pt")
+    grids = [view.canvas.patches for view in batch.views for _ in view.pixels[row]]
+    ids: list[int] = batch.words[0][row].tolist()
+    for count, part in zip(grids, batch.words[1:], strict=True):
+        ids += [token] * count + part[row].tolist()
+    tokens = torch.tensor([[*ids, *text.tolist()]])
+    types = (tokens == words.IMAGE_ID).int() + 2 * (tokens == words.VIDEO_ID).int()
+    inputs: dict[str, Any] = {"input_ids": tokens, "mm_token_type_ids": types}
+    grid = made["image_grid_thw"]
+    if batch.sort == "video":
+        steps = torch.tensor([[len(grid), *grid[0, 1:].tolist()]])
+        return inputs | {"pixel_values_videos": made["pixel_values"], "video_grid_thw": steps}
+    return inputs | {"pixel_values": made["pixel_values"], "image_grid_thw": grid}
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_lean_forward_equals_stock_forward_in_a_conversation(trainer: Trainer, sort: Sort) -> None:
+    batch = _batch(sort, 1.0)
+    with torch.no_grad():
+        lean, _ = trainer.answer(batch)
+        for row in range(len(batch)):
+            inside = batch.turn[row] < NO_TURN
+            inputs = _stock_inputs(batch, row, batch.text[row][inside])
+            stock = trainer.model(**inputs).logits[0, -int(inside.sum()) - 1 : -1]
+            assert_close(lean[row][inside], stock, 1e-4)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_lean_forward_equals_stock_forward_for_each_turn(trainer: Trainer, sort: Sort) -> None:
+    batch = _batch(sort, 0.0)
+    with torch.no_grad():
+        lean, _ = trainer.answer(batch)
+        for turn in range(1, int(batch.turn[0][batch.turn[0] < NO_TURN].max()) + 1):
+            asked = batch.turn[0] == turn
+            text = torch.cat([batch.text[0][batch.turn[0] == 0], batch.text[0][asked]])
+            stock = trainer.model(**_stock_inputs(batch, 0, text)).logits[0]
+            size = int(asked.sum())
+            assert_close(lean[0][asked][1:], stock[-size:-1], 1e-4)
+
+
+def test_frequencies_of_three_axes_take_turns() -> None:
+    assert axis_of_frequency((6, 5, 5)).tolist() == [0, 1, 2] * 5 + [0]
+    assert axis_of_frequency((2, 1, 1)).tolist() == [0, 1, 2, 0]
+
+
+def test_a_grid_takes_as_many_positions_as_its_longer_side() -> None:
+    canvas = Canvas(8, 10)
+    kept = torch.tensor([[0, 9, 10, 79]])
+    positions = prefix_positions([2, 1, 3], [(canvas, kept), (canvas, kept)])
+    time, row, column = positions[0].tolist()
+    assert time == [0, 1, 2, 2, 2, 2, 12, 13, 13, 13, 13, 23, 24, 25]
+    assert row == [0, 1, 2, 2, 3, 9, 12, 13, 13, 14, 20, 23, 24, 25]
+    assert column == [0, 1, 2, 11, 2, 11, 12, 13, 22, 13, 22, 23, 24, 25]
+
+
+def test_text_follows_what_stands_before_it() -> None:
+    batch = _batch("pair", 0.0)
+    mask, position = attention_inputs(batch)
+    length = batch.text.shape[1]
+    before = position.shape[2] - length
+    assert mask.shape == (len(batch), 1, length + 1, before + length)
+    first = position[:, 0, before]
+    assert (first == position[:, 0, before - 1] + 1).all()
+    assert (position[:, 0] == position[:, 1])[:, before:].all()
+    assert mask[:, 0, :, :before].all()
+    turns = batch.turn[0]
+    seen = mask[0, 0, 1:, before:]
+    for row in range(length):
+        same = (turns == turns[row]) & (torch.arange(length) <= row)
+        assert (seen[row] == same).all()
+
+
+def test_patches_in_use_hold_every_object() -> None:
+    rng = np.random.default_rng(0)
+    shown = rng.random((5, 90)) < 0.2
+    kept = making.choose_patches(rng, shown, 7)
+    assert kept.shape == (5, shown.sum(1).max() + 7)
+    assert (np.diff(kept) > 0).all()
+    assert all(shown[row, kept[row]].sum() == shown[row].sum() for row in range(5))
+    assert (making.choose_patches(rng, shown, None) == np.arange(90)).all()
+    assert making.choose_patches(rng, shown, 200).shape == (5, 90)
+
+
+def test_batches_supervise_exactly_the_answers() -> None:
+    for sort in SORTS:
+        batch = _batch(sort, 0.0)
+        assert ((batch.weight > 0) == (batch.target != IGNORE)).all()
+        answered = batch.target != IGNORE
+        assert (batch.text[answered] == batch.target[answered]).all()
+        assert not answered[batch.turn == 0].any()
+        assert bool((batch.turn == 0).any()) == (sort == "legend")
+
+
+def test_rates_rise_and_fall() -> None:
+    rates = Rates(1.0, 1.0, warmup=10, constant=0.5)
+    assert rates.scale(0.0, 0) == pytest.approx(0.1)
+    assert rates.scale(0.5, 30) == 1.0
+    assert rates.scale(0.75, 30) == pytest.approx(0.5)
+    assert rates.scale(0.75, 4) == pytest.approx(0.25)
+    assert rates.scale(1.0, 30) == 0.0
+
+
+def test_a_budget_counts_minutes_or_steps_from_where_it_begins() -> None:
+    assert Budget(minutes=2.0).progress(99, 30.0) == pytest.approx(0.25)
+    assert Budget(steps=10).progress(5, 1e9) == pytest.approx(0.5)
+    assert Budget(steps=10, begin=0.6).progress(3, 0.0) == pytest.approx(0.9)
+
+
+def test_batches_grow_by_a_factor_in_every_part() -> None:
+    grown = with_batches(SHIPPED, 1.5)
+    assert grown.vision.tokens == 1.5 * SHIPPED.vision.tokens
+    pairs = list(zip(grown.phases, SHIPPED.phases, strict=True))
+    assert all(g.difficulty.tokens == 1.5 * s.difficulty.tokens for g, s in pairs)
+    assert with_batches(SHIPPED, 1.0) == SHIPPED
+
+
+def test_the_curriculum_ends_with_every_token_and_every_size() -> None:
+    assert [phase.until for phase in SHIPPED.phases][-1] == 1.0
+    last = SHIPPED.phases[-1].difficulty
+    assert last.background is None and last.side == 24
+    assert last.definitions == MOST_DEFINITIONS
+    assert SHIPPED.phase(0.0) is SHIPPED.phases[0]
+    assert SHIPPED.phase(1.0) is SHIPPED.phases[-1]
+    assert SHIPPED.phase(SHIPPED.vision_share + 0.3 * (1 - SHIPPED.vision_share)).until == 0.42
+    for phase in SHIPPED.phases:
+        assert set(phase.difficulty.text.weights) <= set(making.NAMES)
+        assert set(phase.difficulty.sorts) == set(SORTS)
+
+
+def test_steps_decide_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "LOG_EVERY", 2)
+    logs, weights = [], []
+    for _ in range(2):
+        one = Trainer(QUICK)
+        lines = list(one.run(Budget(steps=6)))
+        logs.append([{k: v for k, v in line.items() if k not in CLOCK} for line in lines])
+        weights.append(one.model.state_dict())
+    assert logs[0] == logs[1]
+    assert [(line["stage"], line["steps"]) for line in logs[0]] == [
+        ("vision", 2),
+        ("vision", 1),
+        ("language", 2),
+        ("language", 1),
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_the_tower_is_frozen_in_the_language_stage() -> None:
+    one = Trainer(QUICK)
+    tower = {name: value.clone() for name, value in one.lean.tower.state_dict().items()}
+    other = {name: value.clone() for name, value in one.lean.decoder.state_dict().items()}
+    mergers = {name: value.clone() for name, value in one.lean.projector.state_dict().items()}
+    list(one.run(Budget(steps=20, begin=0.9)))
+    assert all(torch.equal(value, one.lean.tower.state_dict()[n]) for n, value in tower.items())
+    assert not any(torch.equal(v, one.lean.decoder.state_dict()[n]) for n, v in other.items())
+    assert not any(torch.equal(v, one.lean.projector.state_dict()[n]) for n, v in mergers.items())
+
+
+def test_a_saved_run_continues_with_the_next_batch(tmp_path: Path) -> None:
+    first = Trainer(QUICK)
+    list(first.run(Budget(steps=3)))
+    checkpoint.save(first, tmp_path)
+    second = Trainer(replace(QUICK))
+    assert checkpoint.resume(second, tmp_path)
+    assert (second.step, second.progress) == (first.step, first.progress)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    assert torch.equal(first.alignment.nothing, second.alignment.nothing)
+    assert torch.equal(first.heads.linear.weight, second.heads.linear.weight)
+    list(second.run(Budget(steps=10, begin=0.8)))
+    assert second.step == 5
+    assert not checkpoint.resume(Trainer(QUICK), tmp_path / "nothing")
+    with pytest.raises(StoreError, match="another model"):
+        checkpoint.resume(Trainer(replace(QUICK, seed=1)), tmp_path)
+
+
+def test_a_continued_command_begins_where_the_state_ends(tmp_path: Path) -> None:
+    train_state(tmp_path, Budget(steps=2), quick=True, evaluate_batches=0)
+    state = tmp_path / checkpoint.STATE
+    numbers = json.loads(state.read_text())
+    assert numbers["progress"] == 1.0
+    state.write_text(json.dumps(numbers | {"progress": 0.5}))
+    again = train_state(tmp_path, Budget(steps=2), quick=True, evaluate_batches=1)
+    assert again.step == 3 and (tmp_path / HELD_OUT).exists()
+    written = state.read_bytes()
+    assert train_state(tmp_path, Budget(steps=2), quick=True).step == 3
+    assert state.read_bytes() == written
+    assert train_state(tmp_path, Budget(steps=1), quick=True, fresh=True).step == 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    one = Trainer(QUICK)
+    with torch.no_grad():
+        one.lean.patch_embed.proj.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError):
+        list(one.run(Budget(steps=2)))
+
+
+def test_held_out_batches_are_not_those_of_training(trainer: Trainer) -> None:
+    score = trainer.held_out(1)
+    assert set(score) <= set(making.NAMES)
+    assert all(0 <= entry["right"] <= entry["all"] for entry in score.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", "1"], "--minutes has no effect on --model square"),
+        (["--model", "qwen", "--save-every", "9"], "--save-every has no effect on --model qwen"),
+        (["--model", "qwen", "--dry", "--evaluate", "9"], "--evaluate has no effect beside --dry"),
+        (["--batch-factor", "2"], "--batch-factor has no effect on --model square"),
+        (["--model", "qwen"], "one of --minutes and --steps"),
+        (["--model", "qwen", "--minutes", "1", "--steps", "1"], "one of --minutes and --steps"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(train_embedded_command, arguments)
+    assert result.exit_code == 2 and message in result.output
