@@ -27,6 +27,7 @@ from lightkv.errors import (
     InputError,
     InvalidValueError,
     LightKVError,
+    ModelError,
     UnknownNameError,
     UnsupportedError,
 )
@@ -293,13 +294,13 @@ def test_protocols_are_asked_apart(embedded: VLM) -> None:
     assert shares.between(0.03, 0.06).all()
 
 
-def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM) -> None:
+def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM, tmp_path: Path) -> None:
     told: list[tuple[str, str, str, str]] = []
     methods = {
         "vanilla": None,
         "tgvkv": TGVKV(retention=0.2),
         "too deep": FastV(layer=30),
-        "two towers": CDPruner(),
+        "two towers": CDPruner(text_tower=str(tmp_path)),
     }
     given: dict[str, Any] = {"samples": 2, "progress": False}
     frame = evaluate(
@@ -318,13 +319,18 @@ def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM) -> Non
     assert set(reasons) == {(p, m) for p in both for m in methods} - left
     assert "text after the image" in reasons["question-agnostic", "tgvkv"]
     assert "layer is 30" in reasons["question-first", "too deep"]
-    with pytest.raises(UnsupportedError, match="text"):
-        evaluate(embedded, ["embedded/color"], {"two towers": CDPruner()}, **given)
+    with pytest.raises(ModelError, match="text tower"):
+        evaluate(
+            embedded,
+            ["embedded/color"],
+            {"two towers": CDPruner(text_tower=str(tmp_path))},
+            **given,
+        )
     with pytest.raises(UnsupportedError, match="none of these methods"):
         evaluate(
             embedded,
             ["embedded/color"],
-            {"two towers": CDPruner()},
+            {"two towers": CDPruner(text_tower=str(tmp_path))},
             on_refusal=lambda *_: None,
             **given,
         )
