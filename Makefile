@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LMMS := .lmms-venv
+LMMS_READY := $(LMMS)/.ready
 WORKERS ?= 2
 
 export HF_HUB_OFFLINE ?= 1
@@ -25,7 +27,7 @@ NUMERIC := tests/test_closeness.py tests/test_attention.py tests/test_reduction.
 	tests/probing/test_families.py tests/probing/test_interventions.py \
 	tests/probing/test_measures.py tests/probing/test_information.py
 
-.PHONY: reproduce test test-processors test-numeric $(ONE_THREAD) $(TWO_THREADS) test-oldest
+.PHONY: reproduce test test-processors test-numeric $(ONE_THREAD) $(TWO_THREADS) test-oldest test-lmms
 .PHONY: mutants lint docs lock clean
 
 reproduce: $(READY)
@@ -60,6 +62,17 @@ test-oldest: $(READY)
 	$(BIN)/python -m pip install -q --upgrade --no-deps --target .oldest nnsight==0.8.0
 	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(PYTEST) tests/graph tests/families tests/probing/test_interventions.py
 
+# Benchmarks of lmms-eval: .venv with what they need beside it, in an environment of its own.
+test-lmms: $(LMMS_READY)
+	OMP_NUM_THREADS=1 $(LMMS)/bin/python -m pytest -n $(WORKERS) --dist loadfile tests/lmms
+
+$(LMMS_READY): $(READY) requirements-lmms.lock
+	$(BIN)/python -m venv --clear $(LMMS)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+		> $$($(LMMS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth
+	$(LMMS)/bin/python -m pip install -q --no-deps -r requirements-lmms.lock
+	touch $(LMMS_READY)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -90,4 +103,4 @@ lock:
 	rm -rf .lock-venv
 
 clean:
-	rm -rf $(VENV) .oldest mutants report results site build *.egg-info
+	rm -rf $(VENV) $(LMMS) .oldest mutants report results site build *.egg-info

@@ -24,8 +24,8 @@ _SHARES = ["kv_share", "token_share"]
     multiple=True,
     default=("embedded/read",),
     show_default=True,
-    help="embedded/FAMILY, all (of the embedded families), or folder:FILE.jsonl for a benchmark "
-    "of your own. Repeatable.",
+    help="embedded/FAMILY, all (of the embedded families), folder:FILE.jsonl for questions of your "
+    "own, or lmms:NAME for a published benchmark. Repeatable.",
 )
 @method_options
 @click.option(
@@ -82,6 +82,7 @@ def evaluate_command(
     from analysis.asking.opening import UnloadedVLM, open_model
     from analysis.asking.question_rows import write_rows
     from analysis.asking.store import Store
+    from analysis.scoring.benchmarks import unscored
     from analysis.scoring.summaries import summarise
     from analysis.tasks import task
     from analysis.tasks.embedded import EVERY_KIND
@@ -92,6 +93,8 @@ def evaluate_command(
         raise InvalidValueError("--out", None, "a folder, to keep the part that --shard asks for")
     named = EVERY_KIND if tasks == (ALL,) else tasks
     chosen = [task(name) for name in named]
+    for remark in (note for one in chosen for note in one.notes if max_new_tokens is None):
+        click.echo(remark, err=True)
     refused: dict[tuple[str, str, str], str] = {}
 
     def note(protocol: str, given: str, label: str, error: LightKVError) -> None:
@@ -115,6 +118,9 @@ def evaluate_command(
     if isinstance(vlm, UnloadedVLM) and not vlm.is_loaded:
         click.echo("nothing was left to ask, so the model was not loaded", err=True)
     summary = summarise(frame)
+    without = unscored(frame)
+    if without:
+        click.echo(f"no number is made here of {', '.join(without)}", err=True)
     if part is not None:
         click.echo(f"part {shard} of the questions; lightkv merge joins the parts", err=True)
     click.echo(table(summary[_SHOWN + _SHARES]))

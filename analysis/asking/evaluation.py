@@ -16,6 +16,7 @@ from analysis.asking.answering import BatchTooLargeError, ask
 from analysis.asking.jobs import Cut, Job, Jobs, Methods, Shard, plan
 from analysis.asking.opening import UnloadedVLM, loaded
 from analysis.asking.refusals import OnRefusal, Refusals
+from analysis.asking.scoring import catch_up
 from analysis.asking.store import Store
 from analysis.tasks import Task, TaskItem, task
 from lightkv.errors import InvalidValueError, LightKVError, StoreError, UnsupportedError
@@ -145,7 +146,7 @@ def _run(
     fitting = refusals.checked(vlm, waiting)
     refused = {job.key for _, job in waiting} - {job.key for _, job in fitting}
     for _, job in jobs:
-        job.scoring.catch_up(job.key, job.items, store)
+        catch_up(job.scoring, job.key, job.items, store)
     with tqdm(total=total, initial=done, unit="question", disable=not progress) as bar:
         for label, job in fitting:
             bar.set_description(f"{job.configuration.protocol} {job.task.name} {label}")

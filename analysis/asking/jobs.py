@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from analysis import provenance
 from analysis.asking.rows import VANILLA, Configuration
-from analysis.asking.scoring import Scoring
+from analysis.asking.scoring import Scoring, scoring_of
 from analysis.tasks import Task, TaskItem
 from lightkv.contract.compressor import Compressor
 from lightkv.errors import InvalidValueError
@@ -151,7 +151,7 @@ def plan(
     jobs = []
     for given in tasks:
         items = tuple(given.items(samples, seed))
-        scoring = Scoring.of(given)
+        scoring = scoring_of(given)
         for protocol in protocols:
             for label, compressor in methods.items():
                 configuration = configure(
@@ -197,4 +197,5 @@ def configure(
 
 def _length(item: TaskItem) -> tuple[int, int, int]:
     """Sort key: images first, they make the longest prompts; the index breaks ties."""
-    return len(item.images), len(item.question), item.index
+    images = 1 if callable(item.images) else len(item.images)
+    return images, len(item.question), item.index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from analysis import provenance
 from analysis.asking.rows import Outcome, Scorer
@@ -16,9 +16,38 @@ if TYPE_CHECKING:
     from analysis.tasks import Task, TaskItem
 
 
+class Scoring(Protocol):
+    """How the answers to a task are scored."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """What outcomes depend on, for the store."""
+        ...
+
+    def outcomes(self, answers: Iterable[tuple[TaskItem, str]]) -> list[Outcome]:
+        """What is made of answers to questions."""
+        ...
+
+
+def scoring_of(task: Task) -> Scoring:
+    """The scoring that a task names.
+
+    Raises:
+        UnknownNameError: It names an unknown metric.
+        UnsupportedError: Its scores need something that is not here.
+    """
+    from analysis.lmms.task import LmmsTask
+
+    if isinstance(task, LmmsTask):
+        from analysis.lmms.scoring import LmmsScoring
+
+        return LmmsScoring.of(task)
+    return MetricScoring.of(task)
+
+
 @dataclass(frozen=True)
-class Scoring:
-    """How the answers to a task are scored.
+class MetricScoring:
+    """Scoring by one of our metrics.
 
     Attributes:
         metric: The metric.
@@ -29,11 +58,11 @@ class Scoring:
     scorer: Scorer
 
     @classmethod
-    def of(cls, task: Task) -> Scoring:
-        """The scoring that a task names.
+    def of(cls, task: Task) -> MetricScoring:
+        """The scoring by the metric that a task names.
 
         Raises:
-            UnknownNameError: It names an unknown metric.
+            UnknownNameError: It names an unknown one.
         """
         named = metric(task.metric)
         scorer = Scorer(
@@ -45,7 +74,6 @@ class Scoring:
         return cls(named, scorer)
 
     def outcomes(self, answers: Iterable[tuple[TaskItem, str]]) -> list[Outcome]:
-        """What is made of answers to questions."""
         return [
             Outcome(
                 item.index,
@@ -55,13 +83,14 @@ class Scoring:
             for item, text in answers
         ]
 
-    def catch_up(self, key: str, items: Sequence[TaskItem], store: Store) -> None:
-        """Score stored answers to some questions that this scorer has not seen."""
-        by_index: Mapping[int, TaskItem] = {item.index: item for item in items}
-        answers = [
-            (by_index[index], text)
-            for index, text in store.unscored(key, self.scorer)
-            if index in by_index
-        ]
-        if answers:
-            store.score(key, self.scorer, self.outcomes(answers))
+
+def catch_up(scoring: Scoring, key: str, items: Sequence[TaskItem], store: Store) -> None:
+    """Score stored answers to some questions that the scorer has not seen."""
+    by_index: Mapping[int, TaskItem] = {item.index: item for item in items}
+    answers = [
+        (by_index[index], text)
+        for index, text in store.unscored(key, scoring.scorer)
+        if index in by_index
+    ]
+    if answers:
+        store.score(key, scoring.scorer, scoring.outcomes(answers))

@@ -53,8 +53,8 @@ def stored_summary(rows: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
     by = [*CELL, *_differing(scored)]
     summary = pd.concat([summarise(one, by) for _, one in scored.groupby("metric", sort=False)])
     questions = asked.groupby("key")["questions"].max()
-    wanted = scored.assign(of=scored["key"].map(questions)).groupby([*by, "metric"])["of"].max()
-    named = summary.merge(wanted.reset_index(), on=[*by, "metric"], how="left")
+    wanted = scored.assign(of=scored["key"].map(questions)).groupby(by)["of"].max()
+    named = summary.merge(wanted.reset_index(), on=by, how="left")
     return named[[*by, "metric", "n", "of", *list(summary.columns)[len(by) + 2 :]]]
 
 

@@ -100,6 +100,10 @@ class Formula:
         sums = self._sums([one, other], pictures)
         return jackknife(self.combine, sums, len(one), level=level)
 
+    def place(self, outcome: Any, picture: str = "") -> tuple[str, str]:
+        """Stratum and unit of an outcome."""
+        return self.stratum(outcome), picture if self.unit is None else self.unit(outcome)
+
     def _sums(self, sides: Sequence[Sequence[Any]], pictures: Sequence[str]) -> list[list[Array]]:
         """For each side and stratum the numbers (units, k) of its units, sides in one order."""
         placed = [self._units(side, pictures) for side in sides]
@@ -125,8 +129,7 @@ class Formula:
         units: dict[tuple[str, str], list[Any]] = {}
         prepared = self.prepare(outcomes)
         for outcome, ready, picture in zip(outcomes, prepared, pictures, strict=True):
-            name = picture if self.unit is None else self.unit(outcome)
-            units.setdefault((self.stratum(outcome), name), []).append(ready)
+            units.setdefault(self.place(outcome, picture), []).append(ready)
         for (_, name), unit in units.items():
             if self.whole_units not in (None, len(unit)):
                 raise InputError(

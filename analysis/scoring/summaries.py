@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.scoring.estimate import LEVEL
+from analysis.scoring.benchmarks import PREFIX, benchmark_differences, benchmark_scores
+from analysis.scoring.estimate import LEVEL, Estimate
 from analysis.scoring.intervals import PICTURE, difference, mean_of
 from analysis.scoring.metrics import Metric, metric
 from lightkv.errors import InputError, UnknownNameError
@@ -52,7 +53,10 @@ def summarise(
     *,
     confidence: float = LEVEL,
 ) -> pd.DataFrame:
-    """One row per group: n, score with bounds, and means of what was held and processed.
+    """One row per group and score: n, score with bounds, means of what was held and processed.
+
+    A group has the score of its metric; a benchmark's group has all scores of its harness that have
+    a formula in :mod:`analysis.scoring.formulas`.
 
     Args:
         frame: Rows of :func:`analysis.asking.evaluation.evaluate`.
@@ -71,21 +75,19 @@ def summarise(
 
     rows: list[dict[str, Any]] = []
     for key, group in frame.groupby(list(by), sort=False, dropna=False):
-        chosen = _one_metric(group)
-        pictures = group[PICTURE].tolist() if PICTURE in group.columns else None
-        score = mean_of(_scores(group, chosen), pictures=pictures, level=confidence)
-        rows.append(
+        rows += [
             {
                 **dict(zip(by, key, strict=True)),
-                "metric": chosen.name,
+                "metric": name,
                 "n": score.n,
                 "score": score.value,
                 "low": score.low,
                 "high": score.high,
                 "interval": score.method,
-                **{name: float(group[name].mean()) for name in _MEANS},
+                **{mean: float(group[mean].mean()) for mean in _MEANS},
             }
-        )
+            for name, score in _estimates(group, confidence).items()
+        ]
     columns = [*by, "metric", "n", "score", "low", "high", "interval", *_MEANS]
     return pd.DataFrame(rows, columns=columns)
 
@@ -110,7 +112,7 @@ def compare(
     Returns:
         Columns: protocol, task, method, baseline, metric, n, score, baseline_score, difference,
         low, high (paired by question), wins, losses, p_value (two-sided) and test ("mcnemar",
-        "permutation").
+        "permutation"). Scores of benchmarks have no wins, losses, p-value and test.
 
     Raises:
         UnknownNameError: A label is not in the frame.
@@ -123,11 +125,36 @@ def compare(
         if label not in known:
             raise UnknownNameError("method", label, known)
     rows = [
-        {"protocol": protocol, "task": task, "method": method, "baseline": baseline}
-        | _compared(group, method, baseline, confidence, seed)
+        {"protocol": protocol, "task": task, "method": method, "baseline": baseline, **compared}
         for (protocol, task), group in frame.groupby(["protocol", "task"], sort=False)
+        for compared in (
+            _compared_benchmark(group, method, baseline, confidence)
+            if _is_benchmark(group)
+            else [_compared(group, method, baseline, confidence, seed)]
+        )
     ]
     return pd.DataFrame(rows)
+
+
+def _compared_benchmark(
+    group: pd.DataFrame, method: str, baseline: str, confidence: float
+) -> list[dict[str, Any]]:
+    """One row per score of a benchmark; scores of whole sets have no wins, losses and p-values."""
+    one, other = (group[group["method"] == label] for label in (method, baseline))
+    return [
+        {
+            "metric": name,
+            "n": lead.n,
+            "score": score,
+            "baseline_score": baseline_score,
+            "difference": lead.value,
+            "low": lead.low,
+            "high": lead.high,
+        }
+        for name, (score, baseline_score, lead) in benchmark_differences(
+            one, other, confidence
+        ).items()
+    ]
 
 
 def _compared(
@@ -160,6 +187,19 @@ def _compared(
         "p_value": _mcnemar(wins, losses) if chosen.binary else _permutation(differences, seed),
         "test": "mcnemar" if chosen.binary else "permutation",
     }
+
+
+def _estimates(group: pd.DataFrame, confidence: float) -> dict[str, Estimate]:
+    """The scores of a group by name."""
+    if _is_benchmark(group):
+        return benchmark_scores(group, confidence)
+    chosen = _one_metric(group)
+    pictures = group[PICTURE].tolist() if PICTURE in group.columns else None
+    return {chosen.name: mean_of(_scores(group, chosen), pictures=pictures, level=confidence)}
+
+
+def _is_benchmark(group: pd.DataFrame) -> bool:
+    return bool(group["metric"].astype(str).str.startswith(PREFIX).all())
 
 
 def _one_metric(group: pd.DataFrame) -> Metric:

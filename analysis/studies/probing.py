@@ -45,7 +45,7 @@ class Asked:
         compressor: Compressor | None = None,
     ) -> xr.Dataset:
         """Probe the model on these questions."""
-        images = [list(item.images) for item in self.items]
+        images = [list(item.pictures) for item in self.items]
         questions = [item.question for item in self.items]
         return probe(
             vlm, images, questions, quantities, layers, compressor=compressor, seed=self.seed

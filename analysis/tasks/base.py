@@ -13,6 +13,8 @@ from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.prompting import QUESTION_FIRST, SECOND_TURN, Request
 
 Cells = frozenset[tuple[int, int]]
+Pictures = tuple[Image.Image | Path, ...]
+Images = Pictures | Callable[[], Pictures]
 Factory = Callable[[str], "Task"]
 
 
@@ -24,7 +26,8 @@ class TaskItem:
         index: Number of the question within its task and seed; the same question at any sample
             count.
         identity: Name of the question in its source.
-        images: The pictures, or files that are read when the question is asked.
+        images: The pictures, files that are read when the question is asked, or what gives the
+            pictures then.
         question: The user's text.
         answers: Reference answers.
         system: System text, None for the model's own.
@@ -37,7 +40,7 @@ class TaskItem:
 
     index: int
     identity: str
-    images: tuple[Image.Image | Path, ...]
+    images: Images
     question: str
     answers: tuple[str, ...]
     system: str | None = None
@@ -63,7 +66,12 @@ class TaskItem:
                     "no earlier question about the same images"
                 )
             history = ((self.earlier, ""),)
-        return Request(self.images, self.question, history, self.system)
+        return Request(self.pictures, self.question, history, self.system)
+
+    @property
+    def pictures(self) -> Pictures:
+        """The pictures, or their files."""
+        return self.images() if callable(self.images) else self.images
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,11 @@ class Task(ABC):
     def source(self) -> Mapping[str, str]:
         """Where the questions come from, for whoever reads the results."""
         return {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever asks should be told."""
+        return ()
 
     @abstractmethod
     def items(self, samples: int | None, seed: int) -> list[TaskItem]:

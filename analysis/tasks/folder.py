@@ -114,11 +114,11 @@ class FolderTask(Task):
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the questions as they are asked, and of the pictures' content."""
-        files = {image for item in self.questions for image in item.images}
+        files = {image for item in self.questions for image in item.pictures}
         contents = {image: _content(image) for image in files}
         return _digest(
             [
-                [item.question, item.system, item.earlier, [contents[one] for one in item.images]]
+                [item.question, item.system, item.earlier, [contents[one] for one in item.pictures]]
                 for item in self.questions
             ]
         )
@@ -139,7 +139,7 @@ class FolderTask(Task):
         order = np.random.default_rng(seed).permutation(len(self.questions))
         chosen = [self.questions[index] for index in order[:samples]]
         for item in sorted(chosen, key=lambda item: item.index):
-            for image in item.images:
+            for image in item.pictures:
                 _check_image(image, f"{self.path}, line {self.lines[item.index]}")
         return chosen
 
