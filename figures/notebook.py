@@ -71,7 +71,7 @@ class Notebook:
         """The notebook as nbformat reads it.
 
         Raises:
-            NotebookError: It can't be read, or is no notebook.
+            NotebookError: It can't be read, or is not a notebook.
         """
         import nbformat
 
@@ -163,7 +163,7 @@ def _assignment(statement: ast.stmt) -> tuple[str, Any]:
         target, value = statement.targets[0], statement.value
         if isinstance(target, ast.Name):
             return target.id, ast.literal_eval(value)
-    raise ValueError(f"line {statement.lineno} is no such assignment")
+    raise ValueError(f"line {statement.lineno} is not an assignment of a literal")
 
 
 def _fits(value: Any, default: Any) -> bool:

@@ -84,7 +84,7 @@ class Request:
 
 
 def check_requests(requests: Any) -> None:
-    """Refuse what is no list of requests.
+    """Refuse what is not a list of requests.
 
     Raises:
         InputError: If it is something else or empty, or a request can't be asked.

@@ -75,7 +75,7 @@ class Settings:
 
     Raises:
         InvalidValueError: If a setting is of a wrong type or out of range.
-        UnknownNameError: If a keyword is no setting of ``generate``.
+        UnknownNameError: If a keyword is not a setting of ``generate``.
     """
 
     def __init__(self, model: Any, keywords: Mapping[str, Any]) -> None:

@@ -159,7 +159,7 @@ def decoder_layers(
         least: Smallest one allowed; -1 is the input of the first.
 
     Raises:
-        InvalidValueError: If they are no whole numbers, one does not exist or is named twice.
+        InvalidValueError: If they are not whole numbers, one does not exist or is named twice.
     """
     if layers is None:
         return tuple(range(facts.layers))

@@ -31,7 +31,7 @@ Tokens = tuple[int, ...]
 
 
 def answer_tokens(vlm: VLM, answers: Sequence[str]) -> list[Tokens]:
-    """Tokens of given answers, with the end-of-sequence token behind each.
+    """Tokens of given answers, with the end-of-sequence token after each.
 
     Raises:
         InputError: If an answer is no text or has no tokens.

@@ -140,7 +140,7 @@ class _Stripped(ast.NodeTransformer):
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
-    """What a module imports, wherever in it; some of it is no module of this project."""
+    """What a module imports, wherever in it; some of it is not a module of this project."""
     is_package = file.name == "__init__.py"
     package = name if is_package else name.rpartition(".")[0]
     if is_package:

@@ -74,7 +74,7 @@ def bench_probe(
 )
 @click.option("--shape", default="llava-1.5-7b", show_default=True, help="Preset of dimensions.")
 @click.option("--tokens", default=2304, show_default=True, help="Vision tokens, a square number.")
-@click.option("--text", default=64, show_default=True, help="Text tokens behind them.")
+@click.option("--text", default=64, show_default=True, help="Text tokens after them.")
 @click.option("--batch-size", default=1, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default=None, help="float32, bfloat16 or float16.")

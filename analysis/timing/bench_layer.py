@@ -33,7 +33,7 @@ class BenchSettings:
     Attributes:
         shape: Preset that the layer's dimensions are of.
         tokens: Vision tokens of a prompt, a square number.
-        text: Text tokens behind them.
+        text: Text tokens after them.
         batch_size: Prompts at once.
         device: Where.
         dtype: "float32", "bfloat16" or "float16"; by default float32 on the CPU, else bfloat16.

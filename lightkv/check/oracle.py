@@ -71,7 +71,7 @@ class MaskedModel:
                 handle.remove()
 
     def _decoder_hook(self, _: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Overwrite vision features that the decoder adds behind layers after the stage."""
+        """Overwrite vision features that the decoder adds after layers after the stage."""
         features, where = kwargs.get("deepstack_visual_embeds"), kwargs.get("visual_pos_masks")
         if self.overwrite is None or features is None or where is None:
             return args, kwargs

@@ -83,7 +83,7 @@ class Convention:
                 raise InvalidValueError(name, getattr(self, name), " or ".join(allowed))
 
     def steps(self, generated_tokens: int) -> int:
-        """Decode steps behind that many generated tokens."""
+        """Decode steps after that many generated tokens."""
         return max(generated_tokens - (self.decode_steps == "forwards"), 0)
 
 

@@ -33,7 +33,7 @@ class Family(ABC):
     #: Inputs without which the model would run and be silently wrong.
     required_inputs: tuple[str, ...] = ()
 
-    #: True if the decoder adds vision features behind some of its first layers.
+    #: True if the decoder adds vision features after some of its first layers.
     adds_to_layers: bool = False
 
     #: True if a smaller picture has fewer vision tokens.

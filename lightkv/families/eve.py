@@ -1,7 +1,7 @@
 """EVE (encoder-free, not in transformers): an adapter for the code that comes with its checkpoints.
 
 EVE is a Llama decoder whose images become embeddings outside of it.  Its own ``forward`` and
-``prepare_inputs_for_generation`` hand on no positions, which would be silently wrong behind a
+``prepare_inputs_for_generation`` hand on no positions, which would be silently wrong after a
 compressed cache; so the decoder runs as stock ``LlamaForCausalLM`` on the very same modules, and
 only ``encode_images`` of the remote code is used.
 

@@ -1,4 +1,4 @@
-"""Idefics3 and SmolVLM: tiles behind row and column markers, the whole image last."""
+"""Idefics3 and SmolVLM: tiles after row and column markers, the whole image last."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Idefics3(Family):
             wrong = [end - start for start, end in blocks if (end - start) % tile.tokens]
             if wrong:
                 raise InputError(
-                    f"{wrong[0]} vision tokens in a row are no whole number of tiles of "
+                    f"{wrong[0]} vision tokens in a row are not a whole number of tiles of "
                     f"{tile.tokens}; build the prompt with the model's own processor"
                 )
             side_by_side = [(end - start) // tile.tokens for start, end in blocks]

@@ -50,8 +50,8 @@ class InternVL(Family):
             for start, end in runs(slots):
                 if (end - start) % tile.tokens:
                     raise InputError(
-                        f"an image of {end - start} vision tokens is no whole number of tiles of "
-                        f"{tile.tokens}; build the prompt with the model's own processor"
+                        f"an image of {end - start} vision tokens is not a whole number of tiles "
+                        f"of {tile.tokens}; build the prompt with the model's own processor"
                     )
                 pictures.append(Picture((tile,) * ((end - start) // tile.tokens)))
             return pictures

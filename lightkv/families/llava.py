@@ -91,8 +91,8 @@ def squares(rows: int, cols: int) -> Supply:
     def supply(_: int, __: Tensor, slots: Tensor) -> list[Picture]:
         if len(slots) % picture.tokens:
             raise InputError(
-                f"{len(slots)} vision tokens are no multiple of the {rows} x {cols} tokens of an "
-                "image; build the prompt with the model's own processor"
+                f"{len(slots)} vision tokens are not a multiple of the {rows} x {cols} tokens of "
+                "an image; build the prompt with the model's own processor"
             )
         return [picture] * (len(slots) // picture.tokens)
 

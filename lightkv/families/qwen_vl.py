@@ -97,7 +97,7 @@ class QwenVL(Family):
 
 
 class Qwen3VL(QwenVL):
-    """Qwen3-VL: as Qwen2.5-VL, with vision features added behind the first layers (deepstack).
+    """Qwen3-VL: as Qwen2.5-VL, with vision features added after the first layers (deepstack).
 
     A video's frames are separated by time stamps; they still lie on one grid.
     """

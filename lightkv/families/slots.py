@@ -55,7 +55,7 @@ class Picture:
 
     Attributes:
         segments: What fills its vision slots.
-        closing: Structural tokens right behind the last slot that belong to the picture.
+        closing: Structural tokens right after the last slot that belong to the picture.
     """
 
     segments: tuple[Segment, ...]

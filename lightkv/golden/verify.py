@@ -80,16 +80,18 @@ def verify(directory: Path) -> Report:
 def _read_index(directory: Path) -> list[dict[str, Any]]:
     """The cases of a folder, each with at least a file and a method."""
     if not directory.is_dir():
-        raise InputError(f"{directory} is no folder")
+        raise InputError(f"{directory} is not a folder")
     path = directory / "index.json"
     if not path.is_file():
         raise InputError(f"{path} is missing; a folder of reference cases has an index")
     try:
         cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no index of reference cases: {error!r}") from error
+        raise InputError(f"{path} is not an index of reference cases: {error!r}") from error
     if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
-        raise InputError(f"{path} is no index of reference cases: 'cases' is no list of entries")
+        raise InputError(
+            f"{path} is not an index of reference cases: 'cases' is not a list of entries"
+        )
     for case in cases:
         if not isinstance(case.get("file"), str) or not (directory / case["file"]).is_file():
             raise InputError(f"{path} names the file {case.get('file')!r}, which is not there")

@@ -44,7 +44,7 @@ class ToFu(ToMe):
             raise InvalidValueError("switch", self.switch, "from 0 to 1")
 
     def merged(self, view: LayerView, pairs: Pairs) -> Reduction:
-        """Drop the sources up to the switch, fuse them by MLERP behind it."""
+        """Drop the sources up to the switch, fuse them by MLERP after it."""
         if view.layer <= math.floor(self.switch * view.layers):
             keep = view.layout.real.clone()
             keep.view(-1)[pairs.source] = False

@@ -91,7 +91,7 @@ class SparseVLM(Reducer):
             raise InvalidValueError("kept", self.kept, allowed)
 
     def check_layout(self, layout: TokenLayout) -> None:
-        """Refuse a prompt without an image or without text behind it."""
+        """Refuse a prompt without an image or without text after it."""
         require_vision(layout)
         if not bool(layout.question.any(1).all()):
             raise InputError("SparseVLM needs text after the image to rate it")

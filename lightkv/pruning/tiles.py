@@ -26,7 +26,7 @@ class Tiles:
     def of(
         cls, valid: Tensor, segment: Tensor, cell: Tensor, extent: Tensor, spatial: bool
     ) -> Tiles:
-        """Tiles of images on one grid, or on a whole view and a finer grid behind it.
+        """Tiles of images on one grid, or on a whole view and a finer grid after it.
 
         Args:
             valid: (G, M) bool, tokens of each image.

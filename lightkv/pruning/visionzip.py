@@ -31,7 +31,7 @@ class VisionZip(BeforeDecoder):
 
     The original also feeds the class token itself to the decoder, as one of its dominant tokens.
     A reduction can't add a token that was not there, so here all dominant tokens are patches.
-    A contextual token stays at its own place in the sequence instead of behind the dominant ones.
+    A contextual token stays at its own place in the sequence instead of after the dominant ones.
 
     Attributes:
         dominant: Dominant tokens per tile or image; of fewer all.

@@ -100,7 +100,7 @@ def test_a_clean_folder_ends_with_success(folder: Path) -> None:
 
 
 def test_missing_and_damaged_files_are_typed_errors(folder: Path) -> None:
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         verify(folder / "nowhere")
     case = folder / "lightkv_p15_35_w2_r25.npz"
     case.write_bytes(case.read_bytes()[:1000])
@@ -110,7 +110,7 @@ def test_missing_and_damaged_files_are_typed_errors(folder: Path) -> None:
     with pytest.raises(InputError, match="not there"):
         verify(folder)
     (folder / "index.json").write_text("[]")
-    with pytest.raises(InputError, match="no index"):
+    with pytest.raises(InputError, match="not an index"):
         verify(folder)
     (folder / "index.json").unlink()
     result = CliRunner().invoke(verify_command, [str(folder)])

@@ -121,7 +121,7 @@ class Quantity(ABC):
 
     @abstractmethod
     def dims(self, heads: Heads) -> tuple[str, ...]:
-        """Dimensions behind (sample, layer)."""
+        """Dimensions after (sample, layer)."""
 
     def coordinates(self) -> Mapping[str, Sequence[Any]]:
         """Labels of the quantity's own dimensions."""
