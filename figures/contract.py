@@ -142,6 +142,7 @@ class Artefact:
                 {
                     "claim": one.claim.sentence,
                     "verdict": one.verdict.outcome.value,
+                    "p": one.verdict.p,
                     "numbers": one.verdict.reason,
                 }
                 for one in self.judge(frame)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from analysis.scoring.multiplicity import holm
 from figures.contract import PAPERS, Artefact
 from figures.export import PLOTTED, RECORD, TABLE
 from figures.runner import Finished
 from figures.tables import read, to_html
-from figures.verdicts import Outcome
+from figures.verdicts import ALPHA, Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOT_RUN: Final = "not run"
 DONE: Final = "done"
@@ -106,6 +111,42 @@ def papers(entries: Sequence[Entry]) -> list[Paper]:
             title = name if letter != "X" else "Across both papers"
             found.append(Paper(letter, title, _WORDS[letter], own, occurring, main))
     return found
+
+
+def corrected(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries whose verdicts also say whether they stay after Holm's correction over all claims.
+
+    Each verdict gets ``p`` (two-sided), ``p_holm`` and ``stays``; all None where a claim needs no
+    statistics, and ``stays`` where nothing is decided.
+    """
+    verdicts = [one for entry in entries for one in entry.verdicts]
+    tested = [one for one in verdicts if one.get("p") is not None]
+    adjusted = holm([one["p"] for one in tested])
+    by_claim = {id(one): p for one, p in zip(tested, adjusted, strict=True)}
+
+    def marked(one: dict[str, Any]) -> dict[str, Any]:
+        p = by_claim.get(id(one))
+        decided = one["outcome"] in (Outcome.HOLDS.value, Outcome.FAILS.value)
+        stays = p <= 2 * ALPHA if p is not None and decided else None
+        return {**one, "p": one.get("p"), "p_holm": p, "stays": stays}
+
+    return [
+        dataclasses.replace(entry, verdicts=tuple(marked(one) for one in entry.verdicts))
+        for entry in entries
+    ]
+
+
+def all_verdicts(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Every claim with its verdict, one row each."""
+    import pandas as pd
+
+    columns = ("sentence", "source", "outcome", "p", "p_holm", "stays", "reason", "rule")
+    rows = [
+        {"artefact": entry.id, **{name: one[name] for name in columns}}
+        for entry in entries
+        for one in entry.verdicts
+    ]
+    return pd.DataFrame(rows, columns=["artefact", *columns])
 
 
 def entry_of(artefact: Artefact, finished: Finished | None) -> Entry:

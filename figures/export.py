@@ -150,6 +150,7 @@ def publish(
                     "rule": one.claim.rule,
                     "main": one.claim.main,
                     **asdict(one.verdict),
+                    "p": one.verdict.p,
                 }
                 for one in artefact.judge(frame)
             ],

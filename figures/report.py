@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from figures.artefacts import artefacts
-from figures.entries import FOLDER, Entry, entry_of, papers
-from figures.export import replacing, write_text
+from figures.entries import FOLDER, Entry, all_verdicts, corrected, entry_of, papers
+from figures.export import replacing, write_frame, write_text
 from figures.runner import EXECUTED, Finished, complete_units, marker
 from figures.verdicts import Outcome
 
 TITLE: Final = "Do they hold up?"
+VERDICTS: Final = "verdicts.csv"
+"""Every claim with its verdict, beside the page."""
+
 LEAD: Final = (
     "Figures and tables of LightKV (arXiv 2605.00789) and TGV-KV (arXiv 2606.03075), two ways to "
     "hold less of a vision-language model's KV cache, made again with the numbers printed there "
@@ -32,7 +35,7 @@ def write_report(
     results: str | Path | None = None,
     command: str = "",
 ) -> Path:
-    """Write ``index.html`` with every artefact, and its files beside it.
+    """Write ``index.html`` with every artefact, ``verdicts.csv``, and all files beside it.
 
     Args:
         made: What was made just now, by artefact id. Artefacts that are not in it are taken from
@@ -46,7 +49,9 @@ def write_report(
     """
     folder = Path(out)
     found = {**_earlier(results), **made}
-    entries = [entry_of(one, found.get(one.id)) for one in artefacts()]
+    entries = corrected([entry_of(one, found.get(one.id)) for one in artefacts()])
+    verdicts = all_verdicts(entries)
+    write_frame(folder / VERDICTS, verdicts)
     for entry in entries:
         if entry.picture:
             _copy(found[entry.id].folder / entry.id, folder / FOLDER / entry.id)
@@ -58,6 +63,8 @@ def write_report(
         entries=entries,
         papers=papers(entries),
         outcomes=[outcome.value for outcome in Outcome],
+        tested=int(verdicts["p"].notna().sum()),
+        all_verdicts=VERDICTS,
         models=_models(entries),
         record=_run_record(entries, command),
         runs=_runs(found),

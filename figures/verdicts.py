@@ -1,22 +1,31 @@
-"""Verdicts on a paper's claims: holds, does not hold, or not testable here, with the numbers.
+"""Verdicts on a paper's claims: holds, does not hold, undecided, not testable here.
 
-A claim holds when the 95 % interval lies on its side of the threshold, does not hold when the
-interval lies on the other side, and is undecided in between. Undecided counts as not testable
-here; the reason says so and gives the interval.
+Every claim that is judged from questions has two one-sided tests at 2.5 %: one against "it does
+not hold", one against "it holds". The verdict is the one that is significant, *undecided* if
+neither is. *Not testable here* is what can't be asked of this model, these tasks or this machine,
+however many questions there were.
+
+``lightkv simulate verdicts`` measures how often each rule errs at the numbers of questions used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from analysis.scoring.estimate import Estimate
 from analysis.scoring.intervals import difference
+from analysis.scoring.multiplicity import holm
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ALPHA: Final = 0.025
+"""Level of a one-sided test: a claim is judged at 5 %."""
 
 FEWEST_QUESTIONS: Final = 10
 """Below this many questions an interval says nothing."""
@@ -24,21 +33,45 @@ FEWEST_QUESTIONS: Final = 10
 MARGIN: Final = 0.05
 """Scores within five points of each other count as practically equal."""
 
+NOTED: Final = 0.02
+"""Leads of less than two points don't unseat what is best."""
+
+RESPONDS: Final = (0.1, 0.9)
+"""Shares of the full cache's score below or above which all settings of a task look alike."""
+
 
 class Outcome(StrEnum):
     """What can be said about a claim."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
+    UNDECIDED = "undecided"
     UNTESTABLE = "not testable here"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """An outcome, the reason in words, and the numbers behind it."""
+    """An outcome, the reason in words, and the tests behind it.
+
+    Attributes:
+        outcome: What can be said.
+        reason: Why, with the numbers.
+        p_holds: P-value against a truth in which the claim does not hold; None where the verdict
+            needs no statistics.
+        p_fails: P-value against a truth in which it holds.
+    """
 
     outcome: Outcome
     reason: str
+    p_holds: float | None = None
+    p_fails: float | None = None
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided p-value of the claim, None where the verdict needs no statistics."""
+        if self.p_holds is None or self.p_fails is None:
+            return None
+        return min(1.0, 2 * min(self.p_holds, self.p_fails))
 
 
 def verdict(condition: bool, reason: str) -> Verdict:
@@ -47,61 +80,119 @@ def verdict(condition: bool, reason: str) -> Verdict:
 
 
 def untestable(reason: str) -> Verdict:
-    """No verdict is possible, because of ``reason``."""
+    """No verdict is possible here, because of ``reason``."""
     return Verdict(Outcome.UNTESTABLE, reason)
 
 
+def tested(p_holds: float, p_fails: float, reason: str, gap: str) -> Verdict:
+    """The verdict of two one-sided tests; ``gap`` says why it is undecided, if it is.
+
+    Where both are significant, which only rules with a margin allow, the claim holds.
+    """
+    for outcome, p in ((Outcome.HOLDS, p_holds), (Outcome.FAILS, p_fails)):
+        if p <= ALPHA:
+            return Verdict(outcome, reason, p_holds, p_fails)
+    return Verdict(Outcome.UNDECIDED, f"{gap}: {reason}", p_holds, p_fails)
+
+
+# ------------------------------------------------------------------ of an estimate
+
+
 def above(estimate: Estimate, threshold: float, what: str) -> Verdict:
-    """Whether an estimate lies above a threshold; an interval that touches it is undecided."""
-    return _decided(
+    """Whether an estimate lies above a threshold."""
+    return _tested(
         estimate,
         what,
-        holds=estimate.low > threshold,
-        fails=estimate.high < threshold,
-        gap=f"the interval includes {threshold:g}",
+        estimate.above(threshold),
+        estimate.below(threshold),
+        f"the interval includes {threshold:g}",
     )
 
 
 def at_least(estimate: Estimate, threshold: float, what: str) -> Verdict:
-    """Whether an estimate reaches a threshold; an interval that begins on it does."""
-    return _decided(
-        estimate,
-        what,
-        holds=estimate.low >= threshold,
-        fails=estimate.high < threshold,
-        gap=f"the interval includes {threshold:g}",
-    )
+    """Whether an estimate reaches a threshold: as :func:`above`."""
+    return above(estimate, threshold, what)
 
 
 def at_most(estimate: Estimate, threshold: float, what: str) -> Verdict:
-    """Whether an estimate does not exceed a threshold; an interval that ends on it doesn't."""
-    return _decided(
+    """Whether an estimate does not exceed a threshold."""
+    return _tested(
         estimate,
         what,
-        holds=estimate.high <= threshold,
-        fails=estimate.low > threshold,
-        gap=f"the interval includes {threshold:g}",
+        estimate.below(threshold),
+        estimate.above(threshold),
+        f"the interval includes {threshold:g}",
     )
 
 
-def better(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
-    """Whether ``one`` scores higher than ``other`` on the questions that both answered."""
-    return above(difference(one, other), 0.0, f"{what}, difference of scores")
+def gains(estimate: Estimate, what: str) -> Verdict:
+    """Whether a difference is a gain: holds above 0, does not hold below :data:`MARGIN`.
+
+    A gain that is sure but surely below the margin holds, and the reason says so.
+    """
+    found = _tested(
+        estimate,
+        what,
+        estimate.above(0.0),
+        estimate.below(MARGIN),
+        f"the interval includes 0 and {MARGIN:g}",
+    )
+    if found.outcome is Outcome.HOLDS and estimate.below(MARGIN) <= ALPHA:
+        reason = f"{found.reason}, by less than {MARGIN:g}"
+        return Verdict(found.outcome, reason, found.p_holds, found.p_fails)
+    return found
 
 
-def alike(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
+def not_beaten(lead: Estimate, what: str) -> Verdict:
+    """Whether another's lead is below :data:`MARGIN`; it fails above 0 from :data:`NOTED` on."""
+    ahead = lead.above(0.0) if lead.value >= NOTED else 1.0
+    return _tested(lead, what, lead.below(MARGIN), ahead, f"the interval includes {MARGIN:g}")
+
+
+def equivalent(estimate: Estimate, what: str) -> Verdict:
+    """Whether a difference lies within ±:data:`MARGIN`: two one-sided tests (Schuirmann, 1987)."""
+    sides = estimate.above(-MARGIN), estimate.below(MARGIN)
+    beyond = estimate.below(-MARGIN), estimate.above(MARGIN)
+    gap = f"the interval reaches beyond ±{MARGIN:g}"
+    return _tested(estimate, what, max(sides), min(beyond), gap)
+
+
+def differs(estimate: Estimate, margin: float, what: str) -> Verdict:
+    """Whether a difference lies beyond ±``margin`` on either side."""
+    beyond = min(1.0, 2 * min(estimate.above(margin), estimate.below(-margin)))
+    within = max(estimate.below(margin), estimate.above(-margin))
+    gap = f"the interval includes {margin:.3g} or {-margin:.3g}"
+    return _tested(estimate, what, beyond, within, gap)
+
+
+# ------------------------------------------------------------------ of scores
+
+
+def better(
+    one: pd.DataFrame, other: pd.DataFrame, what: str, *, whole: pd.DataFrame | None = None
+) -> Verdict:
+    """Whether ``one`` scores higher than ``other`` on the questions that both answered.
+
+    As :func:`gains`. With the full cache's rows ``whole``, only tasks count that tell settings
+    apart (:func:`responding`).
+    """
+    cells, gap = responding([one, other], whole)
+    if gap:
+        return untestable(f"{what}: {gap}")
+    return gains(difference(cells[0], cells[1]), f"{what}, difference of scores")
+
+
+def alike(
+    one: pd.DataFrame, other: pd.DataFrame, what: str, *, whole: pd.DataFrame | None = None
+) -> Verdict:
     """Whether the scores of two variants differ by less than :data:`MARGIN`.
 
-    An interval that ends on the margin is undecided.
+    As :func:`equivalent`, over the tasks that :func:`better` counts.
     """
-    estimate = difference(one, other)
-    return _decided(
-        estimate,
-        f"{what}, difference of scores",
-        holds=estimate.low > -MARGIN and estimate.high < MARGIN,
-        fails=estimate.low > MARGIN or estimate.high < -MARGIN,
-        gap=f"the interval reaches beyond ±{MARGIN:g}",
-    )
+    cells, gap = responding([one, other], whole)
+    if gap:
+        return untestable(f"{what}: {gap}")
+    return equivalent(difference(cells[0], cells[1]), f"{what}, difference of scores")
 
 
 def keeps(part: pd.DataFrame, whole: pd.DataFrame, least: float, what: str) -> Verdict:
@@ -120,36 +211,112 @@ def collapses(part: pd.DataFrame, whole: pd.DataFrame, most: float, what: str) -
     return at_most(lead, 0.0, f"{what}, score minus {most:g} of the full cache's")
 
 
+def responding(
+    cells: Sequence[pd.DataFrame], whole: pd.DataFrame | None
+) -> tuple[list[pd.DataFrame], str]:
+    """The rows of tasks that tell settings apart, and why there are none.
+
+    A task counts unless all cells score below 10 % of the full cache there, or all above 90 %.
+
+    Args:
+        cells: Rows of each setting that is compared.
+        whole: Rows of the full cache; None leaves all tasks in.
+
+    Returns:
+        The cells' rows, and "" or a reason.
+    """
+    if whole is None or any(cell.empty for cell in cells):
+        return list(cells), ""
+    full = whole.groupby("task")["score"].mean()
+    shares = np.stack([cell.groupby("task")["score"].mean().reindex(full.index) for cell in cells])
+    shares = shares / full.to_numpy()
+    floor, ceiling = (shares < RESPONDS[0]).all(0), (shares > RESPONDS[1]).all(0)
+    # A task that the full cache can't answer either has no share.
+    tasks = full.index[~(floor | ceiling | np.isnan(shares).any(0))]
+    if len(tasks):
+        return [cell[cell["task"].isin(tasks)] for cell in cells], ""
+    low, high = (f"{100 * share:g} %" for share in RESPONDS)
+    words = [f"floor (below {low})"] * bool(floor.any()) + [f"ceiling (above {high})"] * bool(
+        ceiling.any()
+    )
+    return [], f"every task is at {' or '.join(words)} of the full cache's score in every setting"
+
+
+# ------------------------------------------------------------------ of several parts
+
+
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """One verdict for a claim of several parts: any failure fails it, any gap leaves it open."""
-    parts = list(verdicts)
+    """One verdict for a claim of several parts, equal ones counted once.
+
+    It holds if all parts do. It does not hold if one part does not at its level by Holm (1979) over
+    all parts that are tested, or one does not that needs no test.
+    """
+    parts = list(dict.fromkeys(verdicts))
     if not parts:
         return untestable("nothing was measured that this claim is about")
     if len(parts) == 1:
         return parts[0]
-    order = (Outcome.FAILS, Outcome.UNTESTABLE, Outcome.HOLDS)
-    worst = min((part.outcome for part in parts), key=order.index)
-    if all(part.outcome is worst for part in parts):
-        return Verdict(worst, "; ".join(part.reason for part in parts))
-    return Verdict(worst, "; ".join(f"{p.reason} ({p.outcome.value})" for p in parts))
+    sampled = [part for part in parts if part.p is not None]
+    p_holds = max((part.p_holds for part in sampled if part.p_holds is not None), default=None)
+    p_fails = min(holm([part.p_fails or 0.0 for part in sampled]), default=None)
+    outcomes = {part.outcome for part in parts}
+    broken = any(part.p is None and part.outcome is Outcome.FAILS for part in parts)
+    if broken or (p_fails is not None and p_fails <= ALPHA and Outcome.FAILS in outcomes):
+        outcome = Outcome.FAILS
+    elif Outcome.UNTESTABLE in outcomes:
+        outcome = Outcome.UNTESTABLE
+    else:
+        outcome = Outcome.HOLDS if outcomes == {Outcome.HOLDS} else Outcome.UNDECIDED
+    if broken or outcome is Outcome.UNTESTABLE:
+        p_holds = p_fails = None
+    return Verdict(outcome, _reasons(parts, outcome), p_holds, p_fails)
+
+
+def any_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """One verdict for a claim that one of several parts makes true: :func:`all_of`, reversed.
+
+    It holds if one part does at its level by Holm over all, and does not hold if none does.
+    """
+    flipped = {Outcome.HOLDS: Outcome.FAILS, Outcome.FAILS: Outcome.HOLDS}
+
+    def turned(one: Verdict) -> Verdict:
+        outcome = flipped.get(one.outcome, one.outcome)
+        return Verdict(outcome, one.reason, one.p_fails, one.p_holds)
+
+    parts = list(verdicts)
+    whole = turned(all_of(turned(part) for part in parts))
+    return Verdict(whole.outcome, _reasons(parts, whole.outcome), whole.p_holds, whole.p_fails)
 
 
 def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
     """As :func:`all_of`, but of many like parts the reason names the deciding ones only."""
-    parts = list(verdicts)
+    parts = list(dict.fromkeys(verdicts))
     whole = all_of(parts)
+    if len(parts) < 2:
+        return whole
     deciding = [part.reason for part in parts if part.outcome is whole.outcome]
     if whole.outcome is Outcome.HOLDS or not deciding:
-        return Verdict(
-            whole.outcome, f"all {len(parts)} comparisons, for example {parts[0].reason}"
-        )
-    return Verdict(whole.outcome, f"{len(deciding)} of {len(parts)} comparisons: {deciding[0]}")
+        reason = f"all {len(parts)} comparisons, for example {parts[0].reason}"
+        if whole.outcome is not Outcome.HOLDS:
+            reason = f"no one of {len(parts)} comparisons is sure among as many: {_worst(parts)}"
+    else:
+        reason = f"{len(deciding)} of {len(parts)} comparisons: {deciding[0]}"
+    return Verdict(whole.outcome, reason, whole.p_holds, whole.p_fails)
 
 
-def _decided(estimate: Estimate, what: str, *, holds: bool, fails: bool, gap: str) -> Verdict:
+def _worst(parts: Sequence[Verdict]) -> str:
+    return min(parts, key=lambda part: 1.0 if part.p_fails is None else part.p_fails).reason
+
+
+def _reasons(parts: Sequence[Verdict], outcome: Outcome) -> str:
+    if all(part.outcome is outcome for part in parts):
+        return "; ".join(part.reason for part in parts)
+    return "; ".join(f"{part.reason} ({part.outcome.value})" for part in parts)
+
+
+def _tested(estimate: Estimate, what: str, p_holds: float, p_fails: float, gap: str) -> Verdict:
     numbers = f"{what}: {estimate:.3f}, {estimate.n} questions"
     if estimate.n < FEWEST_QUESTIONS:
-        return untestable(f"{numbers}; at least {FEWEST_QUESTIONS} are needed")
-    if holds or fails:
-        return verdict(holds, numbers)
-    return untestable(f"undecided, {gap}: {numbers}")
+        needed = f"{numbers}; at least {FEWEST_QUESTIONS} are needed"
+        return Verdict(Outcome.UNDECIDED, needed, 1.0, 1.0)
+    return tested(p_holds, p_fails, numbers, gap)

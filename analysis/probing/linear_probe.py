@@ -19,6 +19,7 @@ class Decodability:
     """How well a label is read from states.
 
     Attributes:
+        samples: (n,) which samples were predicted: those of labels that are common enough.
         correct: (n,) bool, held-out predictions that were right.
         chance: Accuracy of always saying the commonest label.
         information: H(label) minus the held-out cross-entropy, in nats: what a linear reader has
@@ -26,6 +27,7 @@ class Decodability:
             negative for a probe that has learnt nothing.
     """
 
+    samples: np.ndarray[tuple[int], np.dtype[np.int64]]
     correct: np.ndarray[tuple[int], np.dtype[np.bool_]]
     chance: float
     information: float
@@ -82,4 +84,9 @@ def decodability(
     prior = np.bincount(codes) / len(codes)
     surprise = -np.log(np.clip(shares[np.arange(len(codes)), codes], 1e-12, 1)).mean()
     entropy = -(prior * np.log(prior)).sum()
-    return Decodability(shares.argmax(1) == codes, float(prior.max()), float(entropy - surprise))
+    return Decodability(
+        np.flatnonzero(chosen),
+        shares.argmax(1) == codes,
+        float(prior.max()),
+        float(entropy - surprise),
+    )

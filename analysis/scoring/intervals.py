@@ -8,7 +8,8 @@ several tasks is the mean of the tasks' means. Which interval is taken depends o
   each task got pseudo-questions at both ends of what is possible, so that scores that don't vary
   still leave room for error (Price and Bonett, 2004, for sums of shares; Bonett and Price, 2012,
   for paired differences);
-* graded scores: Student's t, with Welch's and Satterthwaite's degrees of freedom over tasks;
+* graded scores: Student's t, with Welch's and Satterthwaite's degrees of freedom over tasks; paired
+  differences of a task that hardly vary get pseudo-questions too;
 * other statistics, such as rank correlations: the bootstrap over questions within each task.
 """
 
@@ -42,6 +43,9 @@ PSEUDO: Final = 2.0
 """Pseudo-questions at each end, all tasks together. Bonett and Price give paired differences one;
 with two, differences of up to 0.2 are missed on either side in at most 5 % instead of 6.5 %."""
 
+SPARSE: Final = 6
+"""Graded differences vary enough for Student's t if so many questions differ from most others."""
+
 
 def mean_of(
     scores: ArrayLike,
@@ -63,7 +67,7 @@ def mean_of(
         InvalidValueError: ``level`` is not between 0 and 1.
     """
     values = _checked(scores, level)
-    return _over_tasks(values, _ends(values), tasks, pictures, level)
+    return _over_tasks(values, (0.0, 1.0), tasks, pictures, level)
 
 
 def difference_of(
@@ -74,6 +78,7 @@ def difference_of(
     tasks: ArrayLike | None = None,
     pictures: ArrayLike | None = None,
     level: float = LEVEL,
+    scores: bool = True,
 ) -> Estimate:
     """Mean of ``one`` minus ``share`` times the mean of ``other``, question by question.
 
@@ -83,6 +88,7 @@ def difference_of(
         one, other: (n,) scores of the same questions.
         share: Of the other that is taken off.
         tasks, pictures, level: As of :func:`mean_of`.
+        scores: Whether they are scores from 0 to 1, whose differences may come out alike by chance.
 
     Raises:
         InputError: There are no scores, some are missing, or they differ in number.
@@ -91,9 +97,10 @@ def difference_of(
     first, second = _checked(one, level), _checked(other, level)
     if len(first) != len(second):
         raise InputError(f"{len(first)} scores can't be paired with {len(second)}")
-    binary = _ends(first) is not None and _ends(second) is not None
-    ends = (-share, 1.0) if binary else None
-    return _over_tasks(first - share * second, ends, tasks, pictures, level)
+    within = min(first.min(), second.min()) >= 0 and max(first.max(), second.max()) <= 1
+    right_and_wrong = _binary(first) and _binary(second)
+    ends = (-share, 1.0) if right_and_wrong or (scores and within) else None
+    return _over_tasks(first - share * second, ends, tasks, pictures, level, sparse=scores)
 
 
 def mean(frame: pd.DataFrame, column: str = "score") -> Estimate:
@@ -117,10 +124,17 @@ def difference(
     (first, second), names = _paired([one, other], column)
     if not len(first):
         return unsure(float("nan"), 0)
-    return difference_of(first, second, share=share, level=level, **names)
+    scores = column == "score"
+    return difference_of(first, second, share=share, level=level, scores=scores, **names)
 
 
-def resampled(statistic: Callable[..., Any], tasks: ArrayLike, *, seed: int = 0) -> Estimate:
+def resampled(
+    statistic: Callable[..., Any],
+    tasks: ArrayLike,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Estimate:
     """A statistic of questions with its percentile bootstrap interval.
 
     Args:
@@ -128,6 +142,7 @@ def resampled(statistic: Callable[..., Any], tasks: ArrayLike, *, seed: int = 0)
             (...); one argument a task, in their sorted order.
         tasks: (n,) the task of each question; questions are resampled within their task.
         seed: Of the draws.
+        resamples: How many draws.
 
     Draws in which the statistic is not a number don't count.
     """
@@ -141,7 +156,7 @@ def resampled(statistic: Callable[..., Any], tasks: ArrayLike, *, seed: int = 0)
     bootstrap = stats.bootstrap(
         tuple(groups),
         lambda *chosen, axis: statistic(*chosen),
-        n_resamples=RESAMPLES,
+        n_resamples=resamples,
         batch=BATCH,
         method="percentile",
         vectorized=True,
@@ -166,24 +181,35 @@ def rank_correlation(left: ArrayLike, right: ArrayLike) -> Any:
 
 
 def _over_tasks(
-    values: Values, ends: tuple[float, float] | None, tasks: Any, pictures: Any, level: float
+    values: Values,
+    ends: tuple[float, float] | None,
+    tasks: Any,
+    pictures: Any,
+    level: float,
+    *,
+    sparse: bool = False,
 ) -> Estimate:
-    """The mean of the tasks' means; ``ends`` is what is possible of zero-or-one scores."""
+    """The mean of the tasks' means.
+
+    ``ends`` is what is possible, None if that is not known; ``sparse`` says whether values may come
+    out alike by chance.
+    """
     codes = np.zeros(len(values), int) if tasks is None else _codes(tasks)
     places = [np.flatnonzero(codes == code) for code in np.unique(codes)]
     value = float(np.mean([values[place].mean() for place in places]))
     about = [None if pictures is None else _clusters(np.asarray(pictures)[p]) for p in places]
-    if ends == (0.0, 1.0) and len(places) == 1 and about[0] is None:
+    bounds = [ends if _coarse(values[place], ends, sparse) else None for place in places]
+    if ends == (0.0, 1.0) and len(places) == 1 and about[0] is None and _binary(values):
         pivot = Wilson(round(values.sum()), len(values))
         return Estimate(value, len(values), "wilson", pivot, level)
     if any(
-        (len(place) < 2 and ends is None) or (own is not None and own.max() == 0)
-        for place, own in zip(places, about, strict=True)
+        (len(place) < 2 and own is None) or (clusters is not None and clusters.max() == 0)
+        for place, own, clusters in zip(places, bounds, about, strict=True)
     ):
         return Estimate(value, len(values), "none", None, level)
     parts = [
-        _moments(values[place], ends, own, PSEUDO / len(places))
-        for place, own in zip(places, about, strict=True)
+        _moments(values[place], own, clusters, PSEUDO / len(places))
+        for place, own, clusters in zip(places, bounds, about, strict=True)
     ]
     variances = np.array([part.error**2 for part in parts]) / len(parts) ** 2
     spent = sum(v**2 / part.freedom for v, part in zip(variances, parts, strict=True))
@@ -228,9 +254,19 @@ def _checked(scores: ArrayLike, level: float) -> Values:
     return values
 
 
-def _ends(values: Values) -> tuple[float, float] | None:
-    """0 and 1 if all scores are either."""
-    return (0.0, 1.0) if np.isin(values, (0.0, 1.0)).all() else None
+def _binary(values: Values) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _coarse(values: Values, ends: tuple[float, float] | None, sparse: bool) -> bool:
+    """Whether scores between ``ends`` are of right and wrong, or differences hardly vary."""
+    if ends is None:
+        return False
+    low, high = ends
+    if np.isin(values, (0.0, low, high, low + high)).all():
+        return True
+    usual = np.unique(values, return_counts=True)[1].max()
+    return bool(sparse and len(values) > SPARSE and len(values) - usual < SPARSE)
 
 
 def _codes(names: Any) -> Any:

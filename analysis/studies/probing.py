@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis import provenance
+from analysis.probing import dominance
 from analysis.probing import modality_gap as gap
 from analysis.probing.probe import probe
 from analysis.probing.quantities import Quantity
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 DEFAULT_TASKS = ("embedded/read",)
 DEFAULT_SAMPLES = 12
+MAPPED = 48
+"""Questions whose maps are looked at; only the first one's is kept."""
+
 KEPT_SHARE = 0.05
 """Of all tokens: the line of TGV-KV's Figure 1 (c)."""
 
@@ -168,23 +172,27 @@ def attention_maps(
     vlm: VLM,
     *,
     tasks: Tasks = DEFAULT_TASKS,
+    samples: int = MAPPED,
     layers: Sequence[int] | None = None,
     seed: int = 0,
     store: Store | None = None,
 ) -> pd.DataFrame:
-    """The map of the first question at several depths, with the weights of its words.
+    """The map of the first question at several depths, and what maps of many have in common.
 
     Args:
         vlm: The model.
         tasks: What is asked.
+        samples: Questions per task; maps are kept of the first.
         layers: Which layers; None for layer 1, one in the middle and the last.
-        seed: Which question.
+        seed: Which questions.
         store: Where the table is kept.
 
     Returns:
         Question rows with ``panel``, ``layer``, ``key``, ``token`` (text of the key; "" for
         patches) and ``value``: "map" (also ``position``, the query; ``kind`` and ``key_kind``) is
-        the head-mean attention, "weight" the normalised weight of Eq. 7 of each text token.
+        the head-mean attention, "weight" the normalised weight of Eq. 7 of each text token. Of all
+        questions: "heaviest" (also ``shuffled``; see :func:`analysis.probing.dominance.heaviest`)
+        and "trough" (see :func:`analysis.probing.dominance.troughs`).
     """
     last = vlm.facts.layers - 1
     depths = sorted({min(1, last), (1 + last) // 2, last})
@@ -199,11 +207,17 @@ def attention_maps(
         texts = data.key_text.values[0]
         weights["token"] = [texts[key] for key in weights["key"]]
         maps = _maps(first, vlm, chosen)
-        parts = [maps.assign(panel="map"), weights.assign(panel="weight")]
+        every = asked.probe(vlm, ["attention_map", "block_mean"], chosen)
+        parts = [
+            maps.assign(panel="map"),
+            weights.assign(panel="weight"),
+            dominance.heaviest(every, seed).assign(panel="heaviest"),
+            dominance.troughs(every).assign(panel="trough"),
+        ]
         return asked.named(pd.concat(parts, ignore_index=True))
 
     parameters = {"layers": chosen}
-    return tabled("attention_maps", vlm, tasks, 1, seed, parameters, store, measure)
+    return tabled("attention_maps", vlm, tasks, samples, seed, parameters, store, measure)
 
 
 def _first(asked: Asked) -> Asked:

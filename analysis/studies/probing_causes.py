@@ -46,8 +46,9 @@ def causal_profile(
         Rows with ``panel`` and ``layer``. Per question: "knockout" (``pair`` as "text to vision",
         ``effect`` on the right answer's log-probability in nats, ``given`` whether it is still
         given, ``lost``) and "patch" (``preference`` for the donor's answer over the own one in
-        nats; ``own``, ``donor``: which one is said). Over questions (``item`` -1): "information",
-        the rows of :func:`~analysis.studies.probing_information.information_profile`.
+        nats; ``own``, ``donor``: which one is said). Per question and over all of them (``item``
+        -1): "information", the rows of
+        :func:`~analysis.studies.probing_information.information_profile`.
     """
     import pandas as pd
 
@@ -65,8 +66,7 @@ def causal_profile(
     frame = tabled("causal_profile", vlm, tasks, samples, seed, parameters, store, measure)
     profiled = max(samples, probing_information.DEFAULT_SAMPLES)
     known = information_profile(vlm, tasks=tasks, samples=profiled, seed=seed, store=store)
-    over = known[known["item"] < 0].assign(panel="information")
-    return pd.concat([frame, over], ignore_index=True)
+    return pd.concat([frame, known.assign(panel="information")], ignore_index=True)
 
 
 def _knocked(vlm: VLM, asked: Asked, width: int | None) -> pd.DataFrame:

@@ -62,8 +62,9 @@ def information_profile(
     Returns:
         Rows with ``layer``, ``measure``, ``value``, ``low`` and ``high``. Per question (``item``
         0, 1, ...): "attention information" (nats, head mean), "TVB budget" (share of the total),
-        and what it adds to "Gaussian information" (nats, see
-        :func:`analysis.probing.information.gaussian_terms`). Over all questions (``item`` -1):
+        what it adds to "Gaussian information" (nats, see
+        :func:`analysis.probing.information.gaussian_terms`), and whether its answer is "decoded
+        from last" (the held-out prediction is right). Over all questions (``item`` -1):
         means of the first two, "Gaussian information" between mean text and mean vision states;
         "... , first" and "k-NN information, first" of their first components, the latter without
         an interval; "decoded from vision", "... text", "... last" (cross-validated accuracy);
@@ -89,7 +90,9 @@ def information_profile(
             terms, over = _of_states(data, int(layer), dims)
             parts.append(terms)
             rows += over
-            rows += _decoded(data, int(layer), [item.answers[0] for item in asked.items], seed)
+            read, over = _decoded(data, int(layer), [item.answers[0] for item in asked.items], seed)
+            parts.append(read)
+            rows += over
         over_all = pd.DataFrame(rows).assign(task=asked.task, seed=asked.seed, item=-1)
         return pd.concat([asked.named(pd.concat(parts)), over_all], ignore_index=True)
 
@@ -133,7 +136,12 @@ def _of_states(
     ]
 
 
-def _decoded(data: xr.Dataset, layer: int, answers: list[str], seed: int) -> list[dict[str, Any]]:
+def _decoded(
+    data: xr.Dataset, layer: int, answers: list[str], seed: int
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Whether each question's answer is read off a layer's last token, and accuracies."""
+    import pandas as pd
+
     states = data["hidden_pooled"].sel(layer=layer)
     rows, chance = [], np.nan
     for pool in DECODED:
@@ -142,4 +150,5 @@ def _decoded(data: xr.Dataset, layer: int, answers: list[str], seed: int) -> lis
         spread = mean_of(found.correct.astype(float))
         rows.append(_row(layer, f"decoded from {pool}", spread))
     rows.append(_row(layer, "chance", exactly(chance, len(answers))))
-    return rows
+    read = {"sample": found.samples, "layer": layer, "value": found.correct.astype(float)}
+    return pd.DataFrame(read).assign(measure=f"decoded from {DECODED[-1]}"), rows

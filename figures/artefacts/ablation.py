@@ -18,7 +18,7 @@ from figures.artefacts.shared import (
 )
 from figures.contract import Artefact, Claim
 from figures.style import BLUE, RED, Look, canvas
-from figures.verdicts import MARGIN, Verdict, all_of, at_most, better, worst_of
+from figures.verdicts import Verdict, all_of, better, not_beaten, worst_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,8 @@ def _gain(
     frame: pd.DataFrame, one: tuple[bool, ...], other: tuple[bool, ...], retention: float
 ) -> Verdict:
     text = f"{name(one)} over {name(other)} at {100 * retention:g} %"
-    return better(_rows(frame, one, retention), _rows(frame, other, retention), text)
+    whole = frame[frame["method"] == VANILLA]
+    return better(_rows(frame, one, retention), _rows(frame, other, retention), text, whole=whole)
 
 
 def judge_ranking_leads(frame: pd.DataFrame) -> Verdict:
@@ -157,7 +158,7 @@ def judge_whole_is_best(frame: pd.DataFrame) -> Verdict:
                 continue
             lead = difference(_rows(frame, combination, retention), _rows(frame, FULL, retention))
             text = f"{name(combination)} over all three at {100 * retention:g} %"
-            found.append(at_most(lead, 0.0 if lead.low > 0 else MARGIN, text))
+            found.append(not_beaten(lead, text))
     return worst_of(found)
 
 

@@ -71,7 +71,8 @@ def judge_shallow_hurts(frame: pd.DataFrame) -> Verdict:
         return untestable("fewer than two layers were compared")
     deep, shallow = layers[-1], layers[0]
     text = f"layer {deep:g} over layer {shallow:g}, all tasks"
-    return better(pick(frame, layer=deep), pick(frame, layer=shallow), text)
+    whole = pick(frame, method=VANILLA)
+    return better(pick(frame, layer=deep), pick(frame, layer=shallow), text, whole=whole)
 
 
 def judge_singled_out(frame: pd.DataFrame) -> Verdict:

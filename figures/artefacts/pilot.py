@@ -142,6 +142,7 @@ def judge_budget(frame: pd.DataFrame) -> Verdict:
             _rows(frame, "a", "TV", TIGHT),
             _rows(frame, "a", other, TIGHT),
             f"TV over {other} at 5 %",
+            whole=pick(frame, variant="vanilla"),
         )
         for other in ("uniform", "VV", "TT")
     )
@@ -154,6 +155,7 @@ def _ranking(frame: pd.DataFrame, others: tuple[str, ...], retention: float) -> 
             _rows(frame, "b", "TV+TT", retention),
             _rows(frame, "b", other, retention),
             f"TV+TT over {other} at {100 * retention:g} %",
+            whole=pick(frame, variant="vanilla"),
         )
         for other in others
     )

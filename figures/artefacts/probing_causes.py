@@ -13,8 +13,7 @@ from figures.artefacts.probing_shared import (
     layered,
     legend_under,
     line,
-    permuted_correlation,
-    profile,
+    resampled_correlation,
 )
 from figures.artefacts.shared import here, pick
 from figures.contract import Artefact, Claim
@@ -72,37 +71,41 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _harm(frame: pd.DataFrame) -> Values:
-    """Loss of log-probability per layer when text is cut off from vision."""
-    own = curves(pick(frame, panel="knockout", pair=READING), ("layer",), "effect")
-    return -np.asarray(own.sort_values("layer")["value"].to_numpy(float))
+def _harm(frame: pd.DataFrame) -> pd.DataFrame:
+    """Loss of log-probability per question and layer when text is cut off from vision."""
+    rows = pick(frame, panel="knockout", pair=READING)
+    return rows.assign(value=-rows["effect"])
 
 
-def _gain(values: Values) -> Values:
-    """Increase over the layer before; the first layer's own value over nothing is left at 0."""
-    return np.diff(values, prepend=values[:1])
+def _known(frame: pd.DataFrame, measure: str) -> pd.DataFrame:
+    rows = pick(frame, panel="information", measure=measure)
+    return rows[rows["item"] >= 0]
+
+
+def _gain(known: Values) -> Values:
+    """Increase (..., layers) around each layer, the mean of three, which a knock-out spans."""
+    gain = np.diff(known, axis=-1, prepend=known[..., :1])
+    from scipy.ndimage import uniform_filter1d
+
+    return np.asarray(uniform_filter1d(gain, 3, axis=-1, mode="constant"))
 
 
 def judge_attention(frame: pd.DataFrame) -> Verdict:
     """Does cutting hurt most where the attention carries most information?"""
-    return permuted_correlation(
+    return resampled_correlation(
         _harm(frame),
-        profile(frame, "attention information"),
+        _known(frame, "attention information"),
         "rank correlation over layers of the loss and the information of attention",
     )
 
 
 def judge_learning(frame: pd.DataFrame) -> Verdict:
     """Does cutting hurt most around the layers where text learns the answer?"""
-    learnt = profile(frame, "decoded from last")
-    if len(learnt) < 3:
-        return untestable("fewer than three layers")
-    # A knock-out spans several layers, so the gain around a layer is what it can prevent.
-    gain = np.convolve(_gain(learnt), np.ones(3), mode="same")
-    return permuted_correlation(
+    return resampled_correlation(
         _harm(frame),
-        gain,
+        _known(frame, "decoded from last"),
         "rank correlation over layers of the loss and the gain in what the last token knows",
+        of_right=_gain,
     )
 
 
@@ -143,7 +146,7 @@ CAUSES: Final = Artefact(
             "Cutting text off from vision hurts most where the attention is most informative.",
             "Ours",
             judge_attention,
-            "Spearman's rank correlation over layers above 0, permutation p below 0.05",
+            "Spearman's rank correlation over layers above 0, interval over questions",
         ),
         Claim(
             "Cutting text off from vision hurts most where the last token learns the answer.",

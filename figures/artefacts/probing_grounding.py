@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from analysis.scoring.intervals import difference, mean
 from figures.artefacts.probing_shared import curves, layered, legend_under, line
-from figures.artefacts.shared import here, pick
+from figures.artefacts.shared import here, pick, short
 from figures.contract import Artefact, Claim
 from figures.style import GREY, METHODS, canvas, nth
 from figures.verdicts import Verdict, above, all_of, untestable
@@ -87,7 +87,14 @@ def judge_kept(frame: pd.DataFrame) -> Verdict:
 def judge_words(frame: pd.DataFrame) -> Verdict:
     """Are dominant words those that say what is asked?"""
     rows = pick(frame, panel="words")
-    return above(mean(rows, "lift"), 1.0, "weight on asked words, times chance, all layers")
+    return all_of(
+        above(
+            mean(pick(rows, task=task), "lift"),
+            1.0,
+            f"weight on asked words, times chance, all layers, {short(task)}",
+        )
+        for task in dict.fromkeys(rows["task"])
+    )
 
 
 GROUNDING: Final = Artefact(
@@ -123,7 +130,8 @@ GROUNDING: Final = Artefact(
             "Dominant text tokens are the words that say what is asked.",
             "Ours, on TGV-KV, Figure 2",
             judge_words,
-            "their share of the weight above their share of the text tokens, all layers",
+            "their share of the weight above their share of the text tokens, all layers, in each "
+            "task",
         ),
     ),
     caption="AUC: probability that a patch of the asked object scores above another one (kept "

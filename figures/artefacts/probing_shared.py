@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from analysis.scoring.intervals import mean_of, rank_correlation, resampled
-from figures.artefacts.shared import pick
 from figures.style import Look
-from figures.verdicts import Outcome, Verdict, untestable
+from figures.verdicts import FEWEST_QUESTIONS, Outcome, Verdict, tested, untestable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,64 +82,42 @@ def _missing(value: Any) -> bool:
     return isinstance(value, float) and bool(np.isnan(value))
 
 
-def by_question(frame: pd.DataFrame, column: str = "value") -> Values:
-    """(questions, layers) values, NaN where there is none."""
-    wide = frame.pivot_table(index=["task", "seed", "item"], columns="layer", values=column)
-    return np.asarray(wide.to_numpy(float))
+def by_question(frame: pd.DataFrame, column: str = "value") -> pd.DataFrame:
+    """One row a question, one column a layer, NaN where there is no value."""
+    return frame.pivot_table(index=["task", "seed", "item"], columns="layer", values=column)
 
 
-def resampled_correlation(left: pd.DataFrame, right: pd.DataFrame, what: str) -> Verdict:
+def resampled_correlation(
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+    what: str,
+    *,
+    of_right: Callable[[Values], Values] = lambda means: means,
+) -> Verdict:
     """Whether two profiles over layers agree in rank: Spearman's ρ of means over questions.
 
-    The interval comes from resampling the questions, the same for both sides. It holds above 0.
+    It holds above 0, in this model: the questions are resampled, the same ones for both sides, and
+    the layers are those there are. Layers follow from each other, so permuting them would find
+    agreement too often.
+
+    Args:
+        left, right: Rows of questions; those that both have count.
+        what: In words.
+        of_right: From the means (..., layers) of the right side to its profile.
     """
     one, other = by_question(left), by_question(right)
-    if one.shape != other.shape or one.shape[1] < FEWEST_LAYERS:
-        return untestable(f"{what}: fewer than {FEWEST_LAYERS} layers, or other questions")
+    shared = one.index.intersection(other.index)
+    if one.shape[1] != other.shape[1] or one.shape[1] < FEWEST_LAYERS:
+        return untestable(f"{what}: fewer than {FEWEST_LAYERS} layers, or other layers")
+    if len(shared) < FEWEST_QUESTIONS:
+        few = f"{what}: {len(shared)} questions; at least {FEWEST_QUESTIONS} are needed"
+        return Verdict(Outcome.UNDECIDED, few, 1.0, 1.0)
+    sides = [np.asarray(side.loc[shared].to_numpy(float)) for side in (one, other)]
     rho = resampled(
-        lambda rows: rank_correlation(one[rows].mean(-2), other[rows].mean(-2)), np.zeros(len(one))
+        lambda rows: rank_correlation(sides[0][rows].mean(-2), of_right(sides[1][rows].mean(-2))),
+        np.zeros(len(shared)),
     )
-    text = f"{what}: ρ = {rho:.2f}, {one.shape[1]} layers"
-    return _decided(text, rho.low > 0, rho.high <= 0)
-
-
-def permuted_correlation(left: Values, right: Values, what: str) -> Verdict:
-    """Whether two profiles over layers agree in rank, where layers are all that can be permuted.
-
-    Holds if ρ > 0 with a one-sided permutation p below 0.05, fails if ρ < 0 with the like.
-    """
-    from scipy import stats
-
-    if len(left) < FEWEST_LAYERS or len(left) != len(right):
-        return untestable(f"{what}: fewer than {FEWEST_LAYERS} layers")
-    value = float(rank_correlation(left, right))
-    if not np.isfinite(value):
+    if rho.pivot is None:
         return untestable(f"{what}: one of the profiles does not vary")
-    one, other = stats.rankdata(left), stats.rankdata(right)
-    found = stats.permutation_test(
-        (one,),
-        # The only part of a correlation of ranks that a permutation changes.
-        lambda x, axis: np.sum(x * other, axis=axis),
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=9999,
-        alternative="greater" if value > 0 else "less",
-        rng=np.random.default_rng(0),
-    )
-    sure = float(found.pvalue) < 0.05
-    text = f"{what}: ρ = {value:.2f}, p = {found.pvalue:.3f}, {len(left)} layers"
-    return _decided(text, sure and value > 0, sure and value < 0)
-
-
-def _decided(text: str, holds: bool, fails: bool) -> Verdict:
-    if holds:
-        return Verdict(Outcome.HOLDS, text)
-    if fails:
-        return Verdict(Outcome.FAILS, text)
-    return untestable(f"undecided: {text}")
-
-
-def profile(frame: pd.DataFrame, measure: str) -> Values:
-    """Values of one measure over all questions, in the order of the layers."""
-    own = pick(frame[frame["item"] < 0], measure=measure).sort_values("layer")
-    return np.asarray(own["value"].to_numpy(float))
+    text = f"{what}: ρ = {rho:.2f}, {one.shape[1]} layers, {rho.n} questions"
+    return tested(rho.above(0.0), rho.below(0.0), text, "the interval includes 0")

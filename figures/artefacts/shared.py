@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 EMBEDDED: Final = "embedded/"
 
 
+ONE_WORD: Final = ("color", "shape_at", "count", "exist")
+"""Tasks of the embedded model whose answers are one word, which prefill gives before anything is
+evicted: under eviction their score says only whether the answer ends after it."""
+
+
+def evictable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of tasks whose answers depend on what stays in the cache."""
+    return frame[~frame["task"].isin([EMBEDDED + name for name in ONE_WORD])]
+
+
 def short(task: str) -> str:
     """A task's name as it is shown."""
     return task.removeprefix(EMBEDDED)

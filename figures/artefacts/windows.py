@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from analysis.asking.rows import VANILLA
 from figures.artefacts.shared import (
     cell_of,
     here,
@@ -158,7 +159,12 @@ def judge_global_worse(frame: pd.DataFrame) -> Verdict:
         return untestable("one window was not compared with several")
     one = _cells(frame, False, 1)
     return all_of(
-        better(_cells(frame, False, count), one, f"{count} x {count} windows over one, shallow")
+        better(
+            _cells(frame, False, count),
+            one,
+            f"{count} x {count} windows over one, shallow",
+            whole=frame[frame["method"] == VANILLA],
+        )
         for count in counts[1:]
     )
 
@@ -170,7 +176,8 @@ def judge_too_many(frame: pd.DataFrame) -> Verdict:
         return untestable("fewer than three window counts were compared")
     most, middle = counts[-1], counts[1]
     text = f"{middle} x {middle} windows over {most} x {most}, shallow"
-    return better(_cells(frame, False, middle), _cells(frame, False, most), text)
+    whole = frame[frame["method"] == VANILLA]
+    return better(_cells(frame, False, middle), _cells(frame, False, most), text, whole=whole)
 
 
 def judge_deep_alike(frame: pd.DataFrame) -> Verdict:

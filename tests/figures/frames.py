@@ -158,7 +158,7 @@ def _kept(shallow: int, deep: int, pictures: int, whole_text: bool) -> pd.DataFr
     words = ["<s>", "a", "chat", ":", "what", "is", "the", "red", "number", "?"]
     rows = []
     for item, layer in itertools.product(range(pictures), range(8)):
-        budget = shallow if layer < 4 else deep
+        budget = shallow + item % 3 if layer < 4 else deep
         common = {"model": "embedded", "task": TASKS[0], "seed": 0, "item": item, "layer": layer}
         for place in range(256):
             cell = {"position": 4 + place, "kind": "vision", "row": place // 16, "col": place % 16}

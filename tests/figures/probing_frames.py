@@ -79,7 +79,7 @@ def modality_gap(
 def attention_maps(
     dominant: float = 0.7, troughs: tuple[float, ...] = (0.1, 0.5, 0.1)
 ) -> pd.DataFrame:
-    """One question; in three layers one word weighs ``dominant`` and the trough is as deep."""
+    """In three layers one word weighs ``dominant`` and the trough is as deep."""
     rows: list[dict[str, object]] = []
     for layer, trough in zip((1, 4, 7), troughs, strict=False):
         rows += _map(layer, trough)
@@ -87,7 +87,12 @@ def attention_maps(
             weight = dominant if word == "red" else (1 - dominant) / 3
             where = {"panel": "weight", "layer": layer, "key": 2 + PATCHES + place, "token": word}
             rows.append({**where, "value": weight})
-    return named(rows, item=0)
+    every: list[dict[str, object]] = []
+    for layer, trough in zip((1, 4, 7), troughs, strict=False):
+        heavy = {"value": dominant * len(WORDS), "shuffled": 1.5}
+        every.append({"panel": "heaviest", "layer": layer, **heavy})
+        every.append({"panel": "trough", "layer": layer, "value": np.log(trough)})
+    return pd.concat([named(rows, item=0), named(every)], ignore_index=True)
 
 
 def information_profile(
@@ -97,6 +102,7 @@ def information_profile(
 ) -> pd.DataFrame:
     """Profiles over layers."""
     single, over = [], []
+    asked = ("attention information", "TVB budget", "Gaussian information", "decoded from last")
     decoded = {f"decoded from {pool}": RISING for pool in ("vision", "text", "last")}
     measures = {
         "attention information": attention,
@@ -107,11 +113,11 @@ def information_profile(
         **decoded,
         "chance": (0,) * LAYERS,
     }
-    for index, (measure, values) in enumerate(measures.items()):
+    for measure, values in measures.items():
         for layer, value in enumerate(values):
             row = {"layer": layer, "measure": measure, "value": float(value)}
             over.append({**row, "low": value - 0.1, "high": value + 0.1})
-            if index < 2:
+            if measure in asked:
                 single.append(row)
     return pd.concat([named(single), named(over, item=-1)], ignore_index=True)
 
@@ -142,10 +148,10 @@ def causal_profile(
             swapped.append({**where, "donor": float(donor), "own": float(not donor)})
     patch = pd.DataFrame(swapped).assign(model="embedded", task=TASK, seed=0)
     known = information_profile(attention=attention)
-    known = known[known["item"] < 0].assign(panel="information")
+    known = known.assign(panel="information")
     if learnt is not None:
         chosen = known["measure"] == "decoded from last"
-        known.loc[chosen, "value"] = np.asarray(learnt, float)
+        known.loc[chosen, "value"] = np.asarray(learnt, float)[known.loc[chosen, "layer"]]
     return pd.concat([frame, patch, known], ignore_index=True)
 
 

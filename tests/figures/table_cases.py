@@ -8,7 +8,8 @@ from figures.verdicts import Outcome
 from tests.figures import frames as f
 from tests.figures.step_frames import ranked_entries, stage_plan, window_steps
 
-HOLDS, FAILS, OPEN = Outcome.HOLDS, Outcome.FAILS, Outcome.UNTESTABLE
+HOLDS, FAILS = Outcome.HOLDS, Outcome.FAILS
+HALF, OPEN = Outcome.UNDECIDED, Outcome.UNTESTABLE
 FIVE = ("fastv", "tofu", "pitome", "tome", "lightkv")
 FOUR = ("fastv", "tome", "pitome", "tofu", "lightkv")
 VISION = ("aircache", "tgvkv-vision-only")
@@ -35,12 +36,12 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T1", 0): [
         (HOLDS, f.prefill_methods(lightkv=0.95)),
         (FAILS, f.prefill_methods(lightkv=0.7)),
-        (OPEN, f.prefill_methods(lightkv=0.93)),
+        (HALF, f.prefill_methods(lightkv=0.93)),
     ],
     ("L-T1", 1): [
         (HOLDS, f.prefill_methods()),
         (FAILS, f.prefill_methods(lightkv=0.4)),
-        (OPEN, f.prefill_methods(**ALIKE)),
+        (FAILS, f.prefill_methods(**ALIKE)),
     ],
     ("L-T1", 2): [
         (HOLDS, f.prefill_methods()),
@@ -71,7 +72,7 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T9", 0): [
         (HOLDS, f.window_schedules()),
         (FAILS, f.window_schedules(wide=0.5)),
-        (OPEN, f.window_schedules(wide=0.86)),
+        (HALF, f.window_schedules(wide=0.86)),
         (OPEN, f.window_schedules().query("windows != '6,4,2'")),
     ],
     ("L-T9", 1): [(HOLDS, f.window_schedules()), (FAILS, f.window_schedules(narrow=0.6))],
@@ -98,7 +99,7 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("T-T7", 0): [
         (HOLDS, captions()),
         (FAILS, captions(snapkv=0.92, tgvkv=0.5)),
-        (OPEN, captions(snapkv=0.9)),
+        (FAILS, captions(snapkv=0.9)),
         (OPEN, without(captions(), "tgvkv")),
     ],
     ("L-F2", 0): [
@@ -145,7 +146,7 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("X-7", 0): [
         (HOLDS, f.released_choices()),
         (FAILS, f.released_choices(light=0.7)),
-        (OPEN, f.released_choices(light=0.86)),
+        (HALF, f.released_choices(light=0.86)),
         (OPEN, f.released_choices().query("departure != 'all'")),
     ],
     ("X-7", 1): [(HOLDS, f.released_choices()), (FAILS, f.released_choices(tgv=0.7))],

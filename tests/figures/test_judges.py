@@ -13,7 +13,8 @@ from tests.figures import frames as f
 from tests.figures.probing_cases import CASES as PROBING
 from tests.figures.table_cases import CASES as TABLES
 
-HOLDS, FAILS, OPEN = Outcome.HOLDS, Outcome.FAILS, Outcome.UNTESTABLE
+HOLDS, FAILS = Outcome.HOLDS, Outcome.FAILS
+HALF, OPEN = Outcome.UNDECIDED, Outcome.UNTESTABLE
 FULL, TWR = (True, True, True), (False, True, False)
 
 
@@ -55,77 +56,77 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("X-1", 0): [
         (HOLDS, f.retention_sweep(light=0.9)),
         (FAILS, f.retention_sweep(light=0.5)),
-        (OPEN, f.retention_sweep(light=0.88)),
+        (HALF, f.retention_sweep(light=0.88)),
     ],
     ("X-1", 1): [
         (HOLDS, f.retention_sweep(tgv=0.9)),
         (FAILS, f.retention_sweep(tgv=0.5)),
-        (OPEN, f.retention_sweep(tgv=0.87)),
+        (HALF, f.retention_sweep(tgv=0.87)),
     ],
     ("X-1", 2): [
         (HOLDS, f.retention_sweep(tgv=0.7, random=0.2)),
         (FAILS, f.retention_sweep(tgv=0.2, random=0.7)),
-        (OPEN, f.retention_sweep(tgv=0.5, random=0.5)),
+        (FAILS, f.retention_sweep(tgv=0.5, random=0.5)),
     ],
     ("X-1", 3): [
         (HOLDS, f.retention_sweep(random=0.1)),
         (FAILS, f.retention_sweep(random=0.9)),
-        (OPEN, f.retention_sweep(random=0.45)),
+        (HALF, f.retention_sweep(random=0.45)),
     ],
     ("T-T1", 0): [
         (HOLDS, f.pilot({("a", "TV"): 0.9})),
         (FAILS, f.pilot({("a", "TV"): 0.2})),
-        (OPEN, f.pilot()),
+        (FAILS, f.pilot()),
     ],
     ("T-T1", 1): [
         (HOLDS, f.pilot({("b", "TV+TT"): 0.9})),
         (FAILS, f.pilot({("b", "TV+TT"): 0.2})),
-        (OPEN, f.pilot()),
+        (FAILS, f.pilot()),
     ],
     ("T-T1", 2): [
         (HOLDS, f.pilot({("b", "TV+TT"): 0.9})),
         (FAILS, f.pilot({("b", "TV+TT"): 0.2})),
-        (OPEN, f.pilot()),
+        (FAILS, f.pilot()),
     ],
     ("T-T1", 3): [
         (HOLDS, f.pilot({("b", "observation-window"): 0.1})),
         (FAILS, f.pilot({("b", "observation-window"): 0.85})),
-        (OPEN, f.pilot({("b", "observation-window"): 0.45})),
+        (HALF, f.pilot({("b", "observation-window"): 0.45})),
     ],
     ("T-T1", 4): [
         (HOLDS, f.pilot({("c", "text"): 0.1})),
         (FAILS, f.pilot({("c", "text"): 0.85})),
-        (OPEN, f.pilot({("c", "text"): 0.45})),
+        (HALF, f.pilot({("c", "text"): 0.45})),
     ],
     ("T-T1", 5): [
         (HOLDS, f.pilot({("c", "vision"): 0.85})),
         (FAILS, f.pilot({("c", "vision"): 0.1})),
-        (OPEN, f.pilot({("c", "vision"): 0.45})),
+        (HALF, f.pilot({("c", "vision"): 0.45})),
     ],
     ("T-T5", 0): [
         (HOLDS, f.ablation({TWR: 0.9})),
         (FAILS, f.ablation({TWR: 0.2})),
-        (OPEN, f.ablation()),
+        (FAILS, f.ablation()),
     ],
     ("T-T5", 1): [
         (HOLDS, f.ablation({FULL: 0.9})),
         (FAILS, f.ablation({FULL: 0.2})),
-        (OPEN, f.ablation()),
+        (FAILS, f.ablation()),
     ],
     ("T-T5", 2): [
         (HOLDS, f.ablation({FULL: 0.9})),
         (FAILS, f.ablation({FULL: 0.2})),
-        (OPEN, f.ablation()),
+        (FAILS, f.ablation()),
     ],
     ("T-T5", 3): [
         (HOLDS, f.ablation({FULL: 0.9})),
         (FAILS, f.ablation({FULL: 0.2})),
-        (OPEN, f.ablation({FULL: 0.56}, questions=24)),
+        (HALF, f.ablation({FULL: 0.56}, questions=24)),
     ],
     ("T-F5", 0): [
         (HOLDS, f.kept_maps(12, 6)),
         (FAILS, f.kept_maps(6, 12)),
-        (OPEN, f.kept_maps(pictures=5)),
+        (HALF, f.kept_maps(pictures=5)),
     ],
     ("T-F5", 1): [(HOLDS, f.kept_maps()), (FAILS, f.kept_maps(whole_text=False))],
     ("T-T4", 0): [
@@ -153,7 +154,7 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-F6", 0): [
         (HOLDS, f.layer_sweep()),
         (FAILS, f.layer_sweep((0.8, 0.7, 0.5, 0.3))),
-        (OPEN, f.layer_sweep((0.5, 0.5))),
+        (FAILS, f.layer_sweep((0.5, 0.5))),
     ],
     ("L-F6", 1): [
         (HOLDS, two_tasks(0.2, 0.8)),
@@ -164,22 +165,22 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-F7", 1): [
         (HOLDS, f.merge_maps()),
         (FAILS, unlike()),
-        (OPEN, f.merge_maps(pictures=4)),
+        (HALF, f.merge_maps(pictures=4)),
     ],
     ("L-T5", 0): [
         (HOLDS, f.window_sweep((0.3, 0.7, 0.6))),
         (FAILS, f.window_sweep((0.6, 0.3, 0.2))),
-        (OPEN, f.window_sweep((0.5, 0.5, 0.5))),
+        (FAILS, f.window_sweep((0.5, 0.5, 0.5))),
     ],
     ("L-T5", 1): [
         (HOLDS, f.window_sweep((0.3, 0.8, 0.3))),
         (FAILS, f.window_sweep((0.3, 0.3, 0.8))),
-        (OPEN, f.window_sweep((0.3, 0.6, 0.56))),
+        (HALF, f.window_sweep((0.3, 0.6, 0.56))),
     ],
     ("L-T5", 2): [
         (HOLDS, f.window_sweep()),
         (FAILS, f.window_sweep(deep=(0.8, 0.2, 0.2))),
-        (OPEN, f.window_sweep(deep=(0.8, 0.75, 0.75))),
+        (HALF, f.window_sweep(deep=(0.8, 0.75, 0.75))),
     ],
     ("L-T6", 0): [(HOLDS, f.schedule_cost()), (FAILS, f.schedule_cost(factor=1.2))],
     ("L-T6", 1): [(HOLDS, f.schedule_cost()), (FAILS, f.schedule_cost(late=0.5))],

@@ -15,7 +15,7 @@ from figures.artefacts.probing_grounding import GROUNDING
 from figures.artefacts.probing_information import INFORMATION
 from figures.artefacts.probing_maps import DOMINANT_WORDS, MAPS_BY_DEPTH
 from figures.artefacts.probing_redundancy import REDUNDANCY
-from figures.artefacts.probing_shared import permuted_correlation, resampled_correlation
+from figures.artefacts.probing_shared import resampled_correlation
 from figures.contract import Artefact
 from figures.verdicts import Outcome
 from lightkv import VLM
@@ -23,7 +23,7 @@ from lightkv import VLM
 Frames = Callable[[str], pd.DataFrame]
 SMALL = {
     "modality_gap": {"samples": 3},
-    "attention_maps": {"layers": (1, 4)},
+    "attention_maps": {"layers": (1, 4), "samples": 10},
     "information_profile": {"samples": 32},
     "causal_profile": {"samples": 6},
     "grounding_profile": {"samples": 3, "tasks": ("embedded/read",)},
@@ -81,9 +81,15 @@ def test_rank_correlations_of_known_profiles() -> None:
     assert resampled_correlation(up, down, "x").outcome is Outcome.FAILS
     few = resampled_correlation(profiles(rising[:, :3]), profiles(rising[:, :3]), "x")
     assert few.outcome is Outcome.UNTESTABLE
-    line = np.arange(8.0)
-    assert permuted_correlation(line, line**2, "x").outcome is Outcome.HOLDS
-    assert permuted_correlation(line, -line, "x").outcome is Outcome.FAILS
-    assert permuted_correlation(line, np.ones(8), "x").outcome is Outcome.UNTESTABLE
-    mixed = np.array([3.0, 0, 6, 1, 7, 2, 5, 4])
-    assert permuted_correlation(line, mixed, "x").outcome is Outcome.UNTESTABLE
+    same = resampled_correlation(up, profiles(np.ones((20, 8))), "x")
+    assert same.outcome is Outcome.UNTESTABLE and "does not vary" in same.reason
+    nine = resampled_correlation(profiles(rising[:9]), profiles(rising[:9]), "x")
+    assert nine.outcome is Outcome.UNDECIDED and nine.p == 1
+    # Only questions that both sides have count.
+    shared = resampled_correlation(up, profiles(rising[:12]), "x")
+    assert shared.outcome is Outcome.HOLDS and "12 questions" in shared.reason
+    # A half-width of many layers: the questions don't tell.
+    blurred = np.random.default_rng(1).normal(size=(20, 8)) * 50
+    assert resampled_correlation(profiles(blurred), up, "x").outcome is Outcome.UNDECIDED
+    turned = resampled_correlation(up, down, "x", of_right=lambda means: -means)
+    assert turned.outcome is Outcome.HOLDS

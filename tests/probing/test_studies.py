@@ -89,7 +89,7 @@ def test_knockouts_and_patches_move_answers(embedded: VLM) -> None:
             {"similarity", "block", "evicted", "accumulated", "map"}
             | {"centroid distance", "separability"},
         ),
-        ("attention_maps", {"layers": (1,)}, {"map", "weight"}),
+        ("attention_maps", {"layers": (1,)}, {"map", "weight", "heaviest", "trough"}),
         ("grounding_profile", {"samples": 2, "tasks": ("embedded/read",)}, {"cells", "words"}),
         ("redundancy_profile", {"samples": 1, "windows": (1, 4)}, None),
     ],

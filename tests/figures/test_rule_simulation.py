@@ -1,0 +1,67 @@
+"""Simulated errors of the rules of verdicts, and the page that shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from analysis.simulation.pages import section
+from figures import rule_simulation
+from figures.cli import main
+from figures.rule_simulation import QUESTIONS, REPEATS, SLOW, readable, verdict_table
+from figures.verdicts import FEWEST_QUESTIONS
+
+DOCS = Path(__file__).parents[2] / "docs"
+TABLE = DOCS / "measurements" / "simulated_verdicts.csv"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> pd.DataFrame:
+    return pd.read_csv(TABLE)
+
+
+def test_the_page_shows_the_shipped_table(shipped: pd.DataFrame) -> None:
+    assert section((DOCS / "reproducing.md").read_text(), "verdicts") == readable(shipped)
+
+
+def test_the_shipped_table_is_whole(shipped: pd.DataFrame) -> None:
+    cells = shipped[["rule", "setting", "n"]].drop_duplicates()
+    assert len(cells) == len(rule_simulation._DRAWS) * len(QUESTIONS)
+    assert set(shipped["repeats"]) == {REPEATS, REPEATS // SLOW}
+
+
+def test_rules_err_about_as_often_as_they_say(shipped: pd.DataFrame) -> None:
+    """One-sided level 2.5 %; the worst of many settings and 400 runs lies above it."""
+    worst = shipped[shipped["n"] >= 24].groupby(["rule", "word"])["share"].max()
+    assert worst.max() <= 0.06
+    assert shipped[~shipped["rule"].str.startswith("mean")]["share"].max() <= 0.06
+    assert min(QUESTIONS) >= FEWEST_QUESTIONS
+
+
+def test_scores_have_the_shares_that_are_claimed() -> None:
+    generator = np.random.default_rng(0)
+    for nested in (True, False):
+        one, other = rule_simulation.right_and_wrong(generator, (0.7, 0.4), 20000, nested)
+        assert one.mean() == pytest.approx(0.7, abs=0.02)
+        assert other.mean() == pytest.approx(0.4, abs=0.02)
+        assert (other > one).any() != nested
+
+
+def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ("better, at 0", "mean above")
+    few = {k: v for k, v in rule_simulation._DRAWS.items() if k[0] in kept}
+    monkeypatch.setattr(rule_simulation, "_DRAWS", few)
+    monkeypatch.setitem(verdict_table.__kwdefaults__, "questions", (12,))
+    page, out = tmp_path / "page.md", tmp_path / "table.csv"
+    page.write_text("<!-- verdicts --><!-- /verdicts -->")
+    arguments = ["simulate", "verdicts", "--repeats", "4", "--out", str(out)]
+    done = CliRunner().invoke(main, [*arguments, "--write", str(page)])
+    assert done.exit_code == 0, done.output
+    frame = pd.read_csv(out)
+    assert set(frame["rule"]) == set(kept) and (frame["draws"] == 4).all()
+    assert frame["share"].between(0, 1).all()
+    assert section(page.read_text(), "verdicts") == readable(frame)
