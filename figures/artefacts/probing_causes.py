@@ -172,7 +172,7 @@ CAUSES: Final = Artefact(
     "cut in a window of layers around each layer; curves are set apart sideways. Right: whose "
     "answer is given when the vision entries come from another image from a layer on.",
     explanation="Cutting from text to vision also blinds generated tokens. A deep fall marks the "
-    "layers at which the question reads the image; evicting vision entries behind them is cheap.",
+    "layers at which the question reads the image; evicting vision entries after them is cheap.",
     alt="Three panels of curves over layers: change of log-probability, accuracy, share of answers "
     "for either image.",
 )

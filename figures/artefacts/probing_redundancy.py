@@ -133,7 +133,7 @@ REDUNDANCY: Final = Artefact(
     caption="Effective rank of centred states; median feature divergence (LightKV, Eq. 5) between "
     "patches of a window; share of the vision states' variance that one stage of merging half of "
     "them would take. Bands: 95 % intervals over questions.",
-    explanation="Nothing is merged here: each layer is asked what a stage behind it would lose. "
+    explanation="Nothing is merged here: each layer is asked what a stage after it would lose. "
     "Small windows save comparisons and keep merges local; the error says what that costs.",
     alt="Three panels of curves over layers: effective rank, feature divergence, merging error.",
 )
