@@ -62,11 +62,11 @@ class LazyGroup(click.Group):
 
 def commands() -> dict[str, str]:
     """Commands of all rooms; a name belongs to one room only."""
-    found = dict(COMMANDS)
+    known = dict(COMMANDS)
     for room in ROOMS:
         if find_spec(room) is not None:
-            found.update(import_module(room).COMMANDS)
-    return found
+            known.update(import_module(room).COMMANDS)
+    return known
 
 
 @click.group(

@@ -101,16 +101,16 @@ class Paper:
 
 def papers(entries: Sequence[Entry]) -> list[Paper]:
     """The artefacts by paper, with what is to be said of each as a whole."""
-    found = []
+    listed = []
     for letter, name in PAPERS.items():
-        own = tuple(entry for entry in entries if entry.id.startswith(letter))
-        counts = Counter(one["outcome"] for entry in own for one in entry.verdicts)
-        main = tuple((e.id, one) for e in own for one in e.verdicts if one.get("main"))
+        of_paper = tuple(entry for entry in entries if entry.id.startswith(letter))
+        counts = Counter(one["outcome"] for entry in of_paper for one in entry.verdicts)
+        main = tuple((e.id, one) for e in of_paper for one in e.verdicts if one.get("main"))
         occurring = tuple((o.value, counts[o.value]) for o in Outcome if counts[o.value])
-        if own:
+        if of_paper:
             title = name if letter != "X" else "Across both papers"
-            found.append(Paper(letter, title, _WORDS[letter], own, occurring, main))
-    return found
+            listed.append(Paper(letter, title, _WORDS[letter], of_paper, occurring, main))
+    return listed
 
 
 def corrected(entries: Sequence[Entry]) -> list[Entry]:

@@ -100,25 +100,25 @@ def make(
         UnknownNameError: There is no such artefact, or its study takes no such option.
         InputError: The study needs a model, or options were given beside a frame.
     """
-    chosen = artefact(artefact_id)
+    target = artefact(artefact_id)
     wanted = _set(options)
-    for name in ignored(chosen, wanted):
-        raise UnknownNameError(f"option of {chosen.id}", name, taken(chosen))
+    for name in ignored(target, wanted):
+        raise UnknownNameError(f"option of {target.id}", name, taken(target))
     if frame is not None:
         if wanted:
             raise InputError(f"{', '.join(wanted)} can't change a frame that is there already")
-        return Made(chosen, frame)
-    study = study_of(chosen)
+        return Made(target, frame)
+    study = study_of(target)
     if study is None:
-        return Made(chosen, _printed(chosen))
+        return Made(target, _printed(target))
     if study.needs_model and vlm is None:
-        raise InputError(f"{chosen.id} asks a model: pass one, such as lightkv.load()")
-    settings = {**chosen.options, **wanted}
+        raise InputError(f"{target.id} asks a model: pass one, such as lightkv.load()")
+    settings = {**target.options, **wanted}
     apart = {"store": store, "progress": False}
     apart = {name: value for name, value in apart.items() if name in study.parameters}
-    found = study.run(*([vlm] if study.needs_model else []), **settings, **apart)
+    measured = study.run(*([vlm] if study.needs_model else []), **settings, **apart)
     defaults = {k: v for k, v in study.parameters.items() if k not in _APART and v is not None}
-    return Made(chosen, found, {**_model(study, vlm), **defaults, **settings})
+    return Made(target, measured, {**_model(study, vlm), **defaults, **settings})
 
 
 def make_all(
@@ -150,16 +150,16 @@ def make_all(
     """
     from analysis.asking.store import Store
 
-    chosen = [artefact(one) for one in artefacts.split()]
-    if not chosen:
+    targets = [artefact(one) for one in artefacts.split()]
+    if not targets:
         raise InputError("no artefact named; give ids such as 'T-T5 L-F3'")
     wanted = _set({**common, **(options or {})})
-    refuse_idle(chosen, wanted)
-    studies = [study_of(one) for one in chosen]
+    refuse_idle(targets, wanted)
+    studies = [study_of(one) for one in targets]
     needed = any(study is not None and study.needs_model for study in studies)
     vlm = open_model(model, device, dtype) if needed else None
     with Store(results) as store:
-        for one in chosen:
+        for one in targets:
             useful = {k: v for k, v in wanted.items() if k not in ignored(one, wanted)}
             made = make(one.id, vlm, store=store, **useful)
             if out is not None:
@@ -167,36 +167,36 @@ def make_all(
             yield made
 
 
-def study_of(chosen: Artefact) -> Study | None:
+def study_of(target: Artefact) -> Study | None:
     """The study of an artefact, None if it shows the paper's own numbers only."""
     from analysis.studies import study
 
-    return study(chosen.study) if chosen.study else None
+    return study(target.study) if target.study else None
 
 
-def taken(chosen: Artefact) -> tuple[str, ...]:
+def taken(target: Artefact) -> tuple[str, ...]:
     """Options that the artefact's study takes."""
-    study = study_of(chosen)
+    study = study_of(target)
     return tuple(k for k in study.parameters if k not in _APART) if study is not None else ()
 
 
-def ignored(chosen: Artefact, options: Mapping[str, Any]) -> tuple[str, ...]:
+def ignored(target: Artefact, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Those of the options that would change nothing about an artefact."""
-    study = study_of(chosen)
+    study = study_of(target)
     loading = LOADING if study is not None and study.needs_model else ()
-    return tuple(name for name in options if name not in (*taken(chosen), *loading))
+    return tuple(name for name in options if name not in (*taken(target), *loading))
 
 
-def refuse_idle(chosen: Sequence[Artefact], options: Mapping[str, Any]) -> None:
+def refuse_idle(targets: Sequence[Artefact], options: Mapping[str, Any]) -> None:
     """Refuse an option that changes none of the artefacts.
 
     Raises:
         InvalidValueError: There is one.
     """
     for name, value in options.items():
-        if all(name in ignored(one, options) for one in chosen):
-            known = sorted({known for one in chosen for known in taken(one)})
-            ids = ", ".join(one.id for one in chosen)
+        if all(name in ignored(one, options) for one in targets):
+            known = sorted({known for one in targets for known in taken(one)})
+            ids = ", ".join(one.id for one in targets)
             allowed = f"left out: it has no effect on {ids}"
             if known:
                 allowed += f", which take {', '.join(known)}"
@@ -212,11 +212,11 @@ def _set(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _printed(chosen: Artefact) -> pd.DataFrame:
+def _printed(target: Artefact) -> pd.DataFrame:
     """The paper's numbers, which are all that can be shown of an artefact without a study."""
-    numbers = chosen.paper_numbers()
+    numbers = target.paper_numbers()
     if numbers is None:
-        raise InputError(f"{chosen.id} has neither a study nor numbers in print")
+        raise InputError(f"{target.id} has neither a study nor numbers in print")
     return numbers
 
 

@@ -99,16 +99,16 @@ class Notebook:
             )
         return _assigned(tagged[0].source, str(self.path))
 
-    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Defaults with ``given`` values in place.
+    def complete(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Defaults with ``parameters`` in place.
 
         Raises:
             UnknownNameError: The notebook has no such parameter.
             InvalidValueError: A value is of another kind than the default.
         """
         defaults = self.defaults
-        _check(given, defaults, f"notebook {self.name}")
-        return {**defaults, **given}
+        _check(parameters, defaults, f"notebook {self.name}")
+        return {**defaults, **parameters}
 
 
 def imported(source: str) -> list[str]:
@@ -149,8 +149,8 @@ def _assigned(source: str, where: str) -> dict[str, Any]:
         ) from error
 
 
-def _check(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
-    for name, value in given.items():
+def _check(parameters: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
+    for name, value in parameters.items():
         if name not in defaults:
             raise UnknownNameError(f"parameter of {where}", name, defaults)
         if not _fits(value, defaults[name]):

@@ -48,13 +48,13 @@ def write_report(
         StoreError: It can't be written.
     """
     folder = Path(out)
-    found = {**_earlier(results), **made}
-    entries = corrected([entry_of(one, found.get(one.id)) for one in artefacts()])
+    done = {**_earlier(results), **made}
+    entries = corrected([entry_of(one, done.get(one.id)) for one in artefacts()])
     verdicts = all_verdicts(entries)
     write_frame(folder / VERDICTS, verdicts)
     for entry in entries:
         if entry.picture:
-            _copy(found[entry.id].folder / entry.id, folder / FOLDER / entry.id)
+            _copy(done[entry.id].folder / entry.id, folder / FOLDER / entry.id)
     page = _template().render(
         title=TITLE,
         lead=LEAD,
@@ -67,11 +67,11 @@ def write_report(
         all_verdicts=VERDICTS,
         models=_models(entries),
         record=_run_record(entries, command),
-        runs=_runs(found),
+        runs=_runs(done),
     )
     path = folder / "index.html"
     write_text(path, page)
-    for finished in {f.folder: f for f in found.values() if f.error is None}.values():
+    for finished in {f.folder: f for f in done.values() if f.error is None}.values():
         source = finished.folder / EXECUTED
         if source.is_file():
             name = str((marker(finished.folder) or {})["name"])
@@ -81,12 +81,12 @@ def write_report(
 
 def _earlier(results: str | Path | None) -> dict[str, Finished]:
     """The latest complete run of each artefact."""
-    found: dict[str, Finished] = {}
+    earlier: dict[str, Finished] = {}
     for folder in complete_units(results) if results is not None else []:
         done = marker(folder) or {}
         for one in done.get("artefacts", ()):
-            found[one] = Finished(folder, float(done["seconds"]), reused=True)
-    return found
+            earlier[one] = Finished(folder, float(done["seconds"]), reused=True)
+    return earlier
 
 
 def _models(entries: Sequence[Entry]) -> str:
@@ -102,7 +102,7 @@ def _run_record(entries: Sequence[Entry], command: str) -> list[tuple[str, str]]
     rows = [("command", command)] if command else []
     parameters = [json.loads(entry.parameters) for entry in records]
     for name in ("model", "device", "dtype", "seed"):
-        values = {str(given[name]) for given in parameters if given.get(name) is not None}
+        values = {str(options[name]) for options in parameters if options.get(name) is not None}
         if values:
             rows.append((name, ", ".join(sorted(values))))
     rows.append(("code", ", ".join(sorted({entry.record["code"] for entry in records}))))
@@ -116,18 +116,18 @@ def _run_record(entries: Sequence[Entry], command: str) -> list[tuple[str, str]]
     return [*rows, ("results from", f"{times[0]} to {times[-1]}")] if times else rows
 
 
-def _runs(found: Mapping[str, Finished]) -> list[dict[str, str]]:
+def _runs(finished: Mapping[str, Finished]) -> list[dict[str, str]]:
     """One row per notebook: how long it ran, and whether it ran this time."""
     rows = []
-    for folder, own in {f.folder: f for f in found.values()}.items():
+    for folder, run in {f.folder: f for f in finished.values()}.items():
         done = marker(folder) or {}
         rows.append(
             {
                 "notebook": folder.name.rpartition("-")[0],
-                "artefacts": ", ".join(one for one, f in found.items() if f.folder == folder),
-                "seconds": f"{own.seconds:.1f}",
+                "artefacts": ", ".join(one for one, f in finished.items() if f.folder == folder),
+                "seconds": f"{run.seconds:.1f}",
                 "finished": str(done.get("finished", "–")),
-                "state": "failed" if own.error else "reused" if own.reused else "run",
+                "state": "failed" if run.error else "reused" if run.reused else "run",
             }
         )
     return rows

@@ -88,8 +88,8 @@ def plan(
     for room, group in rooms.items():
         idle = [set(ignored(one, options)) for one in group]
         useful = {k: v for k, v in options.items() if not all(k in names for names in idle)}
-        given = {**useful, "artefacts": " ".join(one.id for one in group)}
-        units.append(Unit.of(notebook, given, results, name=room))
+        parameters = {**useful, "artefacts": " ".join(one.id for one in group)}
+        units.append(Unit.of(notebook, parameters, results, name=room))
     return units
 
 
@@ -97,11 +97,11 @@ def without_effect(
     artefact_ids: Sequence[str], options: Mapping[str, Any]
 ) -> dict[str, tuple[str, ...]]:
     """Per option the artefacts that it changes nothing about, where there are any."""
-    found: dict[str, list[str]] = {}
+    idle: dict[str, list[str]] = {}
     for one in chosen(artefact_ids):
         for name in ignored(artefact(one), options):
-            found.setdefault(name, []).append(one)
-    return {name: tuple(ids) for name, ids in found.items()}
+            idle.setdefault(name, []).append(one)
+    return {name: tuple(ids) for name, ids in idle.items()}
 
 
 def usual_jobs(options: Mapping[str, Any]) -> int:
@@ -141,7 +141,7 @@ def reproduce(
     done = _run_all(units, jobs, tell)
     made = {one: finished for unit, finished in done for one in unit.artefacts}
     path = write_report(made, report, results=units[0].results if units else None, command=command)
-    failures = {unit.name: found.error for unit, found in done if found.error is not None}
+    failures = {unit.name: finished.error for unit, finished in done if finished.error is not None}
     return Reproduced(path, failures)
 
 

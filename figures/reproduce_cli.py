@@ -64,16 +64,16 @@ def reproduce_command(
         "seed": seed,
         "tasks": list(tasks) or None,
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    _check(given)
-    units = plan(ids, given, results)
-    for name, others in without_effect(ids, given).items():
+    settings = {name: value for name, value in options.items() if value is not None}
+    _check(settings)
+    units = plan(ids, settings, results)
+    for name, others in without_effect(ids, settings).items():
         click.echo(
             f"{_OPTIONS.get(name, f'--{name}')} has no effect on {', '.join(others)}", err=True
         )
     started = time.monotonic()
     command = shlex.join(["lightkv", *sys.argv[1:]])
-    at_once = usual_jobs(given) if jobs is None else jobs
+    at_once = usual_jobs(settings) if jobs is None else jobs
     made = reproduce(units, out, jobs=at_once, tell=_tell, command=command)
     for name, error in made.failures.items():
         click.echo(f"failed: {name}: {error}", err=True)
@@ -107,10 +107,10 @@ def notebook_command(name: str, parameters: tuple[tuple[str, str], ...], results
     from figures.runner import FAILED, Unit
     from lightkv.loading import located
 
-    given = {key: _literal(value) for key, value in parameters}
-    if isinstance(given.get("model"), str):
-        given["model"] = located(given["model"])
-    finished = Unit.of(Notebook.named(name), given, results).run()
+    settings = {key: _literal(value) for key, value in parameters}
+    if isinstance(settings.get("model"), str):
+        settings["model"] = located(settings["model"])
+    finished = Unit.of(Notebook.named(name), settings, results).run()
     if finished.error is not None:
         click.echo(f"failed: {finished.error}; see {finished.folder / FAILED}", err=True)
         raise SystemExit(1)
@@ -127,33 +127,33 @@ def artefacts_command() -> None:
         click.echo(f"{one.id:6}{one.title}  [{how}]")
 
 
-def _check(given: dict[str, Any]) -> None:
+def _check(settings: dict[str, Any]) -> None:
     """Refuse values that no study can use, before anything runs."""
     from analysis.tasks import task
     from figures.models import check_model
     from lightkv.errors import InvalidValueError
 
     for name, least in (("samples", 1), ("seed", 0)):
-        if name in given and given[name] < least:
-            raise InvalidValueError(f"--{name}", given[name], f"at least {least}")
-    for name in given.get("tasks", ()):
+        if name in settings and settings[name] < least:
+            raise InvalidValueError(f"--{name}", settings[name], f"at least {least}")
+    for name in settings.get("tasks", ()):
         task(name)
-    check_model(given.get("model"), given.get("device"), given.get("dtype"))
+    check_model(settings.get("model"), settings.get("device"), settings.get("dtype"))
 
 
 def _tell(step: Step) -> None:
     """One line when a unit begins and one when it ends."""
     head = f"[{step.number}/{step.total}] {step.unit.name}"
-    found = step.finished
-    if found is None:
+    finished = step.finished
+    if finished is None:
         what = " ".join(step.unit.artefacts)
         click.echo(f"{head}: {what} … about {_clock(step.left)} left", err=True)
-    elif found.error is not None:
-        click.echo(f"{head}: failed after {_clock(found.seconds)}", err=True)
-    elif found.reused:
+    elif finished.error is not None:
+        click.echo(f"{head}: failed after {_clock(finished.seconds)}", err=True)
+    elif finished.reused:
         click.echo(f"{head}: stored already", err=True)
     else:
-        click.echo(f"{head}: done in {_clock(found.seconds)}", err=True)
+        click.echo(f"{head}: done in {_clock(finished.seconds)}", err=True)
 
 
 def _clock(seconds: float) -> str:

@@ -156,13 +156,13 @@ def _parts(rule: Callable[..., Verdict], lead: float, count: int, common: bool) 
 
     def draw(generator: np.random.Generator, n: int) -> Verdict:
         first = right_and_wrong(generator, (0.6 + lead,), 2 * n, False)[0]
-        found = []
+        verdicts = []
         for _ in range(count):
             if not common:
                 first = right_and_wrong(generator, (0.6 + lead,), 2 * n, False)[0]
             other = right_and_wrong(generator, (0.6,), 2 * n, False)[0]
-            found.append(rule(difference_of(first, other, tasks=np.repeat([0, 1], n)), ""))
-        return all_of(found)
+            verdicts.append(rule(difference_of(first, other, tasks=np.repeat([0, 1], n)), ""))
+        return all_of(verdicts)
 
     return draw
 
@@ -218,11 +218,11 @@ def _profiles(noise: float) -> Draw:
 
 def _all() -> dict[tuple[str, str], tuple[Draw, tuple[str, ...]]]:
     """What is simulated, by rule and setting, and which words are false there."""
-    found: dict[tuple[str, str], tuple[Draw, tuple[str, ...]]] = {}
+    cases: dict[tuple[str, str], tuple[Draw, tuple[str, ...]]] = {}
 
     def add(rule: str, draws: Iterable[tuple[str, Draw]], *words: str) -> None:
         for setting, draw in draws:
-            found[rule, setting] = draw, words
+            cases[rule, setting] = draw, words
 
     def against(judge: Callable[..., Verdict]) -> Callable[..., Verdict]:
         return lambda lead, what: judge(lead, 0.0, what)
@@ -245,7 +245,7 @@ def _all() -> dict[tuple[str, str], tuple[Draw, tuple[str, ...]]]:
     means = ((kind, _mean(kind)) for kind in ("normal", "skewed", "captions", "share of 0.9"))
     add("mean above", means, HOLDS, FAILS)
     add(PROFILES, ((f"noise {noise:g}", _profiles(noise)) for noise in NOISES), HOLDS, FAILS)
-    return found
+    return cases
 
 
 _DRAWS: Final = _all()

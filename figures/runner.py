@@ -85,7 +85,7 @@ class Unit:
     def of(
         cls,
         notebook: Notebook,
-        given: Mapping[str, Any],
+        options: Mapping[str, Any],
         results: str | Path,
         *,
         name: str | None = None,
@@ -96,10 +96,10 @@ class Unit:
             NotebookError, UnknownNameError, InvalidValueError: The notebook's parameters are not
                 well formed, or one that is set is unknown or of the wrong kind.
         """
-        complete = notebook.complete(given)
-        chosen = {name: value for name, value in complete.items() if name not in PLACES}
+        complete = notebook.complete(options)
+        parameters = {name: value for name, value in complete.items() if name not in PLACES}
         ids = tuple(str(complete.get(ARTEFACTS, "")).split())
-        return cls(notebook, chosen, Path(results).absolute(), name or notebook.name, ids)
+        return cls(notebook, parameters, Path(results).absolute(), name or notebook.name, ids)
 
     @cached_property
     def key(self) -> str:
@@ -190,18 +190,18 @@ def marker(folder: Path) -> dict[str, Any] | None:
     file = folder / MARKER
     if not file.is_file():
         return None
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return record
 
 
 def complete_units(results: str | Path) -> list[Path]:
     """Folders of all complete units, the latest last."""
-    found = []
+    dated = []
     for folder in (Path(results) / UNITS).glob("*"):
         done = marker(folder)
         if done is not None:
-            found.append((str(done["finished"]), folder))
-    return [folder for _, folder in sorted(found)]
+            dated.append((str(done["finished"]), folder))
+    return [folder for _, folder in sorted(dated)]
 
 
 def _digest(file: Path) -> str:

@@ -85,10 +85,10 @@ def to_html(frame: pd.DataFrame, caption: str) -> str:
 
 def _headings(columns: list[tuple[Any, ...]], level: int) -> list[str]:
     """Headings of one level; neighbours under the same upper heading share a cell."""
-    found = []
+    cells = []
     for key, group in groupby(columns, key=lambda column: column[: level + 1]):
         span = len(list(group))
         scope = "colgroup" if span > 1 else "col"
         wide = f' colspan="{span}"' if span > 1 else ""
-        found.append(f'<th scope="{scope}"{wide}>{html.escape(str(key[-1]))}</th>')
-    return found
+        cells.append(f'<th scope="{scope}"{wide}>{html.escape(str(key[-1]))}</th>')
+    return cells

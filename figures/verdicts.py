@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from analysis.scoring.estimate import Estimate
 from analysis.scoring.intervals import difference
 from analysis.scoring.multiplicity import holm
+from figures.responding import responding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +34,6 @@ MARGIN: Final = 0.05
 
 NOTED: Final = 0.02
 """Leads of less than two points don't unseat what is best."""
-
-RESPONDS: Final = (0.1, 0.9)
-"""Shares of the full cache's score below or above which all settings of a task look alike."""
 
 
 class Outcome(StrEnum):
@@ -130,17 +126,17 @@ def gains(estimate: Estimate, what: str) -> Verdict:
 
     A gain that is sure but surely below the margin holds, and the reason says so.
     """
-    found = _tested(
+    gain = _tested(
         estimate,
         what,
         estimate.above(0.0),
         estimate.below(MARGIN),
         f"the interval includes 0 and {MARGIN:g}",
     )
-    if found.outcome is Outcome.HOLDS and estimate.below(MARGIN) <= ALPHA:
-        reason = f"{found.reason}, by less than {MARGIN:g}"
-        return Verdict(found.outcome, reason, found.p_holds, found.p_fails)
-    return found
+    if gain.outcome is Outcome.HOLDS and estimate.below(MARGIN) <= ALPHA:
+        reason = f"{gain.reason}, by less than {MARGIN:g}"
+        return Verdict(gain.outcome, reason, gain.p_holds, gain.p_fails)
+    return gain
 
 
 def not_beaten(lead: Estimate, what: str) -> Verdict:
@@ -209,37 +205,6 @@ def collapses(part: pd.DataFrame, whole: pd.DataFrame, most: float, what: str) -
         return untestable(f"{what}: the full cache scores 0 already")
     lead = difference(part, whole, share=most)
     return at_most(lead, 0.0, f"{what}, score minus {most:g} of the full cache's")
-
-
-def responding(
-    cells: Sequence[pd.DataFrame], whole: pd.DataFrame | None
-) -> tuple[list[pd.DataFrame], str]:
-    """The rows of tasks that tell settings apart, and why there are none.
-
-    A task counts unless all cells score below 10 % of the full cache there, or all above 90 %.
-
-    Args:
-        cells: Rows of each setting that is compared.
-        whole: Rows of the full cache; None leaves all tasks in.
-
-    Returns:
-        The cells' rows, and "" or a reason.
-    """
-    if whole is None or any(cell.empty for cell in cells):
-        return list(cells), ""
-    full = whole.groupby("task")["score"].mean()
-    shares = np.stack([cell.groupby("task")["score"].mean().reindex(full.index) for cell in cells])
-    shares = shares / full.to_numpy()
-    floor, ceiling = (shares < RESPONDS[0]).all(0), (shares > RESPONDS[1]).all(0)
-    # A task that the full cache can't answer either has no share.
-    tasks = full.index[~(floor | ceiling | np.isnan(shares).any(0))]
-    if len(tasks):
-        return [cell[cell["task"].isin(tasks)] for cell in cells], ""
-    low, high = (f"{100 * share:g} %" for share in RESPONDS)
-    words = [f"floor (below {low})"] * bool(floor.any()) + [f"ceiling (above {high})"] * bool(
-        ceiling.any()
-    )
-    return [], f"every task is at {' or '.join(words)} of the full cache's score in every setting"
 
 
 # ------------------------------------------------------------------ of several parts

@@ -82,13 +82,13 @@ class ShadowedError(LightKVError, ImportError):
 
     Args:
         package: The name that both have.
-        found: File that Python finds.
+        origin: File that Python finds.
         wanted: Folder of the package.
     """
 
-    def __init__(self, package: str, found: str, wanted: str) -> None:
+    def __init__(self, package: str, origin: str, wanted: str) -> None:
         super().__init__(
-            f"{package!r} is {found} here and hides the package of that name in {wanted}: rename "
+            f"{package!r} is {origin} here and hides the package of that name in {wanted}: rename "
             "that file or folder, or run from another one"
         )
         self.name = package

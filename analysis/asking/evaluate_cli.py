@@ -92,19 +92,19 @@ def evaluate_command(
     if part is not None and out is None:
         raise InvalidValueError("--out", None, "a folder, to keep the part that --shard asks for")
     named = EVERY_KIND if tasks == (ALL,) else tasks
-    chosen = [task(name) for name in named]
-    for remark in (note for one in chosen for note in one.notes if max_new_tokens is None):
+    wanted = [task(name) for name in named]
+    for remark in (note for one in wanted for note in one.notes if max_new_tokens is None):
         click.echo(remark, err=True)
     refused: dict[tuple[str, str, str], str] = {}
 
-    def note(protocol: str, given: str, label: str, error: LightKVError) -> None:
-        refused.setdefault((protocol, given, label), str(error))
+    def note(protocol: str, task_name: str, label: str, error: LightKVError) -> None:
+        refused.setdefault((protocol, task_name, label), str(error))
 
     with Store(out) as store:
         vlm = open_model(store, model, device=device, dtype=dtype, attention=attention)
         frame = evaluate(
             vlm,
-            chosen,
+            wanted,
             compressors(methods, retentions, vlm.facts),
             protocols=tuple(PROTOCOLS) if protocols == (ALL,) else protocols,
             samples=samples or None,

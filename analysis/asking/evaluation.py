@@ -76,14 +76,14 @@ def evaluate(
         LightKVError: A task, method or setting can't be used; nothing has run yet.
         StoreError: Results can't be written; finished questions are kept.
     """
-    chosen = [task(given) if isinstance(given, str) else given for given in tasks]
-    _check(chosen, methods, protocols, seed, batch_size, max_new_tokens)
+    wanted = [task(one) if isinstance(one, str) else one for one in tasks]
+    _check(wanted, methods, protocols, seed, batch_size, max_new_tokens)
     with nullcontext(store) if store is not None else Store(None) as kept:
         refusals = Refusals(on_refusal, kept)
         jobs = plan(
             vlm,
-            chosen,
-            refusals.without_misfits(vlm, methods, chosen, protocols),
+            wanted,
+            refusals.without_misfits(vlm, methods, wanted, protocols),
             protocols=protocols,
             samples=samples,
             seed=seed,
@@ -114,7 +114,7 @@ def _check(
 ) -> None:
     if not tasks:
         raise InvalidValueError("tasks", tasks, "at least one task")
-    names = [given.name for given in tasks]
+    names = [one.name for one in tasks]
     if len(set(names)) != len(names):
         raise InvalidValueError("tasks", names, "tasks of different names")
     if not methods:

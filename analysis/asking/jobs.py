@@ -149,15 +149,15 @@ def plan(
         LightKVError: A task's questions can't be read.
     """
     jobs = []
-    for given in tasks:
-        items = tuple(given.items(samples, seed))
-        scoring = scoring_of(given)
+    for task in tasks:
+        items = tuple(task.items(samples, seed))
+        scoring = scoring_of(task)
         for protocol in protocols:
             for label, compressor in methods.items():
                 configuration = configure(
-                    vlm, given, compressor, seed, max_new_tokens, protocol=protocol
+                    vlm, task, compressor, seed, max_new_tokens, protocol=protocol
                 )
-                jobs.append((label, Job(given, items, compressor, configuration, scoring, cut)))
+                jobs.append((label, Job(task, items, compressor, configuration, scoring, cut)))
     return jobs
 
 

@@ -26,23 +26,23 @@ def compressors(
         InvalidValueError: A field is unknown, badly written or out of range, or an evictor has no
             retention.
     """
-    found: dict[str, Compressor | None] = {}
+    grid: dict[str, Compressor | None] = {}
     for spec in specs:
         if spec == ALL:
-            found |= _every(retentions, facts)
+            grid |= _every(retentions, facts)
             continue
         if spec == VANILLA:
-            found[VANILLA] = None
+            grid[VANILLA] = None
             continue
         parts = read(spec, facts)
         if not any(part.wants_retention for part in parts):
-            found[spec] = composed(parts, {})
+            grid[spec] = composed(parts, {})
             continue
         if not retentions:
             raise InvalidValueError(RETENTION, "none", f"at least one for {spec}")
         for retention in retentions:
-            found[_label(spec, retention)] = composed(parts, {RETENTION: retention})
-    return found
+            grid[_label(spec, retention)] = composed(parts, {RETENTION: retention})
+    return grid
 
 
 def _every(retentions: Sequence[float], facts: ModelFacts) -> dict[str, Compressor | None]:
@@ -51,13 +51,13 @@ def _every(retentions: Sequence[float], facts: ModelFacts) -> dict[str, Compress
     Evictors keep each share of the cache; pruners that take a share keep it of the vision tokens;
     all others run at their defaults.
     """
-    found: dict[str, Compressor | None] = {VANILLA: None}
+    grid: dict[str, Compressor | None] = {VANILLA: None}
     for name, method in methods().items():
         if method.by_share is not None:
-            found |= {_label(name, share): method.by_share(share) for share in retentions}
+            grid |= {_label(name, share): method.by_share(share) for share in retentions}
         else:
-            found |= compressors([name], retentions, facts)
-    return found
+            grid |= compressors([name], retentions, facts)
+    return grid
 
 
 def _label(spec: str, retention: float) -> str:

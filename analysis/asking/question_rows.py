@@ -55,8 +55,8 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 
 def shipped_rows(fingerprint: str) -> pd.DataFrame | None:
     """The rows that ship, None if they are another model's."""
-    found = _read(resources.files("analysis") / "stored" / SHIPPED)
-    return found if set(found["fingerprint"]) == {fingerprint} else None
+    rows = _read(resources.files("analysis") / "stored" / SHIPPED)
+    return rows if set(rows["fingerprint"]) == {fingerprint} else None
 
 
 def _read(source: Traversable) -> pd.DataFrame:

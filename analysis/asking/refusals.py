@@ -59,8 +59,8 @@ class Refusals:
                     compressor.check(vlm.facts)
                 fitting[label] = compressor
             except LightKVError as error:
-                for protocol, given in itertools.product(protocols, tasks):
-                    self.refuse(protocol, given.name, label, error)
+                for protocol, task in itertools.product(protocols, tasks):
+                    self.refuse(protocol, task.name, label, error)
         return fitting
 
     def usable(self, jobs: Jobs) -> Jobs:

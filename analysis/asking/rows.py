@@ -89,9 +89,9 @@ class Row:
 
     def values(self) -> tuple[Any, ...]:
         """Field values in order, lists as JSON."""
-        given = (getattr(self, field.name) for field in fields(self))
+        values = (getattr(self, field.name) for field in fields(self))
         return tuple(
-            json.dumps(v, ensure_ascii=False) if isinstance(v, tuple) else v for v in given
+            json.dumps(v, ensure_ascii=False) if isinstance(v, tuple) else v for v in values
         )
 
 

@@ -82,17 +82,17 @@ class Store:
 
     def finished(self, key: str) -> frozenset[int]:
         """Items of a configuration that are answered."""
-        _, found = self._database.query("SELECT item FROM answers WHERE key = :key", {"key": key})
-        return frozenset(int(item) for (item,) in found)
+        _, rows = self._database.query("SELECT item FROM answers WHERE key = :key", {"key": key})
+        return frozenset(int(item) for (item,) in rows)
 
     def unscored(self, key: str, scorer: Scorer) -> list[tuple[int, str]]:
         """Items of a configuration that a scorer has not seen, with their answers."""
-        _, found = self._database.query(
+        _, rows = self._database.query(
             """SELECT item, answer FROM answers WHERE key = :key AND item NOT IN
             (SELECT item FROM outcomes WHERE key = :key AND scorer = :scorer) ORDER BY item""",
             {"key": key, "scorer": scorer.key},
         )
-        return [(int(item), str(answer)) for item, answer in found]
+        return [(int(item), str(answer)) for item, answer in rows]
 
     def add(
         self,
@@ -174,8 +174,8 @@ class Store:
         return self._text("SELECT description FROM models WHERE identity = :key", identity)
 
     def _text(self, statement: str, key: str) -> str | None:
-        _, found = self._database.query(statement, {"key": key})
-        return str(found[0][0]) if found else None
+        _, rows = self._database.query(statement, {"key": key})
+        return str(rows[0][0]) if rows else None
 
     def rows(
         self, keys: Iterable[str] | None = None, scorers: Iterable[Scorer] | None = None
@@ -220,18 +220,18 @@ class Store:
         table = frame.to_dict("split", index=False)
         content = {**table, "dtypes": [str(dtype) for dtype in frame.dtypes]}
         key = digest_of({"study": study, **configuration})
-        given = (key, study, json.dumps(configuration, sort_keys=True), json.dumps(content))
+        row = (key, study, json.dumps(configuration, sort_keys=True), json.dumps(content))
         with self._database.transaction():
-            self._database.insert("frames", [given], _KEEP_LAST)
+            self._database.insert("frames", [row], _KEEP_LAST)
 
     def load_frame(self, study: str, configuration: Mapping[str, Any]) -> pd.DataFrame | None:
         """The table of a study and configuration, None if there is none."""
         import pandas as pd
 
         key = digest_of({"study": study, **configuration})
-        found = self._text("SELECT content FROM frames WHERE key = :key", key)
-        if found is None:
+        text = self._text("SELECT content FROM frames WHERE key = :key", key)
+        if text is None:
             return None
-        content = json.loads(found)
+        content = json.loads(text)
         frame = pd.DataFrame(content["data"], columns=content["columns"])
         return frame.astype(dict(zip(content["columns"], content["dtypes"], strict=True)))

@@ -55,8 +55,8 @@ def config_of(path: str) -> dict[str, Any]:
     """A task's file with what it includes, its functions imported."""
     read = _imported("lmms_eval.utils").load_yaml_config
     with warnings.catch_warnings():
-        found: dict[str, Any] = read(path, mode="full")
-    return found
+        config: dict[str, Any] = read(path, mode="full")
+    return config
 
 
 def code_beside(path: str) -> str:

@@ -65,9 +65,9 @@ class LmmsScoring:
 def _score(results: Mapping[str, Any]) -> float | None:
     """The first score that a question has by itself."""
     for value in results.values():
-        found = value.get("score") if isinstance(value, Mapping) else value
-        if isinstance(found, int | float):
-            return float(found)
+        score = value.get("score") if isinstance(value, Mapping) else value
+        if isinstance(score, int | float):
+            return float(score)
     return None
 
 

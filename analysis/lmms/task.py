@@ -107,8 +107,8 @@ class LmmsTask(Task):
     @property
     def settings(self) -> Mapping[str, Any]:
         """How the harness generates answers; its ``until`` is not heeded by its own chat models."""
-        found: Mapping[str, Any] = self.lmms.config.generation_kwargs or {}
-        return found
+        options: Mapping[str, Any] = self.lmms.config.generation_kwargs or {}
+        return options
 
     @property
     def max_new_tokens(self) -> int:
@@ -137,7 +137,7 @@ class LmmsTask(Task):
         """Commit of the data set, or a digest of the pictures of one that has none."""
         docs = self.lmms.eval_docs
         files = getattr(docs.info, "download_checksums", None) or {}
-        commits = sorted({found for name in files for found in _REVISION.findall(str(name))})
+        commits = sorted({commit for name in files for commit in _REVISION.findall(str(name))})
         return " ".join(commits) if commits else content_of(docs)
 
     @property

@@ -62,9 +62,9 @@ def gaussian_pivot(value: float, variance: float, count: int, widths: tuple[int,
     keeps it from depending on the information there.
     """
     d_x, d_y = widths
-    pairs, found = min(widths), max(value, 0.0)
+    pairs, clipped = min(widths), max(value, 0.0)
     # Canonical correlations of a given information are largest in sum if they are alike.
-    gaussian = pairs * -np.expm1(-2 * found / pairs) / count + d_x * d_y / (2 * count**2)
+    gaussian = pairs * -np.expm1(-2 * clipped / pairs) / count + d_x * d_y / (2 * count**2)
     error = float(np.sqrt(max(variance / count, gaussian)))
     return Rooted(value, error, count - 1.0, max(d_x * d_y / (4 * count), ROOT_SHIFT * error))
 

@@ -115,13 +115,13 @@ def check_layers(
     Raises:
         InvalidValueError: If one does not exist, is named twice, or has not what is asked of it.
     """
-    chosen = decoder_layers(facts, layers, least=-1)
+    checked = decoder_layers(facts, layers, least=-1)
     blind = [one.name for one in wanted if getattr(one, "needs", "attention") != "hidden"]
-    if chosen[0] == -1 and blind:
+    if checked[0] == -1 and blind:
         raise InvalidValueError(
             "layers", -1, f"from 0 for {', '.join(blind)}: layer -1 has hidden states only"
         )
-    return chosen
+    return checked
 
 
 def check_heads(
@@ -164,14 +164,14 @@ def decoder_layers(
     if layers is None:
         return tuple(range(facts.layers))
     check_type("layers", plain(layers), Sequence[int])
-    chosen = tuple(sorted(layers))
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise InvalidValueError("layers", chosen, "at least one layer, each once")
-    outside = [layer for layer in chosen if not least <= layer < facts.layers]
+    ordered = tuple(sorted(layers))
+    if not ordered or len(set(ordered)) < len(ordered):
+        raise InvalidValueError("layers", ordered, "at least one layer, each once")
+    outside = [layer for layer in ordered if not least <= layer < facts.layers]
     if outside:
         more = ", or -1 for the input of the first" if least < 0 else ""
         raise InvalidValueError("layers", outside[0], f"from 0 to {facts.layers - 1}{more}")
-    return chosen
+    return ordered
 
 
 def _unpad(values: Values, dims: Sequence[str], position: Values, length: int) -> Values:

@@ -32,8 +32,8 @@ def heaviest(data: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     for sample in range(data.sizes["sample"]):
         text = np.flatnonzero(data.key_kind.values[sample] == "text")
         for layer in data.layer.values:
-            found = data["attention_map"].sel(layer=layer).values[sample]
-            block = np.tril(found[np.ix_(text, text)].astype(float))
+            attention = data["attention_map"].sel(layer=layer).values[sample]
+            block = np.tril(attention[np.ix_(text, text)].astype(float))
             generator = np.random.default_rng([seed, sample, int(layer)])
             rows.append(
                 {

@@ -39,15 +39,15 @@ def answer_tokens(vlm: VLM, answers: Sequence[str]) -> list[Tokens]:
     if not isinstance(answers, list | tuple):
         raise InputError(f"the answers are of type {type(answers).__name__}; give a list of texts")
     end = min(vlm.stop_tokens)
-    found = []
+    sequences = []
     for number, answer in enumerate(answers):
         if not isinstance(answer, str):
             raise InputError(f"answer {number} is of type {type(answer).__name__}; give a text")
         tokens = vlm.processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
         if not tokens:
             raise InputError(f"the answer {answer!r} has no tokens")
-        found.append((*tokens, end))
-    return found
+        sequences.append((*tokens, end))
+    return sequences
 
 
 def score_answers(
@@ -227,15 +227,15 @@ def knockouts(
     for source, target in pairs:
         for layer in centres:
             cut = Knockout(windows[layer], source, target)
-            found = _scored(vlm, inputs, answers, None, (cut,), 0)
+            scored = _scored(vlm, inputs, answers, None, (cut,), 0)
             parts.append(
-                found.assign(
-                    sample=range(len(found)),
+                scored.assign(
+                    sample=range(len(scored)),
                     source=source,
                     target=target,
                     layer=layer,
-                    effect=found["logprob"] - untouched["logprob"],
-                    lost=untouched["given"] & ~found["given"],
+                    effect=scored["logprob"] - untouched["logprob"],
+                    lost=untouched["given"] & ~scored["given"],
                 )
             )
     return pd.concat(parts, ignore_index=True)

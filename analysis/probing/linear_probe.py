@@ -61,31 +61,31 @@ def decodability(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    given, names = np.asarray(states, float), np.asarray(labels)
-    if len(given) != len(names):
-        raise InvalidValueError("labels", len(names), f"as many as samples, {len(given)}")
+    features, names = np.asarray(states, float), np.asarray(labels)
+    if len(features) != len(names):
+        raise InvalidValueError("labels", len(names), f"as many as samples, {len(features)}")
     known, count = np.unique(names, return_counts=True)
     enough = known[count >= folds]
     if len(enough) < 2:
         raise InvalidValueError(
             "samples", len(names), f"enough for two labels with {folds} samples (one per fold) each"
         )
-    chosen = np.isin(names, enough)
-    given, codes = given[chosen], np.searchsorted(enough, names[chosen])
+    usable = np.isin(names, enough)
+    features, codes = features[usable], np.searchsorted(enough, names[usable])
     training = len(codes) - -(-len(codes) // folds)
-    components = min(_MOST_COMPONENTS, given.shape[1], training // 2)
+    components = min(_MOST_COMPONENTS, features.shape[1], training // 2)
     probe = make_pipeline(
         PCA(components, svd_solver="full"),
         StandardScaler(),
         LogisticRegression(C=0.1, max_iter=500),
     )
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    shares = cross_val_predict(probe, given, codes, cv=split, method="predict_proba")
+    shares = cross_val_predict(probe, features, codes, cv=split, method="predict_proba")
     prior = np.bincount(codes) / len(codes)
     surprise = -np.log(np.clip(shares[np.arange(len(codes)), codes], 1e-12, 1)).mean()
     entropy = -(prior * np.log(prior)).sum()
     return Decodability(
-        np.flatnonzero(chosen),
+        np.flatnonzero(usable),
         shares.argmax(1) == codes,
         float(prior.max()),
         float(entropy - surprise),

@@ -71,12 +71,12 @@ def evicted(data: xr.Dataset, share: float = 0.05) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = []
+    parts = []
     for layer in data.layer.values:
         ranked = _ranked(data["accumulated_attention"].sel(layer=layer), data, share)
         lost = 1 - ranked.groupby(["sample", "kind"])["kept"].mean()
-        found.append(lost.rename("value").reset_index().assign(layer=int(layer)))
-    frame = pd.concat(found, ignore_index=True)
+        parts.append(lost.rename("value").reset_index().assign(layer=int(layer)))
+    frame = pd.concat(parts, ignore_index=True)
     return frame[frame["kind"].isin(["vision", "text"])].reset_index(drop=True)
 
 
@@ -128,12 +128,12 @@ def _ranked(values: xr.DataArray, data: xr.Dataset, share: float) -> pd.DataFram
         raise InvalidValueError("share", share, "above 0, at most 1")
     parts = []
     for sample, length in enumerate(data.length.values):
-        own = values.values[sample, :length]
+        weights = values.values[sample, :length]
         kept = np.zeros(length, bool)
         # Ties go to the earlier token.
-        kept[np.argsort(-own, kind="stable")[: max(1, round(share * length))]] = True
+        kept[np.argsort(-weights, kind="stable")[: max(1, round(share * length))]] = True
         kind = data.key_kind.values[sample, :length]
-        columns = {"position": np.arange(length), "kind": kind, "value": own, "kept": kept}
+        columns = {"position": np.arange(length), "kind": kind, "value": weights, "kept": kept}
         parts.append(pd.DataFrame({"sample": sample, **columns}))
     return pd.concat(parts, ignore_index=True)
 

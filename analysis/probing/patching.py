@@ -128,12 +128,12 @@ def patches(
     rows = torch.arange(len(place))
     captured = capture_kv(vlm, donors)
     inputs, count = vlm.encode(requests), vlm.facts.layers
-    own, donor = padded(answers)[0], padded(donor_answers)[0]
+    original, donor = padded(answers)[0], padded(donor_answers)[0]
     parts = []
     for layer in firsts:
         patch = captured.patch(range(layer, count))
-        logits = forced_logits(vlm, inputs, own, None, (patch,), 0)[rows, place]
-        theirs, ours = donor[rows, place], own[rows, place]
+        logits = forced_logits(vlm, inputs, original, None, (patch,), 0)[rows, place]
+        theirs, ours = donor[rows, place], original[rows, place]
         parts.append(
             pd.DataFrame(
                 {

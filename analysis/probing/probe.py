@@ -118,7 +118,7 @@ def probe_inputs(
     """
     check_type("vlm", vlm, VLM)
     wanted = _wanted(quantities)
-    chosen = check_layers(vlm.facts, layers, wanted)
+    depths = check_layers(vlm.facts, layers, wanted)
     mode, picked = check_heads(vlm.facts, heads, wanted)
     compressor = resolved(compressor, vlm.facts)
     samples: list[Sample] = []
@@ -131,9 +131,9 @@ def probe_inputs(
             )
         if not samples:
             count = len(questions) if questions is not None else layout.batch_size
-            _announce(vlm, wanted, len(chosen) * count, layout.length, mode, picked)
+            _announce(vlm, wanted, len(depths) * count, layout.length, mode, picked)
         lengths = layout.prompt_lengths.tolist()
-        capture = Capture(wanted, chosen, mode, vlm.model, lengths, picked=picked)
+        capture = Capture(wanted, depths, mode, vlm.model, lengths, picked=picked)
         records = vlm.generate(
             inputs,
             compressor,
@@ -149,7 +149,7 @@ def probe_inputs(
     if not samples:
         raise InputError("no prompt to probe; give at least one question")
     names = [""] * len(samples) if questions is None else list(questions)
-    return assemble(vlm, samples, wanted, chosen, mode, names, compressor, seed, picked=picked)
+    return assemble(vlm, samples, wanted, depths, mode, names, compressor, seed, picked=picked)
 
 
 def expected_bytes(
@@ -207,8 +207,8 @@ def load(path: str | Path) -> xr.Dataset:
         raise StoreError(f"{str(path)!r} can't be read as a dataset: {error}") from error
 
 
-def _wanted(given: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity, ...]:
-    wanted = quantities(given)
+def _wanted(asked: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity, ...]:
+    wanted = quantities(asked)
     if not wanted:
         raise InvalidValueError("quantities", (), "at least one quantity")
     twice = {one.name for one in wanted if sum(o.name == one.name for o in wanted) > 1}
@@ -216,10 +216,12 @@ def _wanted(given: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity,
         raise InvalidValueError("quantities", sorted(twice), "each quantity once")
     labels: dict[str, list[Any]] = {}
     for one in wanted:
-        for dim, own in one.coordinates().items():
-            if list(own) != labels.setdefault(dim, list(own)):
+        for dim, values in one.coordinates().items():
+            if list(values) != labels.setdefault(dim, list(values)):
                 raise InvalidValueError(
-                    f"{dim} of {one.name}", list(own), f"{labels[dim]} as in the other quantities"
+                    f"{dim} of {one.name}",
+                    list(values),
+                    f"{labels[dim]} as in the other quantities",
                 )
     return wanted
 
@@ -230,11 +232,11 @@ def _requests(images: Any, questions: str | Sequence[str]) -> list[Request]:
         raise InputError(f"the questions are of type {type(asked).__name__}; give a list of texts")
     if not asked:
         raise InputError("no question given; ask at least one")
-    given = list(images) if isinstance(images, list | tuple) else [images] * len(asked)
-    if len(given) != len(asked):
-        raise InputError(f"{len(given)} images for {len(asked)} questions; give one for each")
+    pictures = list(images) if isinstance(images, list | tuple) else [images] * len(asked)
+    if len(pictures) != len(asked):
+        raise InputError(f"{len(pictures)} images for {len(asked)} questions; give one for each")
     requests = []
-    for number, (image, question) in enumerate(zip(given, asked, strict=True)):
+    for number, (image, question) in enumerate(zip(pictures, asked, strict=True)):
         several = tuple(image) if isinstance(image, list | tuple) else (image,)
         if not several or any(one is None for one in several):
             raise InputError(f"question {number} has no image; give every question one")

@@ -62,7 +62,7 @@ def code_of(parts: Iterable[object], modules: Iterable[str], apart: tuple[str, .
     Raises:
         UnsupportedError: Code from outside refers to a value of which a change can't be noticed.
     """
-    whole = [part for given in parts for part in (given, *parts_of(given))]
+    whole = [part for outer in parts for part in (outer, *parts_of(outer))]
     kinds = [definition(part) for part in whole]
     bases = [base for kind in kinds for base in getattr(kind, "__mro__", ())]
     named = (str(one.__module__) for one in (*kinds, *bases))

@@ -105,6 +105,6 @@ def _computed(kind: type) -> set[str]:
 def _slots(kind: type) -> set[str]:
     slots: set[str] = set()
     for base in kind.__mro__:
-        given = vars(base).get("__slots__", ())
-        slots |= {given} if isinstance(given, str) else set(given)
+        declared = vars(base).get("__slots__", ())
+        slots |= {declared} if isinstance(declared, str) else set(declared)
     return slots - {"__dict__", "__weakref__"}

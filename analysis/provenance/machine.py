@@ -35,13 +35,13 @@ def scoring_versions() -> dict[str, str]:
 @cache
 def versions() -> dict[str, str]:
     """Python and the libraries that results depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 @cache
@@ -52,7 +52,7 @@ def hardware() -> dict[str, str]:
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {
+    parts = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": str(cores),
@@ -61,8 +61,8 @@ def hardware() -> dict[str, str]:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         count = torch.cuda.device_count()
-        found["accelerators"] = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
-    return found
+        parts["accelerators"] = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
+    return parts
 
 
 def model_identity(model: str | None) -> str:

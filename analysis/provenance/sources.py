@@ -107,8 +107,8 @@ def _data(name: str, file: Path) -> list[Path]:
     if name in _DATA:
         package, inner = _DATA[name].split("/")
         folders.append(_folder(package) / inner)
-    found = (one for folder in folders for one in folder.iterdir())
-    return sorted(one for one in found if one.is_file() and one.suffix not in (".py", ".md"))
+    files = (one for folder in folders for one in folder.iterdir())
+    return sorted(one for one in files if one.is_file() and one.suffix not in (".py", ".md"))
 
 
 @cache

@@ -75,9 +75,9 @@ def benchmark_scores(rows: pd.DataFrame, level: float = LEVEL) -> dict[str, Esti
         UnsupportedError: Captions can't be tokenised here.
     """
     return {
-        name: found.estimate(part.outcomes, part.pictures, level=level)
+        name: score.estimate(part.outcomes, part.pictures, level=level)
         for name, part in parts_of(rows).items()
-        if (found := formula(name, part.outcomes)) is not None
+        if (score := formula(name, part.outcomes)) is not None
     }
 
 
@@ -96,14 +96,14 @@ def benchmark_differences(
         UnsupportedError: Captions can't be tokenised here.
     """
     sides = [parts_of(rows.sort_values("item")) for rows in (one, other)]
-    found: dict[str, tuple[float, float, Estimate]] = {}
+    differences: dict[str, tuple[float, float, Estimate]] = {}
     for name, part in sides[0].items():
         against, score = sides[1].get(name), formula(name, part.outcomes)
         if against is None or against.items != part.items:
             raise InputError(f"{name}: the two methods were asked different questions")
         if score is not None:
-            found[name] = _difference(score, part, against, level)
-    return found
+            differences[name] = _difference(score, part, against, level)
+    return differences
 
 
 def _difference(

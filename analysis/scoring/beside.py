@@ -138,33 +138,33 @@ def _row(
     label: Any, methods: dict[Any, pd.DataFrame], control: str | None, full: str
 ) -> dict[str, Any]:
     """Everything about one method of a group."""
-    own, whole = methods[label], methods.get(full)
-    row: dict[str, Any] = {"n": len(own)}
-    if whole is not None and "answer" in own.columns:
-        row |= _bounds("loyalty", mean(loyal(own, whole), "loyalty"))
+    answers, whole = methods[label], methods.get(full)
+    row: dict[str, Any] = {"n": len(answers)}
+    if whole is not None and "answer" in answers.columns:
+        row |= _bounds("loyalty", mean(loyal(answers, whole), "loyalty"))
     settings = {
         other: rows
         for other, rows in methods.items()
         if control is not None and is_control(str(other), control)
     }
-    if not settings or label in settings or own["score"].isna().all():
+    if not settings or label in settings or answers["score"].isna().all():
         return row
     for name, column in EQUAL.items():
         curve = [*settings.values(), *([] if whole is None else [whole])]
-        other = at_equal(own, curve, column)
+        other = at_equal(answers, curve, column)
         if other is not None:
-            row |= _bounds(f"lead_{name}", difference(own, other))
-    return row | _in_hard_group(own, whole, settings)
+            row |= _bounds(f"lead_{name}", difference(answers, other))
+    return row | _in_hard_group(answers, whole, settings)
 
 
 def _in_hard_group(
-    own: pd.DataFrame, whole: pd.DataFrame | None, settings: dict[Any, pd.DataFrame]
+    answers: pd.DataFrame, whole: pd.DataFrame | None, settings: dict[Any, pd.DataFrame]
 ) -> dict[str, Any]:
     """What a method scores where the control of the nearest number of entries is wrong."""
     column = EQUAL["entries"]
-    held = float(own[column].mean())
+    held = float(answers[column].mean())
     nearest = min(settings, key=lambda label: abs(float(settings[label][column].mean()) - held))
-    hard = hard_group(own, settings[nearest])
+    hard = hard_group(answers, settings[nearest])
     row: dict[str, Any] = {"nearest": nearest, "hard_n": len(hard)}
     if len(hard):
         row |= _bounds("hard", mean(hard))

@@ -155,7 +155,7 @@ def resampled(
         return unsure(value, len(codes))
     bootstrap = stats.bootstrap(
         tuple(groups),
-        lambda *chosen, axis: statistic(*chosen),
+        lambda *sampled, axis: statistic(*sampled),
         n_resamples=resamples,
         batch=BATCH,
         method="percentile",
@@ -203,13 +203,13 @@ def _over_tasks(
         pivot = Wilson(round(values.sum()), len(values))
         return Estimate(value, len(values), "wilson", pivot, level)
     if any(
-        (len(place) < 2 and own is None) or (clusters is not None and clusters.max() == 0)
-        for place, own, clusters in zip(places, bounds, about, strict=True)
+        (len(place) < 2 and limits is None) or (clusters is not None and clusters.max() == 0)
+        for place, limits, clusters in zip(places, bounds, about, strict=True)
     ):
         return Estimate(value, len(values), "none", None, level)
     parts = [
-        _moments(values[place], own, clusters, PSEUDO / len(places))
-        for place, own, clusters in zip(places, bounds, about, strict=True)
+        _moments(values[place], limits, clusters, PSEUDO / len(places))
+        for place, limits, clusters in zip(places, bounds, about, strict=True)
     ]
     variances = np.array([part.error**2 for part in parts]) / len(parts) ** 2
     spent = sum(v**2 / part.freedom for v, part in zip(variances, parts, strict=True))
@@ -291,4 +291,4 @@ def _paired(frames: Sequence[pd.DataFrame], column: str) -> tuple[Values, dict[s
         names["tasks"] = shared.get_level_values("task").to_numpy()
     if PICTURE in frames[0].columns:
         names["pictures"] = frames[0].groupby(keys)[PICTURE].first().loc[shared].to_numpy()
-    return np.stack([own.loc[shared].to_numpy(float) for own in columns]), names
+    return np.stack([scores.loc[shared].to_numpy(float) for scores in columns]), names

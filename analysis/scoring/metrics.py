@@ -129,10 +129,10 @@ def coco_rouge_l(answer: str, references: Sequence[str]) -> float:
     """
     from pycocoevalcap.rouge.rouge import Rouge
 
-    given, wanted = words(answer), [text for text in map(words, references) if text]
-    if not (given and wanted):
+    candidate, wanted = words(answer), [text for text in map(words, references) if text]
+    if not (candidate and wanted):
         return 0.0
-    return float(Rouge().calc_score([given], wanted))
+    return float(Rouge().calc_score([candidate], wanted))
 
 
 def cider(answers: Sequence[str], references: References) -> list[float]:
@@ -146,11 +146,11 @@ def cider(answers: Sequence[str], references: References) -> list[float]:
 
     if not answers:
         return []
-    given = {number: [words(answer)] for number, answer in enumerate(answers)}
+    candidates = {number: [words(answer)] for number, answer in enumerate(answers)}
     wanted = {
-        number: [words(reference) for reference in own] for number, own in enumerate(references)
+        number: [words(reference) for reference in texts] for number, texts in enumerate(references)
     }
-    _, scores = Cider().compute_score(wanted, given)
+    _, scores = Cider().compute_score(wanted, candidates)
     return [float(score) for score in scores]
 
 
@@ -158,7 +158,7 @@ def each(score: OneScore) -> Scores:
     """A per-question score as a function of many questions."""
 
     def scores(answers: Sequence[str], references: References) -> list[float]:
-        return [score(answer, own) for answer, own in zip(answers, references, strict=True)]
+        return [score(answer, texts) for answer, texts in zip(answers, references, strict=True)]
 
     return scores
 
@@ -189,9 +189,9 @@ def _number(text: str) -> float | None:
 
 
 def _relaxed_equal(answer: str, reference: str) -> bool:
-    given, wanted = _number(answer), _number(reference)
-    if given is not None and wanted:
-        return abs(given - wanted) <= RELAXED_TOLERANCE * abs(wanted)
+    predicted, wanted = _number(answer), _number(reference)
+    if predicted is not None and wanted:
+        return abs(predicted - wanted) <= RELAXED_TOLERANCE * abs(wanted)
     return normalise(answer) == normalise(reference)
 
 

@@ -40,10 +40,10 @@ def rescore(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         UnknownNameError: No metric is called so.
         InputError: A question has too few references for it.
     """
-    chosen = metric(name)
+    measure = metric(name)
     for references in frame["reference"]:
-        chosen.check(references)
-    scores = _asked(frame, chosen) if chosen.per_item else float("nan")
+        measure.check(references)
+    scores = _asked(frame, measure) if measure.per_item else float("nan")
     return frame.assign(metric=name, score=scores)
 
 
@@ -160,12 +160,12 @@ def _compared_benchmark(
 def _compared(
     group: pd.DataFrame, method: str, baseline: str, confidence: float, seed: int
 ) -> dict[str, Any]:
-    chosen = _one_metric(group)
+    measure = _one_metric(group)
     rows = []
     for label in (method, baseline):
-        own = group[group["method"] == label]
-        rows.append(own.assign(score=_scores(own, chosen)))
-    first, second = (own.set_index(list(PAIRING))["score"] for own in rows)
+        answers = group[group["method"] == label]
+        rows.append(answers.assign(score=_scores(answers, measure)))
+    first, second = (answers.set_index(list(PAIRING))["score"] for answers in rows)
     paired = second.reindex(first.index)
     if len(second) != len(first) or paired.isna().any():
         raise InputError(
@@ -175,7 +175,7 @@ def _compared(
     differences = (first - paired).to_numpy(np.float64)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     return {
-        "metric": chosen.name,
+        "metric": measure.name,
         "n": len(differences),
         "score": float(first.mean()),
         "baseline_score": float(paired.mean()),
@@ -184,8 +184,8 @@ def _compared(
         "high": lead.high,
         "wins": wins,
         "losses": losses,
-        "p_value": _mcnemar(wins, losses) if chosen.binary else _permutation(differences, seed),
-        "test": "mcnemar" if chosen.binary else "permutation",
+        "p_value": _mcnemar(wins, losses) if measure.binary else _permutation(differences, seed),
+        "test": "mcnemar" if measure.binary else "permutation",
     }
 
 
@@ -193,9 +193,9 @@ def _estimates(group: pd.DataFrame, confidence: float) -> dict[str, Estimate]:
     """The scores of a group by name."""
     if _is_benchmark(group):
         return benchmark_scores(group, confidence)
-    chosen = _one_metric(group)
+    measure = _one_metric(group)
     pictures = group[PICTURE].tolist() if PICTURE in group.columns else None
-    return {chosen.name: mean_of(_scores(group, chosen), pictures=pictures, level=confidence)}
+    return {measure.name: mean_of(_scores(group, measure), pictures=pictures, level=confidence)}
 
 
 def _is_benchmark(group: pd.DataFrame) -> bool:
@@ -209,13 +209,13 @@ def _one_metric(group: pd.DataFrame) -> Metric:
     return metric(str(names[0]))
 
 
-def _scores(group: pd.DataFrame, chosen: Metric) -> list[float]:
+def _scores(group: pd.DataFrame, measure: Metric) -> list[float]:
     """Stored scores; those of a corpus metric are computed with the rows as the corpus."""
-    return group["score"].tolist() if chosen.per_item else _asked(group, chosen)
+    return group["score"].tolist() if measure.per_item else _asked(group, measure)
 
 
-def _asked(group: pd.DataFrame, chosen: Metric) -> list[float]:
-    return chosen.scores(group["answer"].tolist(), group["reference"].tolist())
+def _asked(group: pd.DataFrame, measure: Metric) -> list[float]:
+    return measure.scores(group["answer"].tolist(), group["reference"].tolist())
 
 
 def _mcnemar(wins: int, losses: int) -> float:

@@ -52,10 +52,10 @@ def accuracy(answer: str, references: Sequence[str]) -> float:
         answer: The model's answer.
         references: Answers of different people, ten in VQA, TextVQA and VizWiz.
     """
-    given = normalise(answer)
-    agrees = [normalise(reference) == given for reference in references]
+    answered = normalise(answer)
+    agrees = [normalise(reference) == answered for reference in references]
     votes = sum(agrees)
-    return sum(min(1.0, (votes - own) / 3) for own in agrees) / len(agrees)
+    return sum(min(1.0, (votes - agreed) / 3) for agreed in agrees) / len(agrees)
 
 
 def _without_punctuation(text: str) -> str:

@@ -100,10 +100,10 @@ def gaussian_critic(x: Array, y: Array, x_new: Array, y_new: Array) -> Array:
     mean, spread = joint.mean(0), joint.std(0)
     covariance, _ = ledoit_wolf((joint - mean) / spread)
     precise = np.linalg.inv(covariance)
-    own = np.linalg.inv(covariance[:dims, :dims]), np.linalg.inv(covariance[dims:, dims:])
+    marginal = np.linalg.inv(covariance[:dims, :dims]), np.linalg.inv(covariance[dims:, dims:])
     left, right = (x_new - mean[:dims]) / spread[:dims], (y_new - mean[dims:]) / spread[dims:]
-    by_left = np.einsum("ni,ij,nj->n", left, precise[:dims, :dims] - own[0], left)
-    by_right = np.einsum("ni,ij,nj->n", right, precise[dims:, dims:] - own[1], right)
+    by_left = np.einsum("ni,ij,nj->n", left, precise[:dims, :dims] - marginal[0], left)
+    by_right = np.einsum("ni,ij,nj->n", right, precise[dims:, dims:] - marginal[1], right)
     crossed = 2 * left @ precise[:dims, dims:] @ right.T
     return np.asarray(-0.5 * (by_left[:, None] + by_right + crossed), float)
 

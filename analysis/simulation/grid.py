@@ -69,8 +69,8 @@ def simulated(
         rows = simulate(cell, np.random.default_rng(_entropy(names)))
         kept[key] = [{**names, **{k: _text(v) for k, v in row.items()}} for row in rows]
         _write(out, [row for rows in kept.values() for row in rows])
-    chosen = [row for names in named for row in kept[tuple(names.values())]]
-    return pd.read_csv(io.StringIO(_table(chosen)), keep_default_na=True)
+    wanted = [row for names in named for row in kept[tuple(names.values())]]
+    return pd.read_csv(io.StringIO(_table(wanted)), keep_default_na=True)
 
 
 def _text(value: Any) -> str:

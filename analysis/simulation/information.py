@@ -152,9 +152,9 @@ def _canonical(x: Array, y: Array, generator: np.random.Generator) -> dict[str, 
     return {
         name: [
             Estimate(float(v), n, name, gaussian_pivot(float(v), float(s), n, (d, d)))
-            for v, s in zip(own, variances, strict=True)
+            for v, s in zip(estimates, variances, strict=True)
         ]
-        for name, own in values.items()
+        for name, estimates in values.items()
     }
 
 
@@ -185,7 +185,7 @@ def _by_samples(x: Array, y: Array) -> dict[str, Array]:
         terms["k-NN, local"] = local
     for name, critic in candidates.CRITICS.items():
         bounds = candidates.held_out_bounds(critic, x, y)
-        terms |= {f"{bound}, {name}": own for bound, own in bounds.items()}
+        terms |= {f"{bound}, {name}": values for bound, values in bounds.items()}
     return terms
 
 

@@ -71,13 +71,13 @@ class Study:
     @property
     def parameters(self) -> dict[str, Any]:
         """What it takes besides a model, with the defaults; of shared settings None."""
-        found: dict[str, Any] = {}
+        defaults: dict[str, Any] = {}
         for name, one in self._signature.items():
             if one.kind is one.VAR_KEYWORD:
-                found |= {**dict.fromkeys(Settings.__annotations__), "seed": 0}
+                defaults |= {**dict.fromkeys(Settings.__annotations__), "seed": 0}
             elif name != MODEL:
-                found[name] = one.default
-        return found
+                defaults[name] = one.default
+        return defaults
 
     @property
     def samples(self) -> int | None:
@@ -136,11 +136,11 @@ def remembered(
         "revision": provenance.code_of(parts, modules),
         "versions": provenance.answering_versions(),
     }
-    found = store.load_frame(name, whole)
-    if found is None:
-        found = compute()
-        store.save_frame(name, whole, found)
-    return found
+    frame = store.load_frame(name, whole)
+    if frame is None:
+        frame = compute()
+        store.save_frame(name, whole, frame)
+    return frame
 
 
 def model_configuration(vlm: VLM) -> dict[str, Any]:

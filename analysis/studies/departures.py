@@ -133,11 +133,11 @@ def _overlaps(
     settings: Settings,
 ) -> pd.DataFrame:
     """Overlap of what every variant holds with the paper's, per question."""
-    chosen = [task(one) if isinstance(one, str) else one for one in tasks]
+    wanted = [task(one) if isinstance(one, str) else one for one in tasks]
     seed = settings.get("seed", 0)
     methods = [method for several in variants.values() for method in several.values()]
     configuration = model_configuration(vlm) | {
-        "tasks": [[one.name, one.fingerprint] for one in chosen],
+        "tasks": [[one.name, one.fingerprint] for one in wanted],
         "methods": [provenance.described(method) for method in methods],
         "samples": samples,
         "seed": seed,
@@ -147,7 +147,7 @@ def _overlaps(
         import pandas as pd
 
         rows = []
-        for one in chosen:
+        for one in wanted:
             for name, several in variants.items():
                 kept = {d: _kept(vlm, one, m, samples, seed) for d, m in several.items()}
                 for departure, item in ((d, item) for d in kept for item in kept[d]):
@@ -156,7 +156,7 @@ def _overlaps(
                     rows.append({**where, "item": item, "overlap": share})
         return pd.DataFrame(rows)
 
-    parts = (*methods, *chosen, vlm.family)
+    parts = (*methods, *wanted, vlm.family)
     return remembered("released_choices", settings.get("store"), configuration, compute, parts)
 
 

@@ -94,16 +94,16 @@ def merge_maps(
         side), row, col, target_row, target_col (the cell that the patch's token sits at) and
         weight (of the patch in that token).
     """
-    chosen = LightKV.of(scaled(vlm.facts.layers)) if compressor is None else compressor
+    method = LightKV.of(scaled(vlm.facts.layers)) if compressor is None else compressor
 
     def rows(item: TaskItem, tokens: list[str], record: RunRecord) -> Iterator[dict[str, Any]]:
         for stage, (layer, count) in enumerate(
-            zip(chosen.layers, chosen.windows, strict=True), start=1
+            zip(method.layers, method.windows, strict=True), start=1
         ):
             for patch in _merged(record, layer + 1):
                 yield {"stage": stage, "layer": layer, "windows": count, **patch}
 
-    return _map_table("merge_maps", vlm, tasks, chosen, samples, seed, store, rows)
+    return _map_table("merge_maps", vlm, tasks, method, samples, seed, store, rows)
 
 
 def _map_table(
@@ -119,31 +119,31 @@ def _map_table(
     """Run the prefill of every question and make a table of what its record says."""
     import pandas as pd
 
-    chosen = [task(given) if isinstance(given, str) else given for given in tasks]
+    wanted = [task(one) if isinstance(one, str) else one for one in tasks]
     configuration = model_configuration(vlm) | {
-        "tasks": [[given.name, given.fingerprint] for given in chosen],
+        "tasks": [[one.name, one.fingerprint] for one in wanted],
         "parameters": provenance.described(compressor),
         "samples": samples,
         "seed": seed,
     }
 
     def compute() -> pd.DataFrame:
-        found = []
-        for given in chosen:
-            common = {"model": vlm.name, "task": given.name, "seed": seed}
-            for item, tokens, record in _records(vlm, given, compressor, samples, seed):
+        listed = []
+        for one in wanted:
+            common = {"model": vlm.name, "task": one.name, "seed": seed}
+            for item, tokens, record in _records(vlm, one, compressor, samples, seed):
                 named = {**common, "item": item.index}
-                found += [{**named, **row} for row in rows(item, tokens, record)]
-        return pd.DataFrame(found)
+                listed += [{**named, **row} for row in rows(item, tokens, record)]
+        return pd.DataFrame(listed)
 
-    return remembered(name, store, configuration, compute, parts=(compressor, vlm.family, *chosen))
+    return remembered(name, store, configuration, compute, parts=(compressor, vlm.family, *wanted))
 
 
 def _records(
-    vlm: VLM, given: Task, compressor: Compressor, samples: int, seed: int
+    vlm: VLM, one: Task, compressor: Compressor, samples: int, seed: int
 ) -> Iterator[tuple[TaskItem, list[str], RunRecord]]:
     """Questions with the tokens of their prompts and the record of their prefill."""
-    items = given.items(samples, seed)
+    items = one.items(samples, seed)
     compressor.check(vlm.facts)
     for start in range(0, len(items), _BATCH):
         batch = items[start : start + _BATCH]

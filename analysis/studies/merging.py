@@ -44,10 +44,10 @@ def single_layer_sweep(
     Returns:
         Question rows with ``layer``, NaN for the full cache.
     """
-    chosen = range(vlm.facts.layers - 1) if layers is None else layers
+    swept = range(vlm.facts.layers - 1) if layers is None else layers
     cells = {
         f"layer {layer}": Cell(LightKV((layer,), (windows,), (ratio,)), {"layer": float(layer)})
-        for layer in chosen
+        for layer in swept
     }
     return sweep(vlm, tasks, cells, {"layer": float("nan")}, samples, settings)
 
@@ -78,13 +78,13 @@ def window_sweep(
         Question rows with ``layer`` and ``windows``, NaN for the full cache.
     """
     depth = vlm.facts.layers
-    chosen = (depth // 10, 7 * depth // 16) if layers is None else layers
+    swept = (depth // 10, 7 * depth // 16) if layers is None else layers
     cells = {
         f"layer {layer}, {count} x {count} windows": Cell(
             LightKV((layer,), (count,), (ratio,)),
             {"layer": float(layer), "windows": float(count)},
         )
-        for layer in chosen
+        for layer in swept
         for count in windows
     }
     nothing = {"layer": float("nan"), "windows": float("nan")}

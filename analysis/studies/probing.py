@@ -71,8 +71,8 @@ def ask(tasks: Tasks, samples: int, seed: int) -> list[Asked]:
     Raises:
         UnknownNameError, InvalidValueError, InputError: As the tasks say.
     """
-    chosen = [task(given) if isinstance(given, str) else given for given in tasks]
-    return [Asked(given.name, seed, given.items(samples, seed)) for given in chosen]
+    wanted = [task(one) if isinstance(one, str) else one for one in tasks]
+    return [Asked(one.name, seed, one.items(samples, seed)) for one in wanted]
 
 
 def tabled(
@@ -97,9 +97,9 @@ def tabled(
         store: Where it is kept.
         measure: From the questions of one task to rows.
     """
-    chosen = [task(given) if isinstance(given, str) else given for given in tasks]
+    wanted = [task(one) if isinstance(one, str) else one for one in tasks]
     configuration = model_configuration(vlm) | {
-        "tasks": [[given.name, given.fingerprint] for given in chosen],
+        "tasks": [[one.name, one.fingerprint] for one in wanted],
         "samples": samples,
         "seed": seed,
         **{key: provenance.described(value) for key, value in parameters.items()},
@@ -113,7 +113,7 @@ def tabled(
         frame.insert(0, "model", vlm.name)
         return frame
 
-    parts = (vlm.family, *chosen, *parameters.values())
+    parts = (vlm.family, *wanted, *parameters.values())
     return remembered(name, store, configuration, compute, parts=parts)
 
 
@@ -196,18 +196,18 @@ def attention_maps(
     """
     last = vlm.facts.layers - 1
     depths = sorted({min(1, last), (1 + last) // 2, last})
-    chosen = depths if layers is None else list(layers)
+    mapped = depths if layers is None else list(layers)
 
     def measure(asked: Asked) -> pd.DataFrame:
         import pandas as pd
 
         first = _first(asked)
-        data = first.probe(vlm, "text_weight", chosen)
+        data = first.probe(vlm, "text_weight", mapped)
         weights = gap.tidy(data["text_weight"]).dropna()
         texts = data.key_text.values[0]
         weights["token"] = [texts[key] for key in weights["key"]]
-        maps = _maps(first, vlm, chosen)
-        every = asked.probe(vlm, ["attention_map", "block_mean"], chosen)
+        maps = _maps(first, vlm, mapped)
+        every = asked.probe(vlm, ["attention_map", "block_mean"], mapped)
         parts = [
             maps.assign(panel="map"),
             weights.assign(panel="weight"),
@@ -216,7 +216,7 @@ def attention_maps(
         ]
         return asked.named(pd.concat(parts, ignore_index=True))
 
-    parameters = {"layers": chosen}
+    parameters = {"layers": mapped}
     return tabled("attention_maps", vlm, tasks, samples, seed, parameters, store, measure)
 
 

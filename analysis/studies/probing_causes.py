@@ -81,18 +81,18 @@ def _patched(vlm: VLM, asked: Asked) -> pd.DataFrame | None:
     """Rows of the questions that have a donor, None if there is none."""
     items = asked.items
     answers = [item.answers[0] for item in items]
-    given = donors_for([item.question for item in items], answers)
+    donors = donors_for([item.question for item in items], answers)
     pairs: list[tuple[Any, Any]] = [
-        (item, items[donor]) for item, donor in zip(items, given, strict=True) if donor is not None
+        (item, items[donor]) for item, donor in zip(items, donors, strict=True) if donor is not None
     ]
     if not pairs:
         return None
-    own, other = zip(*pairs, strict=True)
+    originals, other = zip(*pairs, strict=True)
     frame = patches(
         vlm,
-        [item.request() for item in own],
+        [item.request() for item in originals],
         [item.request() for item in other],
-        answer_tokens(vlm, [item.answers[0] for item in own]),
+        answer_tokens(vlm, [item.answers[0] for item in originals]),
         answer_tokens(vlm, [item.answers[0] for item in other]),
     )
-    return Asked(asked.task, asked.seed, own).named(frame.assign(panel="patch"))
+    return Asked(asked.task, asked.seed, originals).named(frame.assign(panel="patch"))

@@ -57,7 +57,7 @@ def grounding_profile(
         scores of "cells" are "TV attention", "TWR score", "accumulated attention" and "kept by
         ..." per method.
     """
-    chosen = methods if methods is not None else _methods(vlm, retention)
+    compared = methods if methods is not None else _methods(vlm, retention)
 
     def measure(asked: Asked) -> pd.DataFrame:
         import pandas as pd
@@ -74,14 +74,14 @@ def grounding_profile(
             grounding(values, data, cells).assign(panel="cells", score=name)
             for name, values in scores.items()
         ]
-        for name, compressor in chosen.items():
+        for name, compressor in compared.items():
             kept = asked.probe(vlm, "kept", compressor=compressor)
-            found = grounding(kept["kept"], kept, cells)
-            parts.append(found.assign(panel="cells", score=f"kept by {name}"))
+            frame = grounding(kept["kept"], kept, cells)
+            parts.append(frame.assign(panel="cells", score=f"kept by {name}"))
         parts.append(word_weight(data, words).assign(panel="words", score="text weight"))
         return asked.named(pd.concat(parts, ignore_index=True))
 
-    parameters = {"methods": dict(chosen), "words": sorted(words)}
+    parameters = {"methods": dict(compared), "words": sorted(words)}
     return tabled("grounding_profile", vlm, tasks, samples, seed, parameters, store, measure)
 
 

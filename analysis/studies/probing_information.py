@@ -111,8 +111,8 @@ def _row(layer: int, measure: str, estimate: Estimate) -> dict[str, Any]:
 
 def _means(single: pd.DataFrame) -> list[dict[str, Any]]:
     return [
-        _row(int(str(layer)), str(measure), mean_of(own["value"].dropna()))
-        for (measure, layer), own in single.groupby(["measure", "layer"], sort=False)
+        _row(int(str(layer)), str(measure), mean_of(group["value"].dropna()))
+        for (measure, layer), group in single.groupby(["measure", "layer"], sort=False)
     ]
 
 
@@ -145,10 +145,10 @@ def _decoded(
     states = data["hidden_pooled"].sel(layer=layer)
     rows, chance = [], np.nan
     for pool in DECODED:
-        found = decodability(states.sel(pool=pool).values, answers, seed=seed)
-        chance = found.chance
-        spread = mean_of(found.correct.astype(float))
+        decoded = decodability(states.sel(pool=pool).values, answers, seed=seed)
+        chance = decoded.chance
+        spread = mean_of(decoded.correct.astype(float))
         rows.append(_row(layer, f"decoded from {pool}", spread))
     rows.append(_row(layer, "chance", exactly(chance, len(answers))))
-    read = {"sample": found.samples, "layer": layer, "value": found.correct.astype(float)}
+    read = {"sample": decoded.samples, "layer": layer, "value": decoded.correct.astype(float)}
     return pd.DataFrame(read).assign(measure=f"decoded from {DECODED[-1]}"), rows

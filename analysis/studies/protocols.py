@@ -60,12 +60,12 @@ def every_method(
         Question rows with the registered name in ``method`` and ``retention``, NaN for methods
         without one. Cells that a method refuses are missing.
     """
-    names = [given.name if isinstance(given, Task) else given for given in tasks]
+    names = [one.name if isinstance(one, Task) else one for one in tasks]
     asked = (tuple(names), tuple(retentions), samples, settings.get("seed", 0))
     usual = asked == (EVERY_KIND, RETENTIONS, SAMPLES, 0)
-    found = shipped_rows(vlm.fingerprint) if usual and methods is None else None
-    if found is None:
-        found = evaluate(
+    rows = shipped_rows(vlm.fingerprint) if usual and methods is None else None
+    if rows is None:
+        rows = evaluate(
             vlm,
             tasks,
             compressors(COMPARED if methods is None else methods, retentions, vlm.facts),
@@ -77,7 +77,7 @@ def every_method(
             progress=settings.get("progress", True),
             on_refusal=lambda *_: None,
         )
-    return _named(found)
+    return _named(rows)
 
 
 def evaluated(path: str | Path) -> pd.DataFrame:

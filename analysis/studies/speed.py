@@ -68,13 +68,13 @@ def decode_latency(
         cache), and ``gib_8k`` and ``gib_16k``: KV memory computed for LLaVA-1.5-7B at contexts of
         8,000 and 16,000 tokens, whatever the measured model is.
     """
-    chosen = LatencySettings() if measuring is None else measuring
+    settings = LatencySettings() if measuring is None else measuring
     source = task(tasks[0]) if isinstance(tasks[0], str) else tasks[0]
     configuration = model_configuration(vlm) | {
         "machine": machine_name(vlm.device),
         "retentions": retentions,
         "context": context,
-        "measuring": repr(chosen),
+        "measuring": repr(settings),
         "task": [source.name, source.fingerprint],
         "seed": seed,
     }
@@ -84,7 +84,7 @@ def decode_latency(
         asked = request if context is None else lengthened(vlm, request, context)
         labels = {VANILLA: 1.0} | {f"tgvkv {100 * r:g} %": r for r in retentions}
         methods = {k: None if r == 1 else TGVKV(retention=r) for k, r in labels.items()}
-        frame = measure_latency(vlm, methods, asked, chosen)
+        frame = measure_latency(vlm, methods, asked, settings)
         frame["retention"] = frame["method"].map(labels)
         for name, tokens in PAPER_CONTEXTS.items():
             memory = {r: _paper_memory(tokens, r) for r in labels.values()}
@@ -125,11 +125,11 @@ def request_times(
     joined = rows["method"].str.contains("|", regex=False)
     rows = rows[single & ~joined & rows["compared"].isin(methods)]
     parts = [_usual_length(rows[rows["shape"] == model], model) for model in models]
-    found = pd.concat(parts, ignore_index=True)
-    ttft = found["ttft_ms"] + found["tower_ms"].fillna(0)
-    latency = (ttft + (ANSWER - 1) * found["step_ms"]) / 1000
+    runs = pd.concat(parts, ignore_index=True)
+    ttft = runs["ttft_ms"] + runs["tower_ms"].fillna(0)
+    latency = (ttft + (ANSWER - 1) * runs["step_ms"]) / 1000
     columns = ["model", "tokens", "compared", "method", "repeat", "ttft_ms", "latency_s", "machine"]
-    named = found.assign(model=found["shape"], ttft_ms=ttft, latency_s=latency)
+    named = runs.assign(model=runs["shape"], ttft_ms=ttft, latency_s=latency)
     return named[columns]
 
 
@@ -159,8 +159,8 @@ def _usual_length(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     usual = preset(model).vision_tokens
     count = rows.groupby("tokens")["compared"].nunique()
     best = max(count.index, key=lambda tokens: (count[tokens], -abs(tokens - usual)))
-    chosen: pd.DataFrame = rows[rows["tokens"] == best]
-    return chosen
+    runs: pd.DataFrame = rows[rows["tokens"] == best]
+    return runs
 
 
 def _paper_memory(context: int, retention: float) -> float:

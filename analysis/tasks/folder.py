@@ -137,11 +137,11 @@ class FolderTask(Task):
         """Questions in the seed's order; the headers of their images are read."""
         check_samples(samples, len(self.questions))
         order = np.random.default_rng(seed).permutation(len(self.questions))
-        chosen = [self.questions[index] for index in order[:samples]]
-        for item in sorted(chosen, key=lambda item: item.index):
+        picked = [self.questions[index] for index in order[:samples]]
+        for item in sorted(picked, key=lambda item: item.index):
             for image in item.pictures:
                 _check_image(image, f"{self.path}, line {self.lines[item.index]}")
-        return chosen
+        return picked
 
 
 class _Line:

@@ -50,19 +50,19 @@ def bench_probe(
 
     if out is not None:
         _check_folder(out)
-    found = measure_probe_memory(
+    memory = measure_probe_memory(
         shape, layers=layers, tokens=tokens, quantities=quantities, device=device, dtype=dtype
     )
     mib = 2**20
     click.echo(
-        f"{', '.join(found.quantities)}: {100 * found.added:+.2f} % of the model's own peak\n"
-        f"plain {found.plain / mib:,.0f} MiB (weights {found.weights / mib:,.0f}), "
-        f"probed {found.probed / mib:,.0f} MiB\n"
+        f"{', '.join(memory.quantities)}: {100 * memory.added:+.2f} % of the model's own peak\n"
+        f"plain {memory.plain / mib:,.0f} MiB (weights {memory.weights / mib:,.0f}), "
+        f"probed {memory.probed / mib:,.0f} MiB\n"
         f"{shape} dimensions, {layers} layers, random weights, {tokens} vision tokens, {dtype}, "
-        f"{device}; {found.kind}"
+        f"{device}; {memory.kind}"
     )
     if out is not None:
-        _write(out, json.dumps({**asdict(found), "added": found.added}, indent=2) + "\n")
+        _write(out, json.dumps({**asdict(memory), "added": memory.added}, indent=2) + "\n")
 
 
 @bench_group.command("methods")
@@ -117,22 +117,22 @@ def bench_methods(
     settings = BenchSettings(
         shape, tokens, text, batch_size, device, dtype, retention, repeats, seed
     )
-    found = measure_methods(methods, settings, progress=True)
-    click.echo(table(found.summary()))
-    for name, reason in found.refused.items():
+    bench = measure_methods(methods, settings, progress=True)
+    click.echo(table(bench.summary()))
+    for name, reason in bench.refused.items():
         click.echo(f"not measured: {name}: {reason}")
-    known, mib = found.setting, 2**20
+    known, mib = bench.setting, 2**20
     click.echo(
-        f"layer: {1000 * statistics.median(found.layer_seconds):,.1f} ms, "
-        f"{found.layer_peak_bytes / mib:,.1f} MiB; {shape} dimensions, random weights, "
+        f"layer: {1000 * statistics.median(bench.layer_seconds):,.1f} ms, "
+        f"{bench.layer_peak_bytes / mib:,.1f} MiB; {shape} dimensions, random weights, "
         f"{tokens} + {text} tokens x {batch_size}, {known['dtype']}, {known['machine']}\n"
         f"a map of all heads: {known['map_bytes'] / mib:,.1f} MiB, "
         f"its text rows: {known['text_rows_bytes'] / mib:,.1f} MiB"
     )
     if out is not None:
         as_json = out.suffix == ".json"
-        content = json.dumps(found.content(), indent=1) + "\n" if as_json else ""
-        _write(out, content or found.frame().to_csv(index=False))
+        content = json.dumps(bench.content(), indent=1) + "\n" if as_json else ""
+        _write(out, content or bench.frame().to_csv(index=False))
 
 
 def _check_folder(out: Path) -> None:

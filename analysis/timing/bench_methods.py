@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,6 +23,7 @@ from analysis.provenance import answering_versions
 from analysis.timing.bench_layer import BenchLayer, BenchSettings
 from analysis.timing.latency import machine_name, now
 from analysis.timing.memory import memory_kind, peak_rise
+from analysis.timing.method_costs import Cost, MethodsBench
 from lightkv import catalogue
 from lightkv.catalogue import composed, read
 from lightkv.contract.compressor import Compressor, Evictor, Reducer
@@ -31,110 +32,8 @@ from lightkv.contract.registry import RETENTION
 from lightkv.engine.shortening import Shortening
 from lightkv.errors import LightKVError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 STAGE, SCORING, RETAINING = "stage", "scoring", "retention"
 RETAINED_LAYERS = 4
-
-
-_COLUMNS = (
-    "method",
-    "part",
-    "repeat",
-    "seconds",
-    "layer_seconds",
-    "ratio",
-    "peak_bytes",
-    "reason",
-)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Measurements of one part of a method.
-
-    Attributes:
-        method: The method as text.
-        part: "stage", "scoring" or "retention".
-        seconds: One number per round.
-        peak_bytes: Memory beyond what is held before, results included; for "retention" with the
-            decisions of all layers that it was measured on.
-    """
-
-    method: str
-    part: str
-    seconds: tuple[float, ...]
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
-class MethodsBench:
-    """A finished measurement.
-
-    Attributes:
-        setting: Dimensions, device, dtype, threads, versions and the like.
-        layer_seconds: The layer's forward pass, one number per round.
-        layer_peak_bytes: Its memory, without weights and input.
-        costs: What methods cost.
-        refused: Methods that could not be measured, with the reason.
-    """
-
-    setting: Mapping[str, Any]
-    layer_seconds: tuple[float, ...]
-    layer_peak_bytes: int
-    costs: tuple[Cost, ...]
-    refused: Mapping[str, str]
-
-    def frame(self) -> pd.DataFrame:
-        """One row per method, part and round: seconds, layer_seconds, ratio, peak_bytes and the
-        setting; a refused method has one row with its ``reason``."""
-        import pandas as pd
-
-        rows: list[dict[str, Any]] = []
-        for cost in self.costs:
-            times = zip(cost.seconds, self.layer_seconds, strict=True)
-            for number, (seconds, layer) in enumerate(times):
-                row = {"method": cost.method, "part": cost.part, "repeat": number}
-                row |= {"seconds": seconds, "layer_seconds": layer, "ratio": seconds / layer}
-                rows.append(row | {"peak_bytes": cost.peak_bytes, "reason": ""})
-        rows += [{"method": name, "reason": why} for name, why in self.refused.items()]
-        return pd.DataFrame(rows, columns=_COLUMNS).assign(**self.setting)
-
-    def summary(self) -> pd.DataFrame:
-        """One row per method and part: median, first and third quartile of the ratio to the
-        layer, median milliseconds, peak MiB and its ratio to an N x N map of all heads."""
-        import pandas as pd
-
-        map_bytes = self.setting["map_bytes"]
-        rows = []
-        for (method, part), group in self.frame().groupby(["method", "part"], sort=False):
-            peak = group["peak_bytes"].iloc[0]
-            rows.append(
-                {
-                    "method": method,
-                    "part": part,
-                    "of_layer": group["ratio"].median(),
-                    "low": group["ratio"].quantile(0.25),
-                    "high": group["ratio"].quantile(0.75),
-                    "ms": 1000 * group["seconds"].median(),
-                    "peak_mib": peak / 2**20,
-                    "of_map": peak / map_bytes,
-                }
-            )
-        return pd.DataFrame(rows)
-
-    def content(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON."""
-        return {
-            "setting": dict(self.setting),
-            "layer": {
-                "seconds": list(self.layer_seconds),
-                "peak_bytes": self.layer_peak_bytes,
-            },
-            "costs": [asdict(cost) for cost in self.costs],
-            "refused": dict(self.refused),
-        }
 
 
 @dataclass(frozen=True)
@@ -163,11 +62,11 @@ def measure_methods(
         UnknownNameError, InvalidValueError: A method is not known or, if it was named, does not
             fit the setting; nothing has run yet.
     """
-    chosen = BenchSettings() if settings is None else settings
+    measuring = BenchSettings() if settings is None else settings
     refused: dict[str, str] = {}
-    fitting = _fitting(methods, chosen, refused)
+    fitting = _fitting(methods, measuring, refused)
     with torch.inference_mode():
-        return _measure(fitting, chosen, refused, progress)
+        return _measure(fitting, measuring, refused, progress)
 
 
 def _fitting(
@@ -176,15 +75,15 @@ def _fitting(
     """Methods by label, checked against model and prompt."""
     layout = settings.layout()
     split = [one.strip() for text in methods for one in text.split("|")]
-    found: dict[str, Compressor] = {}
+    fitting: dict[str, Compressor] = {}
     for label in dict.fromkeys(split or catalogue.methods()):
         try:
-            found[label] = _checked(label, settings, layout)
+            fitting[label] = _checked(label, settings, layout)
         except LightKVError as error:
             if methods:
                 raise
             refused[label] = str(error)
-    return found
+    return fitting
 
 
 def _checked(label: str, settings: BenchSettings, layout: TokenLayout) -> Compressor:
@@ -210,12 +109,12 @@ def _measure(
     with tqdm(total=len(methods), unit="method", disable=not progress, desc="memory") as bar:
         for label, compressor in methods.items():
             try:
-                found = list(_works(label, compressor, layer))
-                rises = [peak_rise(work.call, layer.device) for work in found]
+                pieces = list(_works(label, compressor, layer))
+                rises = [peak_rise(work.call, layer.device) for work in pieces]
             except LightKVError as error:
                 refused[label] = str(error)
             else:
-                works += found
+                works += pieces
                 peaks += rises
             bar.update()
     every = [plain, *works]
@@ -263,8 +162,8 @@ def _stage(reducer: Reducer, layer: BenchLayer) -> Callable[[], object]:
         reduction = reducer.reduce(view)
         states = reducer.states(view, reduction)
         sequence.reduce(reduction, reducer.position_rule(), states)
-        given = {"position_embeddings": layer.rotary, "position_ids": layer.position_ids}
-        return sequence.inputs((view.hidden,), given)
+        arguments = {"position_embeddings": layer.rotary, "position_ids": layer.position_ids}
+        return sequence.inputs((view.hidden,), arguments)
 
     return run
 

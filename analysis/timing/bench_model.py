@@ -224,12 +224,12 @@ def tower_seconds(
     shape: str, device: torch.device, dtype: torch.dtype, repeats: int
 ) -> float | None:
     """Median time of a preset's CLIP tower over one image's tiles; None where it has another."""
-    chosen = preset(shape)
-    if chosen.shape.vision is None or chosen.family not in ("llava", "llava_next"):
+    model = preset(shape)
+    if model.shape.vision is None or model.family not in ("llava", "llava_next"):
         return None
-    vision = chosen.shape.vision
+    vision = model.shape.vision
     tower = build_tower(vision, device, dtype)
-    pixels = (chosen.tiles, vision.channels, vision.image_size, vision.image_size)
+    pixels = (model.tiles, vision.channels, vision.image_size, vision.image_size)
     picture = torch.zeros(pixels, dtype=dtype, device=device)
     times = []
     with torch.inference_mode():

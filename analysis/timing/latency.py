@@ -108,10 +108,10 @@ def measure_latency(
     """
     import pandas as pd
 
-    chosen = LatencySettings() if settings is None else settings
+    measuring = LatencySettings() if settings is None else settings
     if not methods:
         raise InvalidValueError("methods", methods, "at least one method")
-    prompts = [request] * chosen.batch_size
+    prompts = [request] * measuring.batch_size
     layout = vlm.layout(vlm.encode(prompts))
     for compressor in methods.values():
         if compressor is not None:
@@ -120,14 +120,14 @@ def measure_latency(
     inputs = {label: vlm.encode(prompts, compressor) for label, compressor in methods.items()}
     labels = list(methods)
     rows: list[dict[str, Any]] = []
-    for number in range(chosen.warmup + chosen.repeats):
+    for number in range(measuring.warmup + measuring.repeats):
         shift = number % len(labels)
         for label in labels[shift:] + labels[:shift]:
-            measured = _run(vlm, inputs[label], methods[label], chosen)
-            if number >= chosen.warmup:
-                repeat = {"method": label, "repeat": number - chosen.warmup}
+            measured = _run(vlm, inputs[label], methods[label], measuring)
+            if number >= measuring.warmup:
+                repeat = {"method": label, "repeat": number - measuring.warmup}
                 rows.append(repeat | measured)
-    peaks = {label: _peak(vlm, inputs[label], methods[label], chosen) for label in labels}
+    peaks = {label: _peak(vlm, inputs[label], methods[label], measuring) for label in labels}
     rows.sort(key=lambda row: (labels.index(row["method"]), row["repeat"]))
     frame = pd.DataFrame(rows).assign(
         model=vlm.name,
@@ -135,9 +135,9 @@ def measure_latency(
         machine=machine_name(vlm.device),
         dtype=str(vlm.dtype).removeprefix("torch."),
         attention=vlm.attention,
-        batch_size=chosen.batch_size,
+        batch_size=measuring.batch_size,
         context=int(layout.prompt_lengths.max()),
-        new_tokens=chosen.new_tokens,
+        new_tokens=measuring.new_tokens,
         memory_kind=GPU_MEMORY if vlm.device.type == "cuda" else CPU_MEMORY,
     )
     frame["parameters"] = frame["method"].map({k: repr(v) for k, v in methods.items()})

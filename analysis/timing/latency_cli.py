@@ -63,8 +63,8 @@ def latency_command(
     else:
         request = task("embedded/read").items(1, seed)[0].request()
     asked = request if context is None else lengthened(vlm, request, context)
-    chosen = compressors(methods, retentions, vlm.facts)
-    frame = measure_latency(vlm, chosen, asked, settings)
+    compared = compressors(methods, retentions, vlm.facts)
+    frame = measure_latency(vlm, compared, asked, settings)
     click.echo(table(summarise_latency(frame)))
     first = frame.iloc[0]
     click.echo(

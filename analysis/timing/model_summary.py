@@ -29,8 +29,8 @@ def summarise_model(frame: pd.DataFrame, baseline: str = "vanilla") -> pd.DataFr
         for method, group in piece.groupby("method", sort=False):
             rows.append(_summary(group.set_index("repeat"), base) | {"method": method})
     columns = [*_SHOWN, "method"]
-    found = pd.DataFrame(rows)
-    return found[columns + [name for name in found.columns if name not in columns]]
+    summary = pd.DataFrame(rows)
+    return summary[columns + [name for name in summary.columns if name not in columns]]
 
 
 def _summary(group: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def draw(frame: pd.DataFrame) -> Figure:
             place.axvline(100 * score, color="#000000", linestyle=":", label="full cache")
             place.set_xlim(-2, max(102 * score, place.get_xlim()[1]))
     for place, (task, title) in zip(axes[1], PAPER_TASKS.items(), strict=False):
-        own = pick(numbers, benchmark=task).assign(score=lambda f: f["value"] / 100)
-        _panel(place, own.assign(low=own["score"], high=own["score"]), f"paper: {title}")
+        cells = pick(numbers, benchmark=task).assign(score=lambda f: f["value"] / 100)
+        _panel(place, cells.assign(low=cells["score"], high=cells["score"]), f"paper: {title}")
     for place in [*axes[0, len(tasks) :], *axes[1, len(PAPER_TASKS) :]]:
         place.set_visible(False)
     for place in axes[-1]:
@@ -86,10 +86,10 @@ def _panel(axes: Axes, data: pd.DataFrame, title: str) -> None:
     for shift, (retention, look) in zip((0.12, -0.12), LOOKS.items(), strict=True):
         for place, combination in enumerate(reversed(COMBINATIONS)):
             wanted = dict(zip(PARTS, combination, strict=True))
-            own = pick(data, retention=retention, **wanted)
-            if own.empty:
+            cell = pick(data, retention=retention, **wanted)
+            if cell.empty:
                 continue
-            first = 100 * own[["score", "low", "high"]].iloc[0]
+            first = 100 * cell[["score", "low", "high"]].iloc[0]
             axes.hlines(place + shift, first["low"], first["high"], color=look.color, linewidth=1)
             axes.plot(
                 first["score"], place + shift, look.marker, color=look.color, label=look.label
@@ -110,8 +110,8 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         row: dict[tuple[str, str], object] = {("parts", ""): name(combination)}
         for task in dict.fromkeys(data["task"]):
             for retention in LOOKS:
-                found = pick(data, task=task, retention=retention, **parts)
-                row[here(frame), f"{short(task)} at {100 * retention:g} %"] = cell_of(found)
+                cell = pick(data, task=task, retention=retention, **parts)
+                row[here(frame), f"{short(task)} at {100 * retention:g} %"] = cell_of(cell)
         for task, title in PAPER_TASKS.items():
             for retention in LOOKS:
                 value = printed(numbers, benchmark=task, retention=retention, **parts)
@@ -151,15 +151,15 @@ def judge_budget_adds(frame: pd.DataFrame) -> Verdict:
 
 def judge_whole_is_best(frame: pd.DataFrame) -> Verdict:
     """Is no other combination better than all three parts by more than the margin?"""
-    found = []
+    verdicts = []
     for retention in LOOKS:
         for combination in COMBINATIONS:
             if combination == FULL:
                 continue
             lead = difference(_rows(frame, combination, retention), _rows(frame, FULL, retention))
             text = f"{name(combination)} over all three at {100 * retention:g} %"
-            found.append(not_beaten(lead, text))
-    return worst_of(found)
+            verdicts.append(not_beaten(lead, text))
+    return worst_of(verdicts)
 
 
 COMPONENTS: Final = Artefact(

@@ -37,9 +37,9 @@ def plotted(frame: pd.DataFrame) -> pd.DataFrame:
     from analysis.scoring.captions import caption_scores
 
     rows = []
-    for (method, retention), own in frame.groupby(["compared", "retention"], sort=False):
-        found = caption_scores(own["answer"].tolist(), own["reference"].tolist())
-        rows.append({"compared": method, "retention": retention, "n": len(own), **found})
+    for (method, retention), answers in frame.groupby(["compared", "retention"], sort=False):
+        scores = caption_scores(answers["answer"].tolist(), answers["reference"].tolist())
+        rows.append({"compared": method, "retention": retention, "n": len(answers), **scores})
     return pd.DataFrame(rows)
 
 
@@ -47,7 +47,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     """A panel per metric of ours, then three of the paper's for each model."""
     data = plotted(frame)
     budgets = sorted(set(data["retention"]) - {1.0})
-    own = [name for name in METRICS if name in data.columns]
+    metrics = [name for name in METRICS if name in data.columns]
     numbers = _numbers()
     printed_panels = [
         (model, "coco-caption", metric)
@@ -56,7 +56,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     ]
     figure, axes = canvas(4, 3, height=1.8)
     places = axes.ravel()
-    for place, name in zip(places[:6], own, strict=True):
+    for place, name in zip(places[:6], metrics, strict=True):
         lines(place, data.assign(score=data[name] / 100), budgets, "retention", "score")
         full = pick(data, compared=VANILLA)
         if len(full):
@@ -95,14 +95,14 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         _row(f"{HERE} ({', '.join(sorted(frame['model'].unique()))})", "caption", one, one)
         for one in data.to_dict("records")
     ]
-    for (model, benchmark, retention, method), own in numbers.groupby(
+    for (model, benchmark, retention, method), cells in numbers.groupby(
         ["model", "benchmark", "retention", "compared"], sort=False
     ):
         if method == VANILLA and retention != numbers["retention"].max():
             continue  # printed again at every budget
-        found = dict(zip(own["metric"], own["printed"], strict=True))
+        digits = dict(zip(cells["metric"], cells["printed"], strict=True))
         what = {"compared": method, "retention": retention}
-        rows.append(_row(f"paper ({title(str(model))})", BENCHMARKS[str(benchmark)], what, found))
+        rows.append(_row(f"paper ({title(str(model))})", BENCHMARKS[str(benchmark)], what, digits))
     return pd.DataFrame(rows)
 
 
@@ -140,12 +140,12 @@ def judge_every_metric(frame: pd.DataFrame) -> Verdict:
     return worst_of([*per_caption, *_bleu(plotted(frame), budgets)])
 
 
-def _by(metric: str, own: pd.DataFrame) -> pd.DataFrame:
+def _by(metric: str, answers: pd.DataFrame) -> pd.DataFrame:
     """The same questions, each scored by a metric that is a mean over captions."""
     from analysis.scoring.metrics import cider, coco_rouge_l, each
 
     scores = {"rouge_l": each(coco_rouge_l), "cider": cider}[metric]
-    return own.assign(score=scores(own["answer"].tolist(), own["reference"].tolist()))
+    return answers.assign(score=scores(answers["answer"].tolist(), answers["reference"].tolist()))
 
 
 def _bleu(data: pd.DataFrame, budgets: list[float]) -> Iterator[Verdict]:

@@ -42,11 +42,11 @@ def plotted(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for (method, departure), own in frame.groupby(["compared", "departure"], sort=False):
+    for (method, departure), departed in frame.groupby(["compared", "departure"], sort=False):
         paper = pick(frame, compared=method, departure=PAPER)
         if departure in ("", PAPER) or paper.empty:
             continue
-        lead = difference(own, paper)
+        lead = difference(departed, paper)
         rows.append(
             {
                 "compared": method,
@@ -55,18 +55,18 @@ def plotted(frame: pd.DataFrame) -> pd.DataFrame:
                 "difference": lead.value,
                 "low": lead.low,
                 "high": lead.high,
-                "equal": _equal(own, paper),
-                "overlap": own["overlap"].mean(),
-                "kv_share": own["kv_share"].mean(),
+                "equal": _equal(departed, paper),
+                "overlap": departed["overlap"].mean(),
+                "kv_share": departed["kv_share"].mean(),
                 "kv_share_paper": paper["kv_share"].mean(),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _equal(own: pd.DataFrame, paper: pd.DataFrame) -> float:
+def _equal(departed: pd.DataFrame, paper: pd.DataFrame) -> float:
     """Share of questions with the same answer, word for word."""
-    both = own.merge(paper, on=list(QUESTION), suffixes=("", "_paper"))
+    both = departed.merge(paper, on=list(QUESTION), suffixes=("", "_paper"))
     return float((both["answer"] == both["answer_paper"]).mean())
 
 

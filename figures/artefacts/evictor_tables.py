@@ -54,11 +54,11 @@ VISION_ONLY: Final = layout(
 )
 
 
-def held(model: str, method: str, at: Any, own: pd.DataFrame) -> dict[Any, Any]:
+def held(model: str, method: str, at: Any, rows: pd.DataFrame) -> dict[Any, Any]:
     """What ours held of the cache."""
     if model != HERE:
         return {}
-    return {("KV held", "%"): f"{100 * own['kv_share'].mean():.1f}"}
+    return {("KV held", "%"): f"{100 * rows['kv_share'].mean():.1f}"}
 
 
 def plotted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -66,12 +66,12 @@ def plotted(frame: pd.DataFrame) -> pd.DataFrame:
     return summary(frame, ("task", "compared", "retention"))
 
 
-def draw(frame: pd.DataFrame, own: Layout) -> Figure:
+def draw(frame: pd.DataFrame, layout: Layout) -> Figure:
     """A panel per task of ours, then of the paper one per model, and per metric if they differ."""
-    data, numbers = plotted(frame), own.numbers()
+    data, numbers = plotted(frame), layout.numbers()
     budgets = sorted(set(data["retention"]) - {1.0})
     tasks, models = list(dict.fromkeys(data["task"])), list(dict.fromkeys(numbers["model"]))
-    metrics = _panels(own)
+    metrics = _panels(layout)
     panels = [(model, name, columns) for model in models for name, columns in metrics.items()]
     width = 2 if len(panels) in (2, 4) else 3
     ours, theirs = (-(-len(several) // width) for several in (tasks, panels))
@@ -85,7 +85,7 @@ def draw(frame: pd.DataFrame, own: Layout) -> Figure:
             level(place, float(full["score"].iloc[0]))
         place.set_title(f"here: {short(task)}")
     for place, (model, name, columns) in zip(below, panels, strict=False):
-        _printed_panel(place, pick(numbers, model=model), own, columns, budgets)
+        _printed_panel(place, pick(numbers, model=model), layout, columns, budgets)
         place.set_title(f"{title(model)}\n{name}", fontsize=8)
     for place in [*above[len(tasks) :], *below[len(panels) :]]:
         place.set_visible(False)
@@ -99,17 +99,17 @@ def draw(frame: pd.DataFrame, own: Layout) -> Figure:
     return figure
 
 
-def _panels(own: Layout) -> dict[str, tuple[Column, ...]]:
+def _panels(layout: Layout) -> dict[str, tuple[Column, ...]]:
     """Benchmarks that share a panel: all of a table in percent of questions, each metric else."""
-    if own.paper == CAPTIONS.paper:
-        return {column.title: (column,) for column in own.columns}
-    return {f"mean of {len(own.columns)} benchmarks": own.columns}
+    if layout.paper == CAPTIONS.paper:
+        return {column.title: (column,) for column in layout.columns}
+    return {f"mean of {len(layout.columns)} benchmarks": layout.columns}
 
 
 def _printed_panel(
     axes: Any,
     numbers: pd.DataFrame,
-    own: Layout,
+    layout: Layout,
     columns: tuple[Column, ...],
     budgets: list[float],
 ) -> None:
@@ -118,7 +118,7 @@ def _printed_panel(
 
     wanted = pd.DataFrame([(c.benchmark, c.metric) for c in columns], columns=KEYS)
     cells = numbers.merge(wanted, on=KEYS)
-    ours = {"tgv-kv": "tgvkv-vision-only" if own is VISION_ONLY else "tgvkv"}
+    ours = {"tgv-kv": "tgvkv-vision-only" if layout is VISION_ONLY else "tgvkv"}
     share = cells["setting"].str.extract(r"=([\d.]+)%", expand=False).astype(float) / 100
     known = cells.assign(compared=cells["method"].replace(ours), retention=share)
     means = known.groupby(["compared", "retention"])["value"].mean().reset_index(name="score")
@@ -131,13 +131,13 @@ def _budgets(frame: pd.DataFrame) -> list[float]:
     return sorted(set(frame["retention"]) - {1.0}, reverse=True)
 
 
-def _leads(frame: pd.DataFrame, own: str, budgets: list[float]) -> Verdict:
-    others = [m for m in dict.fromkeys(frame["compared"]) if m not in (own, VANILLA)]
-    if own not in set(frame["compared"]) or not others:
+def _leads(frame: pd.DataFrame, method: str, budgets: list[float]) -> Verdict:
+    others = [m for m in dict.fromkeys(frame["compared"]) if m not in (method, VANILLA)]
+    if method not in set(frame["compared"]) or not others:
         return untestable("no methods were compared")
     return worst_of(
         better(
-            pick(frame, compared=own, retention=budget),
+            pick(frame, compared=method, retention=budget),
             pick(frame, compared=other, retention=budget),
             f"TGV-KV over {LOOKS[other].label} at {100 * budget:g} %",
         )

@@ -82,11 +82,13 @@ def draw(frame: pd.DataFrame, paper_id: str) -> Figure:
 def _dots(axes: Axes, data: pd.DataFrame, methods: list[str]) -> None:
     models = list(dict.fromkeys(data["model"]))
     for number, model in enumerate(models):
-        own = data[(data["model"] == model) & (data["compared"] != VANILLA)]
+        measured = data[(data["model"] == model) & (data["compared"] != VANILLA)]
         shift = 0.15 * ((len(models) - 1) / 2 - number)
-        heights = [len(methods) - 1 - methods.index(name) + shift for name in own["compared"]]
+        heights = [len(methods) - 1 - methods.index(name) + shift for name in measured["compared"]]
         color = PALETTE[number % len(PALETTE)]
-        axes.plot(100 * own["share"], heights, "osD^"[number % 4], color=color, label=title(model))
+        axes.plot(
+            100 * measured["share"], heights, "osD^"[number % 4], color=color, label=title(model)
+        )
     axes.set_yticks(range(len(methods)), [LOOKS[name].label for name in reversed(methods)])
     axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.axvline(100, color=BLACK, linestyle=":", linewidth=1)
@@ -101,8 +103,8 @@ def table(frame: pd.DataFrame, paper_id: str) -> pd.DataFrame:
     numbers = paper.numbers(paper_id)
     measures = [name for name, metric in PRINTED.items() if metric in set(numbers["metric"])]
     rows = []
-    for (model, method), own in numbers.groupby(["model", "method"], sort=False):
-        digits = own.set_index("metric")["printed"]
+    for (model, method), cells in numbers.groupby(["model", "method"], sort=False):
+        digits = cells.set_index("metric")["printed"]
         ours = pick(frame, model=model, compared=method)
         row: dict[tuple[str, str], object] = {
             ("model", ""): title(str(model)),
@@ -123,19 +125,19 @@ def _range(values: pd.Series[float]) -> str:
 
 def _ratios(frame: pd.DataFrame, one: str, other: str, measure: str) -> dict[str, Any]:
     """Per model the ratios of two methods in the same round."""
-    found = {}
-    for model, own in frame.groupby("model", sort=False):
-        times = own.pivot_table(measure, "repeat", "compared")
+    ratios = {}
+    for model, runs in frame.groupby("model", sort=False):
+        times = runs.pivot_table(measure, "repeat", "compared")
         if {one, other} <= set(times.columns):
             ratio = (times[one] / times[other]).dropna()
             if len(ratio):
-                found[str(model)] = ratio
-    return found
+                ratios[str(model)] = ratio
+    return ratios
 
 
 def _below(frame: pd.DataFrame, most: float, measure: str, models: str = "") -> Verdict:
     """Whether LightKV takes at most a share of the full cache's time, in every round."""
-    found = []
+    verdicts = []
     for model, ratio in _ratios(frame, "lightkv", VANILLA, measure).items():
         if model.endswith(models):
             text = (
@@ -143,12 +145,12 @@ def _below(frame: pd.DataFrame, most: float, measure: str, models: str = "") -> 
                 f"({ratio.min():.3f} to {ratio.max():.3f}, {len(ratio)} rounds)"
             )
             agreed = bool((ratio <= most).all() or (ratio > most).all())
-            found.append(
+            verdicts.append(
                 verdict(bool((ratio <= most).all()), text)
                 if agreed
                 else untestable(f"undecided, rounds differ: {text}")
             )
-    return all_of(found)
+    return all_of(verdicts)
 
 
 def judge_quarter(frame: pd.DataFrame) -> Verdict:

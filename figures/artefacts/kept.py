@@ -43,19 +43,23 @@ def layers_shown(frame: pd.DataFrame) -> list[int]:
 def counts(frame: pd.DataFrame) -> pd.DataFrame:
     """Entries kept and present per retention, question, layer and kind."""
     by = ["retention", *QUESTION, "layer", "kind"]
-    found = frame.groupby(by, sort=False)["kept"].agg(["sum", "size"])
-    return found.reset_index().rename(columns={"sum": "kept", "size": "entries"})
+    counted = frame.groupby(by, sort=False)["kept"].agg(["sum", "size"])
+    return counted.reset_index().rename(columns={"sum": "kept", "size": "entries"})
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Per retention a row of the picture's kept patches, layer by layer; kept words below."""
-    own = _first(frame)
-    vision = pick(own, kind="vision")
+    entries = _first(frame)
+    vision = pick(entries, kind="vision")
     rows, cols = int(vision["row"].max()) + 1, int(vision["col"].max()) + 1
-    picture, layers, retentions = pixels(own, rows, cols), layers_shown(own), _retentions(own)
+    picture, layers, retentions = (
+        pixels(entries, rows, cols),
+        layers_shown(entries),
+        _retentions(entries),
+    )
     heights = [
         1.1 * len(retentions),
-        0.8 + 0.17 * own[own["kind"] != "vision"]["position"].nunique(),
+        0.8 + 0.17 * entries[entries["kind"] != "vision"]["position"].nunique(),
     ]
     figure = sheet(sum(heights))
     parts: Any = figure.subfigures(2, 1, height_ratios=heights)
@@ -73,18 +77,18 @@ def draw(frame: pd.DataFrame) -> Figure:
     places = below.subplots(1, len(widths), width_ratios=widths)
     show(places[0], picture, "the picture")
     for place, retention in zip(places[1:], retentions, strict=True):
-        _words(place, pick(own, retention=retention), layers)
+        _words(place, pick(entries, retention=retention), layers)
         place.set_title(f"words kept at {100 * retention:g} %")
     for place in places[2:]:
         place.set_yticklabels([])
     return figure
 
 
-def _words(axes: Axes, own: pd.DataFrame, layers: list[int]) -> None:
+def _words(axes: Axes, entries: pd.DataFrame, layers: list[int]) -> None:
     """A matrix of words and layers; a filled cell is kept."""
     from matplotlib.patches import Rectangle
 
-    text = own[own["kind"] != "vision"]
+    text = entries[entries["kind"] != "vision"]
     words = text.drop_duplicates("position").sort_values("position")
     for column, layer in enumerate(layers):
         held = set(text[(text["layer"] == layer) & text["kept"]]["position"])
@@ -107,13 +111,13 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Entries kept per layer, mean over the questions. The paper prints no numbers."""
     import pandas as pd
 
-    found = counts(frame)
+    counted = counts(frame)
     rows = []
-    for layer in sorted(found["layer"].unique()):
+    for layer in sorted(counted["layer"].unique()):
         row: dict[tuple[str, str], object] = {("layer", ""): f"{layer}"}
         for retention in _retentions(frame):
-            own = pick(found, layer=layer, retention=retention)
-            mean = own.groupby("kind")[["kept", "entries"]].mean()
+            part = pick(counted, layer=layer, retention=retention)
+            mean = part.groupby("kind")[["kept", "entries"]].mean()
             heading = f"kept here at {100 * retention:g} %, mean"
             for kind, title in KINDS.items():
                 if kind in mean.index:
@@ -148,15 +152,15 @@ def judge_shallow_larger(frame: pd.DataFrame) -> Verdict:
 
 def judge_text_first(frame: pd.DataFrame) -> Verdict:
     """Does no layer hold a vision entry while it has dropped a word of the question?"""
-    found = counts(frame).pivot_table(
+    counted = counts(frame).pivot_table(
         index=["retention", *QUESTION, "layer"],
         columns="kind",
         values=["kept", "entries"],
         fill_value=0,
     )
-    short = found["kept"]["text"] < found["entries"]["text"]
-    broken = int((short & (found["kept"]["vision"] > 0)).sum())
-    text = f"{broken} of {len(found)} layers hold vision entries with question text missing; "
+    short = counted["kept"]["text"] < counted["entries"]["text"]
+    broken = int((short & (counted["kept"]["vision"] > 0)).sum())
+    text = f"{broken} of {len(counted)} layers hold vision entries with question text missing; "
     return verdict(broken == 0, f"{text}{int(short.sum())} have question text missing")
 
 

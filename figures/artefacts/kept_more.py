@@ -29,9 +29,9 @@ def shown(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return [pick(frame, **{str(name): value for name, value in one.items()}) for one in ordered]
 
 
-def question_of(own: pd.DataFrame) -> str:
+def question_of(entries: pd.DataFrame) -> str:
     """The text after the picture, as the model reads it."""
-    text = pick(own, kind="text").drop_duplicates("position").sort_values("position")
+    text = pick(entries, kind="text").drop_duplicates("position").sort_values("position")
     return " ".join(text["token"].str.strip("Ġ▁ ")).strip()
 
 
@@ -40,19 +40,19 @@ def draw(frame: pd.DataFrame) -> Figure:
     questions, layers = shown(frame), layers_shown(frame)
     figure = sheet(1.15 * len(questions))
     parts: Any = figure.subfigures(len(questions), 1, squeeze=False)
-    for part, own in zip(parts[:, 0], questions, strict=True):
+    for part, entries in zip(parts[:, 0], questions, strict=True):
         places = part.subplots(1, 1 + len(layers), squeeze=False)[0]
-        vision = pick(own, kind="vision")
+        vision = pick(entries, kind="vision")
         rows, cols = int(vision["row"].max()) + 1, int(vision["col"].max()) + 1
-        picture = pixels(own, rows, cols)
+        picture = pixels(entries, rows, cols)
         show(places[0], picture, "picture")
         for place, layer in zip(places[1:], layers, strict=True):
             held = vision[vision["kept"] & (vision["layer"] == layer)]
             mask = np.zeros((rows, cols))
             mask[held["row"].to_numpy(int), held["col"].to_numpy(int)] = 1
             show(place, faded(picture, mask), f"{layer}: {len(held)}")
-        task = short(str(own["task"].iloc[0]))
-        part.suptitle(f"{task}: {question_of(own)}", size=9, x=0.01, ha="left")
+        task = short(str(entries["task"].iloc[0]))
+        part.suptitle(f"{task}: {question_of(entries)}", size=9, x=0.01, ha="left")
     return figure
 
 
@@ -60,8 +60,8 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Patches that a layer keeps, mean over the questions of a task."""
     import pandas as pd
 
-    found = pick(counts(frame), kind="vision")
-    means = found.groupby(["task", "layer"], sort=False)["kept"].mean().unstack("task")
+    counted = pick(counts(frame), kind="vision")
+    means = counted.groupby(["task", "layer"], sort=False)["kept"].mean().unstack("task")
     rows = [
         {"layer": f"{layer}", **{short(str(task)): f"{n:.1f}" for task, n in row.items()}}
         for layer, row in means.sort_index().iterrows()

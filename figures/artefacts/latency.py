@@ -69,13 +69,13 @@ def _paper() -> pd.DataFrame:
 
 def measured(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation over repetitions per retention, and change against the full cache."""
-    found = frame.groupby("retention", sort=False)[["step_ms", "throughput"]].agg(["mean", "std"])
-    found.columns = ["_".join(name) for name in found.columns]
-    found = found.reset_index().sort_values("retention", ascending=False)
-    full = found[found["retention"] == 1].iloc[0]
+    speeds = frame.groupby("retention", sort=False)[["step_ms", "throughput"]].agg(["mean", "std"])
+    speeds.columns = ["_".join(name) for name in speeds.columns]
+    speeds = speeds.reset_index().sort_values("retention", ascending=False)
+    full = speeds[speeds["retention"] == 1].iloc[0]
     for name in ("step_ms", "throughput"):
-        found[f"{name}_change"] = found[f"{name}_mean"] / full[f"{name}_mean"] - 1
-    return found
+        speeds[f"{name}_change"] = speeds[f"{name}_mean"] / full[f"{name}_mean"] - 1
+    return speeds
 
 
 def plotted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -104,11 +104,11 @@ def draw(frame: pd.DataFrame) -> Figure:
 def _memory(axes: Axes) -> None:
     data = memory()
     for shift, (context, color) in zip((-0.2, 0.2), (("8k", BLUE), ("16k", RED)), strict=True):
-        own = pick(data, context=context)
-        places = [place + shift for place in range(len(own))]
-        axes.bar(places, own["computed"], 0.36, color=color, label=f"{context}, computed")
+        cells = pick(data, context=context)
+        places = [place + shift for place in range(len(cells))]
+        axes.bar(places, cells["computed"], 0.36, color=color, label=f"{context}, computed")
         label = "printed" if context == "8k" else None
-        axes.scatter(places, own["printed"], color=BLACK, marker="D", s=16, zorder=3, label=label)
+        axes.scatter(places, cells["printed"], color=BLACK, marker="D", s=16, zorder=3, label=label)
     _retention_axis(axes, list(RETENTIONS))
     axes.set_ylabel("GiB")
     axes.set_title("KV memory, LLaVA-1.5-7B")
@@ -117,9 +117,9 @@ def _memory(axes: Axes) -> None:
 def _printed_latency(axes: Axes) -> None:
     numbers = _paper()
     for context, color, marker in (("8k", BLUE, "s"), ("16k", RED, "^")):
-        own = pick(numbers, context=context, metric="decode_latency_mean")
-        own = own.sort_values("retention", ascending=False)
-        axes.plot(range(len(own)), own["value"], color=color, marker=marker, label=context)
+        cells = pick(numbers, context=context, metric="decode_latency_mean")
+        cells = cells.sort_values("retention", ascending=False)
+        axes.plot(range(len(cells)), cells["value"], color=color, marker=marker, label=context)
     _retention_axis(axes, list(RETENTIONS))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("ms a step")
@@ -152,9 +152,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
             ("cache", ""): "full" if retention == 1 else f"TGV-KV {100 * retention:g} %"
         }
         for context in CONTEXTS:
-            own = pick(data, context=context, retention=retention).iloc[0]
-            row["KV memory, GiB, LLaVA-1.5-7B", f"{context} computed"] = f"{own['computed']:.2f}"
-            row["KV memory, GiB, LLaVA-1.5-7B", f"{context} paper"] = f"{own['printed']:.2f}"
+            cell = pick(data, context=context, retention=retention).iloc[0]
+            row["KV memory, GiB, LLaVA-1.5-7B", f"{context} computed"] = f"{cell['computed']:.2f}"
+            row["KV memory, GiB, LLaVA-1.5-7B", f"{context} paper"] = f"{cell['printed']:.2f}"
         for context in CONTEXTS:
             wanted = {"context": context, "retention": retention}
             for name, title in (("decode_latency_mean", "ms"), ("throughput_mean", "tokens/s")):

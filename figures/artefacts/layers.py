@@ -31,10 +31,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     place = axes[0, 0]
     last = int(data["layer"].max())
     for index, task in enumerate(dict.fromkeys(data["task"])):
-        own, look = pick(data, task=task), nth(index)
-        merged = own.dropna(subset=["layer"]).sort_values("layer")
+        cells, look = pick(data, task=task), nth(index)
+        merged = cells.dropna(subset=["layer"]).sort_values("layer")
         points(place, merged["layer"].tolist(), merged, look, label=short(task))
-        full = own[own["layer"].isna()]
+        full = cells[cells["layer"].isna()]
         if len(full):
             place.plot(
                 last + 1, 100 * full["score"].iloc[0], look.marker, mfc="white", mec=look.color
@@ -57,9 +57,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         row: dict[tuple[str, str], object] = {
             ("merged after layer", ""): "full cache" if layer is None else f"{layer:g}"
         }
-        chosen = data[data["layer"].isna() if layer is None else data["layer"] == layer]
+        cells = data[data["layer"].isna() if layer is None else data["layer"] == layer]
         for task in dict.fromkeys(data["task"]):
-            row[here(frame), f"{short(task)}, %"] = cell_of(pick(chosen, task=task))
+            row[here(frame), f"{short(task)}, %"] = cell_of(pick(cells, task=task))
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
 

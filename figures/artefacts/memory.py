@@ -85,10 +85,10 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
     numbers = paper.numbers("L-T1")
     rows = []
-    for (model, title, method), own in frame.groupby(["model", "title", "method"], sort=False):
+    for (model, title, method), parts in frame.groupby(["model", "title", "method"], sort=False):
         row: dict[tuple[str, str], Any] = {("model", ""): title, ("method", ""): method}
         for part in PARTS:
-            row["here (computed), GiB", part] = float(own[own["part"] == part]["gib"].sum())
+            row["here (computed), GiB", part] = float(parts[parts["part"] == part]["gib"].sum())
         row["here (computed), GiB", "all KV of prefill"] = sum(
             row["here (computed), GiB", part] for part in ("text KV", "vision KV")
         )
@@ -117,12 +117,14 @@ def judge_halved(frame: pd.DataFrame) -> Verdict:
 def judge_dominates(frame: pd.DataFrame) -> Verdict:
     """Do vision tokens hold most of the full cache, on every model?"""
     full = pick(frame, method="vanilla")
-    found = []
-    for model, own in full.groupby("model", sort=False):
-        vision = float(pick(own, part="vision KV")["gib"].sum())
-        every = vision + float(pick(own, part="text KV")["gib"].sum())
-        found.append(verdict(vision > every / 2, f"{model}: {vision / every:.3f} of the KV cache"))
-    return all_of(found)
+    verdicts = []
+    for model, parts in full.groupby("model", sort=False):
+        vision = float(pick(parts, part="vision KV")["gib"].sum())
+        every = vision + float(pick(parts, part="text KV")["gib"].sum())
+        verdicts.append(
+            verdict(vision > every / 2, f"{model}: {vision / every:.3f} of the KV cache")
+        )
+    return all_of(verdicts)
 
 
 PREFILL_MEMORY: Final = Artefact(

@@ -44,11 +44,10 @@ def _size(frame: pd.DataFrame) -> tuple[int, int]:
 def _labels(frame: pd.DataFrame, stage: int) -> Labels:
     """(rows, cols): the token that each patch is part of after a stage, by its own patch."""
     rows, cols = _size(frame)
-    own = pick(frame, stage=stage)
+    patches = pick(frame, stage=stage)
     label = np.zeros((rows, cols), np.int64)
-    label[own["row"].to_numpy(int), own["col"].to_numpy(int)] = own["target_row"].to_numpy(
-        int
-    ) * cols + own["target_col"].to_numpy(int)
+    ends = patches["target_row"].to_numpy(int) * cols + patches["target_col"].to_numpy(int)
+    label[patches["row"].to_numpy(int), patches["col"].to_numpy(int)] = ends
     return label
 
 
@@ -57,10 +56,10 @@ def counts(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for key, own in frame.groupby([*QUESTION], sort=False):
-        before = len(pick(own, stage=own["stage"].min()))
-        for stage in _stages(own):
-            part = pick(own, stage=stage)
+    for key, patches in frame.groupby([*QUESTION], sort=False):
+        before = len(pick(patches, stage=patches["stage"].min()))
+        for stage in _stages(patches):
+            part = pick(patches, stage=stage)
             after = len(part[["target_row", "target_col"]].drop_duplicates())
             named = dict(zip(QUESTION, key, strict=True))
             settings = {name: part[name].iloc[0] for name in ("layer", "windows")}
@@ -71,10 +70,10 @@ def counts(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw_windows(frame: pd.DataFrame) -> Figure:
     """One panel a stage: the tokens that enter it as dots, its windows as lines."""
-    own = _first(frame)
-    picture, steps = pixels(own, *_size(own)), counts(own).to_dict("records")
+    patches = _first(frame)
+    picture, steps = pixels(patches, *_size(patches)), counts(patches).to_dict("records")
     figure, axes = canvas(1, len(steps), height=3.05)
-    rows, cols = _size(own)
+    rows, cols = _size(patches)
     label: Labels = np.arange(rows * cols).reshape(rows, cols)
     for place, step in zip(axes[0], steps, strict=True):
         pale = 0.55 + 0.45 * picture
@@ -90,19 +89,19 @@ def draw_windows(frame: pd.DataFrame) -> Figure:
         for edge in np.linspace(0, 1, windows + 1):
             place.plot([0, cols], [edge * rows] * 2, color=ORANGE, linewidth=1.6)
             place.plot([edge * cols] * 2, [0, rows], color=ORANGE, linewidth=1.6)
-        label = _labels(own, step["stage"])
+        label = _labels(patches, step["stage"])
     return figure
 
 
 def draw_merged(frame: pd.DataFrame) -> Figure:
     """The picture, then after each stage every patch in the mean colour of its token's patches."""
-    own = _first(frame)
-    picture = pixels(own, *_size(own))
-    steps = counts(own).to_dict("records")
+    patches = _first(frame)
+    picture = pixels(patches, *_size(patches))
+    steps = counts(patches).to_dict("records")
     figure, axes = canvas(1, len(steps) + 1, height=2.15)
     show(axes[0, 0], picture, f"picture\n{steps[0]['before']} tokens")
     for place, step in zip(axes[0, 1:], steps, strict=True):
-        label = _labels(own, step["stage"])
+        label = _labels(patches, step["stage"])
         mean = _group_means(patch_means(picture), label)
         show(
             place,
@@ -119,8 +118,8 @@ def _group_means(means: Pixels, label: Labels) -> Pixels:
     flat = means.reshape(-1, 3)
     sums = np.stack([np.bincount(place.ravel(), flat[:, c]) for c in range(3)], 1)
     mean = sums / np.bincount(place.ravel())[:, None]
-    found: Pixels = mean[place.ravel()].reshape(means.shape)
-    return found
+    painted: Pixels = mean[place.ravel()].reshape(means.shape)
+    return painted
 
 
 def likeness(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,9 +131,9 @@ def likeness(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     generator, rows = np.random.default_rng(0), []
-    for key, own in frame.groupby([*QUESTION], sort=False):
-        means = patch_means(pixels(own, *_size(own)))
-        label = _labels(own, _stages(own)[-1])
+    for key, patches in frame.groupby([*QUESTION], sort=False):
+        means = patch_means(pixels(patches, *_size(patches)))
+        label = _labels(patches, _stages(patches)[-1])
         dealt = generator.permutation(label.ravel()).reshape(label.shape)
         within = float(((means - _group_means(means, label)) ** 2).mean())
         chance = float(((means - _group_means(means, dealt)) ** 2).mean())
@@ -184,8 +183,8 @@ def judge_share_left(frame: pd.DataFrame) -> Verdict:
 
 def judge_alike(frame: pd.DataFrame) -> Verdict:
     """Are patches that end in one token more alike than chance?"""
-    found = likeness(frame)
-    return above(mean(found), 0.0, "colour variance within tokens below chance, share")
+    scores = likeness(frame)
+    return above(mean(scores), 0.0, "colour variance within tokens below chance, share")
 
 
 WINDOWS_BY_STAGE: Final = Artefact(

@@ -27,26 +27,26 @@ DARKEST: Final = 1e-3
 
 def budgets(frame: pd.DataFrame) -> pd.DataFrame:
     """Per layer: share of the text-to-vision attention, budget, and entries kept by kind."""
-    found = frame.groupby("layer")[["text_vision", "requested"]].first()
+    requested = frame.groupby("layer")[["text_vision", "requested"]].first()
     kept = frame[frame["kept"]].groupby(["layer", "kind"]).size().unstack(fill_value=0)
     kinds = [kind for kind in ("system", "text", "vision") if kind in set(frame["kind"])]
-    return found.join(kept.reindex(columns=kinds, fill_value=0)).fillna(0).reset_index()
+    return requested.join(kept.reindex(columns=kinds, fill_value=0)).fillna(0).reset_index()
 
 
 def draw_parts(frame: pd.DataFrame) -> Figure:
     """TVB: budgets; TWR: words and patches of one layer; TPR: what stays."""
     data = budgets(frame)
     layer = int(data.sort_values("requested")["layer"].iloc[-1])
-    own = pick(frame, layer=layer)
+    entries = pick(frame, layer=layer)
     figure = sheet(5.4)
     parts: Any = figure.subfigures(2, 1)
     above, below = parts
     _budgets(above.subplots(1, 2), data)
     places = below.subplots(1, 4, width_ratios=(1.1, 1, 1, 1.2))
-    _words(places[0], own)
-    vision = pick(own, kind="vision")
+    _words(places[0], entries)
+    vision = pick(entries, kind="vision")
     rows, cols = int(vision["row"].max()) + 1, int(vision["col"].max()) + 1
-    picture = pixels(own, rows, cols)
+    picture = pixels(entries, rows, cols)
     score, mask = np.zeros((rows, cols)), np.zeros((rows, cols))
     at = vision["row"].to_numpy(int), vision["col"].to_numpy(int)
     score[at], mask[at] = vision["score"], vision["kept"]
@@ -83,8 +83,8 @@ def _budgets(axes: Any, data: pd.DataFrame) -> None:
         place.grid(False, axis="x")
 
 
-def _words(axes: Axes, own: pd.DataFrame) -> None:
-    words = pick(own, kind="text").sort_values("position").head(MOST_WORDS)
+def _words(axes: Axes, entries: pd.DataFrame) -> None:
+    words = pick(entries, kind="text").sort_values("position").head(MOST_WORDS)
     places = range(len(words))
     axes.barh(places, words["weight"], color=RED)
     axes.set_yticks(places, words["token"])
@@ -95,9 +95,9 @@ def _words(axes: Axes, own: pd.DataFrame) -> None:
 
 def _ranked(axes: Axes, vision: pd.DataFrame) -> None:
     """Vision scores from best to worst; those that stay in colour."""
-    own = vision.sort_values("score", ascending=False).reset_index(drop=True)
+    ranked = vision.sort_values("score", ascending=False).reset_index(drop=True)
     for kept, color in ((True, BLUE), (False, "#CCCCCC")):
-        part = own[own["kept"] == kept]
+        part = ranked[ranked["kept"] == kept]
         axes.bar(part.index, part["score"], 1.0, color=color, label="kept" if kept else "evicted")
     axes.set_title("the best of\nthem stay")
     axes.set_xlabel("patches by score")
@@ -138,8 +138,8 @@ def judge_budgets(frame: pd.DataFrame) -> Verdict:
 def judge_best_stay(frame: pd.DataFrame) -> Verdict:
     """In every layer, has no evicted patch a higher score than a kept one?"""
     broken = []
-    for layer, own in pick(frame, kind="vision").groupby("layer"):
-        kept, gone = own[own["kept"]]["score"], own[~own["kept"]]["score"]
+    for layer, patches in pick(frame, kind="vision").groupby("layer"):
+        kept, gone = patches[patches["kept"]]["score"], patches[~patches["kept"]]["score"]
         if len(kept) and len(gone) and kept.min() < gone.max():
             broken.append(f"{layer}")
     count = frame["layer"].nunique()
@@ -149,8 +149,8 @@ def judge_best_stay(frame: pd.DataFrame) -> Verdict:
 def judge_text_first(frame: pd.DataFrame) -> Verdict:
     """Does no layer hold a patch while a word of the question is missing?"""
     broken = 0
-    for _, own in frame.groupby("layer"):
-        words, patches = pick(own, kind="text"), pick(own, kind="vision")
+    for _, entries in frame.groupby("layer"):
+        words, patches = pick(entries, kind="text"), pick(entries, kind="vision")
         broken += bool(patches["kept"].any() and not words["kept"].all())
     count = frame["layer"].nunique()
     return verdict(broken == 0, f"{broken} of {count} layers hold patches with words missing")

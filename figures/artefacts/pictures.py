@@ -34,8 +34,8 @@ def pixels(frame: pd.DataFrame, rows: int, cols: int) -> Pixels:
     from analysis.tasks import task
 
     named = question(frame)
-    found = task(named["task"]).items(named["item"] + 1, named["seed"])
-    image = next(one for one in found if one.index == named["item"]).request().images[0]
+    items = task(named["task"]).items(named["item"] + 1, named["seed"])
+    image = next(one for one in items if one.index == named["item"]).request().images[0]
     sized = image.convert("RGB").resize((cols * TILE, rows * TILE), Image.Resampling.LANCZOS)
     return np.asarray(sized, dtype=np.float64) / 255
 
@@ -43,8 +43,8 @@ def pixels(frame: pd.DataFrame, rows: int, cols: int) -> Pixels:
 def patch_means(picture: Pixels) -> Pixels:
     """Mean colour of every patch, (rows, cols, 3)."""
     rows, cols = picture.shape[0] // TILE, picture.shape[1] // TILE
-    found: Pixels = picture.reshape(rows, TILE, cols, TILE, 3).mean((1, 3))
-    return found
+    means: Pixels = picture.reshape(rows, TILE, cols, TILE, 3).mean((1, 3))
+    return means
 
 
 def show(axes: Axes, picture: Pixels, title: str) -> None:
@@ -59,8 +59,8 @@ def faded(picture: Pixels, keep: Pixels) -> Pixels:
     """The picture with the patches that are not kept turned to pale grey."""
     mask = np.kron(keep, np.ones((TILE, TILE)))[..., None] > 0
     grey = picture.mean(-1, keepdims=True)
-    found: Pixels = np.where(mask, picture, 0.82 + 0.15 * grey)
-    return found
+    painted: Pixels = np.where(mask, picture, 0.82 + 0.15 * grey)
+    return painted
 
 
 def borders(axes: Axes, label: np.ndarray[Any, Any], color: str, width: float) -> None:

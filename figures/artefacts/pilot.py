@@ -65,8 +65,8 @@ def _paper() -> pd.DataFrame:
     numbers["retention"] = setting(numbers, "retention").str.rstrip("%").astype(float) / 100
     numbers["variant"] = "vanilla"
     for block, field in FIELD.items():
-        own = numbers["block"] == block
-        numbers.loc[own, "variant"] = setting(numbers, field)[own]
+        of_block = numbers["block"] == block
+        numbers.loc[of_block, "variant"] = setting(numbers, field)[of_block]
     return numbers
 
 
@@ -78,9 +78,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     for row, task in zip(axes, tasks, strict=False):
         _row(row, pick(data, task=task), f"here: {short(task)}")
     for row, (task, title) in zip(axes[len(tasks) :], PAPER_TASKS.items(), strict=True):
-        own = pick(numbers, benchmark=task).assign(score=lambda f: f["value"] / 100)
-        own = own.assign(low=own["score"], high=own["score"])
-        _row(row, own, f"paper: {title}")
+        cells = pick(numbers, benchmark=task).assign(score=lambda f: f["value"] / 100)
+        cells = cells.assign(low=cells["score"], high=cells["score"])
+        _row(row, cells, f"paper: {title}")
     for place, title in zip(axes[0], BLOCKS.values(), strict=True):
         place.set_title(title)
     for place in axes[-1]:
@@ -96,9 +96,11 @@ def _row(axes: list[Axes], data: pd.DataFrame, title: str) -> None:
     full = pick(data, variant="vanilla")
     for axis, block in zip(axes, BLOCKS, strict=True):
         for (group, variant), look in VARIANTS.items():
-            own = pick(data, block=block, variant=variant).sort_values("retention")
-            if group == block and len(own):
-                points(axis, [places[r] + DODGE[look.marker] for r in own["retention"]], own, look)
+            cells = pick(data, block=block, variant=variant).sort_values("retention")
+            if group == block and len(cells):
+                points(
+                    axis, [places[r] + DODGE[look.marker] for r in cells["retention"]], cells, look
+                )
         if len(full):
             level(axis, float(full["score"].mean()))
         axis.set_xticks(range(len(retentions)), [f"{100 * r:g}" for r in retentions])
@@ -114,18 +116,18 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (block, variant), look in {("", "vanilla"): None, **VARIANTS}.items():
         for retention in sorted(pick(data, block=list(BLOCKS))["retention"].unique(), reverse=True):
-            own = {"variant": variant} | ({"block": block} if block else {})
+            wanted = {"variant": variant} | ({"block": block} if block else {})
             row: dict[tuple[str, str], object] = {
                 ("block", ""): BLOCKS.get(block, "full cache"),
                 ("variant", ""): look.label if look else "vanilla",
                 ("KV retained, %", ""): f"{100 * retention:g}",
             }
             for task in dict.fromkeys(data["task"]):
-                found = pick(data, task=task, **own)
-                found = found[found["retention"].isin([retention]) | (not block)]
-                row[here(frame), f"{short(task)}, %"] = cell_of(found)
+                cell = pick(data, task=task, **wanted)
+                cell = cell[cell["retention"].isin([retention]) | (not block)]
+                row[here(frame), f"{short(task)}, %"] = cell_of(cell)
             for task, title in PAPER_TASKS.items():
-                value = printed(numbers, benchmark=task, retention=retention, **own)
+                value = printed(numbers, benchmark=task, retention=retention, **wanted)
                 row["paper (LLaVA-1.5-7B)", f"{title}, %"] = value
             rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))

@@ -34,8 +34,8 @@ def cost(model: str, method: str, share: float) -> tuple[float, float]:
     """TFLOPs and GiB of a request under a method; NaN where the model's parts are not counted."""
     from analysis.studies.shares import method_cost
 
-    found = method_cost(model, method, share)
-    return (float("nan"),) * 2 if found is None else found
+    costs = method_cost(model, method, share)
+    return (float("nan"),) * 2 if costs is None else costs
 
 
 def _lightkv(frame: pd.DataFrame, share: float) -> pd.DataFrame:
@@ -87,19 +87,19 @@ def judge_all(frame: pd.DataFrame) -> Verdict:
 
 def judge_afterwards(frame: pd.DataFrame) -> Verdict:
     """Do baselines after prefill lose half of the score on captions?"""
-    own = frame[frame["task"].str.contains("caption|coco|nocaps")]
-    whole = pick(own, compared=VANILLA)
-    if own.empty:
+    captions = frame[frame["task"].str.contains("caption|coco|nocaps")]
+    whole = pick(captions, compared=VANILLA)
+    if captions.empty:
         return untestable("no captions were asked for")
     return worst_of(
         collapses(
-            pick(own, compared=name),
+            pick(captions, compared=name),
             whole,
             COLLAPSED,
             f"{LOOKS[name].label} on captions, share of the full cache's",
         )
         for name in AFTERWARDS
-        if name in set(own["compared"])
+        if name in set(captions["compared"])
     )
 
 
@@ -107,20 +107,20 @@ def judge_cost(frame: pd.DataFrame) -> Verdict:
     """Are the printed FLOPs and memory of LightKV and the full cache those that are counted?"""
     from figures import paper
 
-    numbers, found = paper.numbers("L-T1"), []
+    numbers, judged = paper.numbers("L-T1"), []
     for model in dict.fromkeys(numbers["model"]):
         for method, share in ((VANILLA, 1.0), ("lightkv", 0.55)):
-            own = pick(numbers, model=model, method=method)
+            cells = pick(numbers, model=model, method=method)
             for metric, value in zip(
                 ("flops", "kv_cache_memory"), cost(model, method, share), strict=True
             ):
-                print_ = printed(own, metric=metric)
+                print_ = printed(cells, metric=metric)
                 if math.isfinite(print_):
                     error = value / print_ - 1
                     text = f"{model} {method} {metric}: {100 * error:+.1f} % from the print"
-                    found.append((abs(error), verdict(abs(error) <= NEAR, text)))
+                    judged.append((abs(error), verdict(abs(error) <= NEAR, text)))
     # The largest error first: it is the one that a reader wants to see.
-    return worst_of(one for _, one in sorted(found, key=lambda pair: -pair[0]))
+    return worst_of(one for _, one in sorted(judged, key=lambda pair: -pair[0]))
 
 
 def judge_encoder_free(frame: pd.DataFrame) -> Verdict:

@@ -52,24 +52,24 @@ def layout(paper: str, *columns: Column) -> Layout:
     )
 
 
-def efficiency(model: str, method: str, at: Any, own: pd.DataFrame) -> dict[Any, Any]:
+def efficiency(model: str, method: str, at: Any, rows: pd.DataFrame) -> dict[Any, Any]:
     """FLOPs, KV memory and TTFT: printed and computed of the paper's models, shares of ours."""
     if model == HERE:
-        held = own[["kv_share", "token_share"]].mean()
+        held = rows[["kv_share", "token_share"]].mean()
         return {
             ("KV held", "%"): f"{100 * held['kv_share']:.0f}",
             ("token-layers", "%"): f"{100 * held['token_share']:.0f}",
         }
-    found = {}
+    cells = {}
     flops, memory = cost(model, method, at)
     for metric, heading, value in (
         ("flops", "FLOPs, T", flops),
         ("kv_cache_memory", "KV, GiB", memory),
     ):
-        found[heading, "printed"] = printed(own, metric=metric)
-        found[heading, "computed"] = value
-    found["TTFT, s", "printed"] = printed(own, metric="ttft")
-    return found
+        cells[heading, "printed"] = printed(rows, metric=metric)
+        cells[heading, "computed"] = value
+    cells["TTFT, s", "printed"] = printed(rows, metric="ttft")
+    return cells
 
 
 def plotted(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
@@ -85,9 +85,9 @@ def draw(frame: pd.DataFrame, layout: Layout) -> Figure:
     height = 1.0 + 0.3 * len(methods)
     figure, axes = canvas(len(shares), 2, height=height, sharey=True)
     for (ours, theirs), share in zip(axes, shares, strict=True):
-        own = data[(data["share"] == share) & (data["compared"] != VANILLA)]
-        dots(ours, own, methods, [HERE])
-        dots(theirs, own, methods, [w for w in dict.fromkeys(own["whose"]) if w != HERE])
+        cells = data[(data["share"] == share) & (data["compared"] != VANILLA)]
+        dots(ours, cells, methods, [HERE])
+        dots(theirs, cells, methods, [w for w in dict.fromkeys(cells["whose"]) if w != HERE])
         ours.set_title(f"here, {100 * share:g} %")
         theirs.set_title(f"paper, {100 * share:g} %")
         theirs.legend(loc="best")
@@ -98,7 +98,7 @@ def _artefact(
     artefact_id: str,
     title: str,
     shows: str,
-    own: Layout,
+    layout: Layout,
     claims: tuple[Claim, ...],
     *,
     methods: tuple[str, ...],
@@ -114,9 +114,9 @@ def _artefact(
         shows=shows,
         study="prefill_methods",
         seconds=seconds,
-        plotted=lambda frame: plotted(frame, own),
-        draw=lambda frame: draw(frame, own),
-        table=lambda frame: table(frame, own, efficiency),
+        plotted=lambda frame: plotted(frame, layout),
+        draw=lambda frame: draw(frame, layout),
+        table=lambda frame: table(frame, layout, efficiency),
         claims=claims,
         caption="Mean over benchmarks of the score as a share of the full cache's; left ours with "
         "95 % intervals, right the paper's print.",

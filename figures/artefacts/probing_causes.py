@@ -47,13 +47,13 @@ def draw(frame: pd.DataFrame) -> Figure:
     data = plotted(frame)
     figure, axes = canvas(1, 3, height=3.2)
     for index, pair in enumerate(sorted(data["pair"].dropna().unique())):
-        own, shift = pick(data, pair=pair), 0.16 * (index - 1)
-        line(axes[0, 0], pick(own, measure="effect"), nth(index), f"{pair}", shift)
-        line(axes[0, 1], pick(own, measure="given"), nth(index), f"{pair}", shift)
+        cells, shift = pick(data, pair=pair), 0.16 * (index - 1)
+        line(axes[0, 0], pick(cells, measure="effect"), nth(index), f"{pair}", shift)
+        line(axes[0, 1], pick(cells, measure="given"), nth(index), f"{pair}", shift)
     for index, (name, label) in enumerate((("own", "own image's"), ("donor", "other image's"))):
-        own = pick(data, measure=name)
-        if len(own):
-            line(axes[0, 2], own, nth(index + 3), label)
+        cells = pick(data, measure=name)
+        if len(cells):
+            line(axes[0, 2], cells, nth(index + 3), label)
     axes[0, 0].set_ylabel("change of log p(answer), nats")
     axes[0, 0].set_title("cut around a layer")
     axes[0, 1].set_ylabel("share of right answers")
@@ -67,8 +67,8 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Every curve with its interval, one row a layer."""
-    found: pd.DataFrame = layered(plotted(frame), ("measure", "pair"), here(frame), ".2f")
-    return found
+    by_layer: pd.DataFrame = layered(plotted(frame), ("measure", "pair"), here(frame), ".2f")
+    return by_layer
 
 
 def _harm(frame: pd.DataFrame) -> pd.DataFrame:
@@ -112,8 +112,8 @@ def judge_learning(frame: pd.DataFrame) -> Verdict:
 def judge_vision(frame: pd.DataFrame) -> Verdict:
     """Do answers survive without attention among vision tokens better than without text's?"""
     rows = pick(frame, panel="knockout")
-    found = difference(pick(rows, pair="vision to vision"), pick(rows, pair=READING), "effect")
-    return above(found, 0.0, "change of log-probability, vision to vision minus text to vision")
+    lead = difference(pick(rows, pair="vision to vision"), pick(rows, pair=READING), "effect")
+    return above(lead, 0.0, "change of log-probability, vision to vision minus text to vision")
 
 
 def judge_entries(frame: pd.DataFrame) -> Verdict:

@@ -52,10 +52,10 @@ def _first(frame: pd.DataFrame) -> pd.DataFrame:
 def _similarity(axes: Axes, data: pd.DataFrame) -> None:
     steps = sorted(data["k"].unique())
     for shift, kind in ((-0.2, "vision"), (0.2, "text")):
-        own = pick(data, kind=kind).sort_values("k")
-        error = [own["value"] - own["low"], own["high"] - own["value"]]
+        bars = pick(data, kind=kind).sort_values("k")
+        error = [bars["value"] - bars["low"], bars["high"] - bars["value"]]
         places = np.arange(len(steps)) + shift
-        axes.bar(places, own["value"], 0.38, yerr=error, color=KINDS[kind], label=kind, capsize=2)
+        axes.bar(places, bars["value"], 0.38, yerr=error, color=KINDS[kind], label=kind, capsize=2)
     axes.set_xticks(range(len(steps)), [f"k = {k:g}" for k in steps])
     axes.set_ylim(top=1.25)
     axes.set_yticks(np.linspace(0, 1, 6))
@@ -87,12 +87,12 @@ def show_map(axes: Axes, rows: pd.DataFrame) -> Any:
     return drawn
 
 
-def _accumulated(axes: Axes, own: pd.DataFrame) -> None:
+def _accumulated(axes: Axes, tokens: pd.DataFrame) -> None:
     for kind, color in KINDS.items():
-        part = pick(own, kind=kind)
+        part = pick(tokens, kind=kind)
         axes.plot(part["position"], part["value"], ".", ms=3, color=color, label=kind)
-    axes.axhline(own.loc[own["kept"], "value"].min(), color="#000000", ls=":", lw=1.2)
-    share = 100 * own["kept"].mean()
+    axes.axhline(tokens.loc[tokens["kept"], "value"].min(), color="#000000", ls=":", lw=1.2)
+    share = 100 * tokens["kept"].mean()
     axes.set_yscale("log")
     axes.set_xlabel("position")
     axes.set_ylabel("accumulated attention")
@@ -110,10 +110,10 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         curves(pick(frame, panel="evicted"), ("panel", "layer", "kind")),
         curves(alike, ("panel", "layer", "kind")),
     ]
-    found: pd.DataFrame = layered(
+    by_layer: pd.DataFrame = layered(
         pd.concat(parts, ignore_index=True), ("panel", "kind"), f"{here(frame)}, mean", ".2g"
     )
-    return found
+    return by_layer
 
 
 def judge_alike(frame: pd.DataFrame) -> Verdict:

@@ -52,8 +52,8 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """AUC of every score and lift of the words, one row a layer."""
-    found: pd.DataFrame = layered(plotted(frame), ("score", "measure"), here(frame), ".2f")
-    return found
+    by_layer: pd.DataFrame = layered(plotted(frame), ("score", "measure"), here(frame), ".2f")
+    return by_layer
 
 
 def _auc(frame: pd.DataFrame, score: str) -> pd.DataFrame:
@@ -67,8 +67,8 @@ def judge_grounded(frame: pd.DataFrame) -> Verdict:
 
 def judge_weights(frame: pd.DataFrame) -> Verdict:
     """Do TWR's weights ground better than plain attention from text?"""
-    found = difference(_auc(frame, SCORES[1]), _auc(frame, SCORES[0]), "auc")
-    return above(found, 0.0, "AUC of TWR minus AUC of TV attention, all layers")
+    lead = difference(_auc(frame, SCORES[1]), _auc(frame, SCORES[0]), "auc")
+    return above(lead, 0.0, "AUC of TWR minus AUC of TV attention, all layers")
 
 
 def judge_kept(frame: pd.DataFrame) -> Verdict:

@@ -49,8 +49,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes[1, 0].set_title("information between text and vision states")
     axes[1, 0].set_ylabel("nats")
     for index, measure in enumerate(DECODED):
-        own = pick(data, measure=measure)
-        line(axes[1, 1], own, nth(index + 4), measure.removeprefix("decoded from "))
+        accuracy = pick(data, measure=measure)
+        line(axes[1, 1], accuracy, nth(index + 4), measure.removeprefix("decoded from "))
     chance = pick(data, measure="chance")["value"].max()
     axes[1, 1].axhline(chance, color=GREY, ls=":", lw=1.2, label="commonest answer")
     axes[1, 1].set_title("answer decoded from mean states")
@@ -64,8 +64,8 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Every measure with its interval, one row a layer."""
-    found: pd.DataFrame = layered(plotted(frame), ("measure",), f"{here(frame)}, 95 % interval")
-    return found
+    by_layer: pd.DataFrame = layered(plotted(frame), ("measure",), f"{here(frame)}, 95 % interval")
+    return by_layer
 
 
 def judge_attention(frame: pd.DataFrame) -> Verdict:
@@ -90,12 +90,12 @@ def judge_states(frame: pd.DataFrame) -> Verdict:
 
 def judge_shallow(frame: pd.DataFrame) -> Verdict:
     """Do the shallow half of the layers get larger budgets than the deep half?"""
-    own = pick(frame[frame["item"] >= 0], measure=BUDGET)
-    layers = sorted(own["layer"].unique())
+    budgets = pick(frame[frame["item"] >= 0], measure=BUDGET)
+    layers = sorted(budgets["layer"].unique())
     if len(layers) < 2:
         return untestable("fewer than two layers")
     middle = len(layers) // 2
-    shallow, deep = (pick(own, layer=list(part)) for part in (layers[:middle], layers[middle:]))
+    shallow, deep = (pick(budgets, layer=list(part)) for part in (layers[:middle], layers[middle:]))
     return above(difference(shallow, deep, "value"), 0.0, "mean budget, shallow minus deep half")
 
 

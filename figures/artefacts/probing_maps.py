@@ -36,9 +36,9 @@ def maps(frame: pd.DataFrame) -> pd.DataFrame:
 
 def weights(frame: pd.DataFrame) -> pd.DataFrame:
     """Weight of each text token per layer, with its share of the even weight."""
-    own = pick(frame, panel="weight")[["layer", "key", "token", "value"]].copy()
-    count = own.groupby("layer")["value"].transform("size")
-    return own.assign(times_even=own["value"] * count)
+    words = pick(frame, panel="weight")[["layer", "key", "token", "value"]].copy()
+    count = words.groupby("layer")["value"].transform("size")
+    return words.assign(times_even=words["value"] * count)
 
 
 def draw_depths(frame: pd.DataFrame) -> Figure:
@@ -47,11 +47,11 @@ def draw_depths(frame: pd.DataFrame) -> Figure:
     figure = sheet(4.0)
     axes = figure.subplots(2, len(layers), squeeze=False, height_ratios=(3, 1.3))
     for (whole, below), layer in zip(axes.T, layers, strict=True):
-        own = pick(maps(frame), layer=layer)
-        drawn = show_map(whole, own)
+        attention = pick(maps(frame), layer=layer)
+        drawn = show_map(whole, attention)
         whole.set_title(f"layer {layer}")
         whole.set_xlabel("")
-        show_map(below, pick(own, kind="text"))
+        show_map(below, pick(attention, kind="text"))
         below.set_aspect("auto")
         below.yaxis.get_major_locator().set_params(integer=True)
         below.set_ylabel("text query")
@@ -66,13 +66,13 @@ def draw_words(frame: pd.DataFrame) -> Figure:
     from matplotlib.patches import Rectangle
 
     layer = _layers(frame)[0]
-    own = pick(maps(frame), layer=layer)
+    attention = pick(maps(frame), layer=layer)
     words = pick(weights(frame), layer=layer).sort_values("key")
     figure, axes = canvas(1, 2, height=3.2)
     whole, place = axes[0]
-    figure.colorbar(show_map(whole, own), ax=whole, label="attention", shrink=0.8)
+    figure.colorbar(show_map(whole, attention), ax=whole, label="attention", shrink=0.8)
     whole.set_title(f"layer {layer}, all tokens")
-    text = own[(own["kind"] == "text") & (own["key_kind"] == "text")]
+    text = attention[(attention["kind"] == "text") & (attention["key_kind"] == "text")]
     first, size = int(text["key"].min()), text["key"].nunique()
     grid = np.full((size, size), np.nan)
     rows, columns = (text[name].to_numpy(int) - first for name in ("position", "key"))
@@ -95,21 +95,23 @@ def table_words(frame: pd.DataFrame) -> pd.DataFrame:
     """Weights of the text tokens, one row a token, one column a layer."""
     import pandas as pd
 
-    own, heading = weights(frame), f"weight (Eq. 7), {here(frame)}"
+    words, heading = weights(frame), f"weight (Eq. 7), {here(frame)}"
     rows = []
-    for key, token in own.drop_duplicates("key")[["key", "token"]].itertuples(index=False):
+    for key, token in words.drop_duplicates("key")[["key", "token"]].itertuples(index=False):
         row: dict[tuple[str, str], object] = {("position", ""): f"{key}", ("token", ""): token}
         for layer in _layers(frame):
-            found = pick(own, key=key, layer=layer)["value"].iloc[0]
-            row[heading, f"layer {layer}"] = f"{found:.3f}"
+            weight = pick(words, key=key, layer=layer)["value"].iloc[0]
+            row[heading, f"layer {layer}"] = f"{weight:.3f}"
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
 
 
 def blocks(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean attention per pair of each block and layer."""
-    own = maps(frame)
-    named = own.assign(block=own["kind"].str[0].str.upper() + own["key_kind"].str[0].str.upper())
+    attention = maps(frame)
+    named = attention.assign(
+        block=attention["kind"].str[0].str.upper() + attention["key_kind"].str[0].str.upper()
+    )
     wanted = named[named["block"].isin(["TV", "TT", "VV"])]
     return wanted.groupby(["layer", "block"])["value"].mean().reset_index()
 
@@ -118,10 +120,10 @@ def table_depths(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean attention of the blocks, one row a layer. The paper prints no numbers."""
     import pandas as pd
 
-    found = blocks(frame).pivot(index="layer", columns="block", values="value")
+    means = blocks(frame).pivot(index="layer", columns="block", values="value")
     heading = f"mean attention, {here(frame)}"
     rows: list[dict[tuple[str, str], object]] = []
-    for layer, row in found.iterrows():
+    for layer, row in means.iterrows():
         named = {(heading, str(block)): f"{value:.4f}" for block, value in row.items()}
         rows.append({("layer", ""): f"{layer}", **named})
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
@@ -132,11 +134,11 @@ def judge_dominant(frame: pd.DataFrame) -> Verdict:
     rows = pick(frame, panel="heaviest")
     parts = []
     for layer in _layers(rows):
-        own = pick(rows, layer=layer)
-        beyond = own.assign(value=own["value"] - own["shuffled"])
+        heaviest = pick(rows, layer=layer)
+        beyond = heaviest.assign(value=heaviest["value"] - heaviest["shuffled"])
         what = f"heaviest word of layer {layer}, times the even share"
         parts += [
-            above(mean(own, "value"), DOMINANT, what),
+            above(mean(heaviest, "value"), DOMINANT, what),
             above(mean(beyond, "value"), 0.0, f"{what}, minus that of shuffled attention"),
         ]
     return all_of(parts)
@@ -150,9 +152,9 @@ def judge_depth(frame: pd.DataFrame) -> Verdict:
         return untestable("fewer than two layers were looked at")
     pairs = []
     for one, other in itertools.combinations(layers, 2):
-        found = difference(pick(rows, layer=one), pick(rows, layer=other), "value")
+        lead = difference(pick(rows, layer=one), pick(rows, layer=other), "value")
         what = f"log of TV over TT, layer {one} minus layer {other}"
-        pairs.append(differs(found, np.log(VARIES), what))
+        pairs.append(differs(lead, np.log(VARIES), what))
     return any_of(pairs)
 
 

@@ -41,10 +41,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     for index, kind in enumerate(("vision", "text")):
         line(axes[0, 0], pick(data, measure=RANK, kind=kind), nth(index), kind)
     for place, measure in ((axes[0, 1], DIVERGENCE), (axes[0, 2], ERROR)):
-        own = pick(data, measure=measure)
-        for index, windows in enumerate(sorted(own["windows"].dropna().unique())):
+        cells = pick(data, measure=measure)
+        for index, windows in enumerate(sorted(cells["windows"].dropna().unique())):
             label = "whole image" if windows == 1 else f"{windows:g} × {windows:g} windows"
-            line(place, pick(own, windows=windows), nth(index + 2), label)
+            line(place, pick(cells, windows=windows), nth(index + 2), label)
     titles = ("effective rank", "feature divergence, median", "error of merging half")
     labels = ("directions", "1 − cosine", "share of the variance")
     for place, title, label in zip(axes[0], titles, labels, strict=True):
@@ -63,19 +63,19 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     )
     names = {RANK: "effective rank", DIVERGENCE: "divergence", ERROR: "merging error"}
     shown["measure"] = shown["measure"].map(names)
-    found: pd.DataFrame = layered(shown, ("measure", "kind", "windows"), here(frame))
-    return found
+    by_layer: pd.DataFrame = layered(shown, ("measure", "kind", "windows"), here(frame))
+    return by_layer
 
 
 def _by_windows(frame: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Rows of the whole image and of the most windows."""
-    own = pick(frame, measure=measure)
+    cells = pick(frame, measure=measure)
     if measure == DIVERGENCE:
-        own = own[own["quantile"] == 0.5]
-    counts = sorted(own["windows"].dropna().unique())
+        cells = cells[cells["quantile"] == 0.5]
+    counts = sorted(cells["windows"].dropna().unique())
     if len(counts) < 2 or counts[0] != 1:
         return None
-    return pick(own, windows=1), pick(own, windows=counts[-1])
+    return pick(cells, windows=1), pick(cells, windows=counts[-1])
 
 
 def judge_redundant(frame: pd.DataFrame) -> Verdict:
@@ -86,18 +86,18 @@ def judge_redundant(frame: pd.DataFrame) -> Verdict:
 
 def judge_local(frame: pd.DataFrame) -> Verdict:
     """Are tokens of a window more alike than tokens of the whole image?"""
-    found = _by_windows(frame, DIVERGENCE)
-    if found is None:
+    sides = _by_windows(frame, DIVERGENCE)
+    if sides is None:
         return untestable("only one window count was looked at")
-    return above(difference(*found, "value"), 0.0, "median divergence, whole image minus windows")
+    return above(difference(*sides, "value"), 0.0, "median divergence, whole image minus windows")
 
 
 def judge_windows(frame: pd.DataFrame) -> Verdict:
     """Does merging within windows lose more than merging over the whole image?"""
-    found = _by_windows(frame, ERROR)
-    if found is None:
+    sides = _by_windows(frame, ERROR)
+    if sides is None:
         return untestable("only one window count was looked at")
-    return above(difference(found[1], found[0], "value"), 0.0, "error, windows minus whole image")
+    return above(difference(sides[1], sides[0], "value"), 0.0, "error, windows minus whole image")
 
 
 REDUNDANCY: Final = Artefact(

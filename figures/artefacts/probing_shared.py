@@ -33,8 +33,8 @@ def curves(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.
     import pandas as pd
 
     rows = []
-    for key, own in frame.dropna(subset=[column]).groupby(list(by), sort=True, dropna=False):
-        mean = mean_of(own[column].astype(float).to_numpy())
+    for key, cell in frame.dropna(subset=[column]).groupby(list(by), sort=True, dropna=False):
+        mean = mean_of(cell[column].astype(float).to_numpy())
         names = dict(zip(by, key, strict=True))
         numbers = {"value": mean.value, "low": mean.low, "high": mean.high, "n": mean.n}
         rows.append({**names, **numbers})
@@ -46,11 +46,11 @@ def line(axes: Axes, data: pd.DataFrame, look: Look, label: str, shift: float = 
 
     ``shift`` moves it sideways, so that curves of equal values can be told apart.
     """
-    own = data.sort_values("layer")
-    x = own["layer"] + shift
-    axes.plot(x, own["value"], look.marker, ls=look.dash, color=look.color, label=label)
-    axes.fill_between(x, own["low"], own["high"], color=look.color, alpha=0.15, lw=0)
-    layers = sorted(own["layer"].unique())
+    curve = data.sort_values("layer")
+    x = curve["layer"] + shift
+    axes.plot(x, curve["value"], look.marker, ls=look.dash, color=look.color, label=label)
+    axes.fill_between(x, curve["low"], curve["high"], color=look.color, alpha=0.15, lw=0)
+    layers = sorted(curve["layer"].unique())
     axes.set_xticks(layers[:: 1 + len(layers) // MOST_TICKS])
     axes.set_xlabel("layer")
 
@@ -67,9 +67,9 @@ def layered(frame: pd.DataFrame, columns: Sequence[str], heading: str, spec: str
 
     rows = []
     for layer in sorted(frame["layer"].unique()):
-        own = frame[frame["layer"] == layer]
+        cells = frame[frame["layer"] == layer]
         row = {("layer", ""): f"{layer:g}"}
-        for one in own.to_dict("records"):
+        for one in cells.to_dict("records"):
             name = ", ".join(str(one[column]) for column in columns if not _missing(one[column]))
             row[heading, name] = f"{one['value']:z{spec}}"
             if not _missing(one["low"]):

@@ -66,8 +66,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes = figure.subplots(1, len(protocols), squeeze=False, sharey=True)[0]
     images = []
     for place, protocol in zip(axes, protocols, strict=True):
-        own = pick(data, protocol=protocol)
-        images.append(_heat(place, _grid(own, methods, retentions), methods, retentions))
+        cells = pick(data, protocol=protocol)
+        images.append(_heat(place, _grid(cells, methods, retentions), methods, retentions))
         place.set_title(protocol)
         place.set_xlabel("retention, %")
     figure.colorbar(
@@ -98,8 +98,8 @@ def _grid(data: pd.DataFrame, methods: list[str], retentions: list[float]) -> Va
     """(methods, retentions + 1) scores; the last column is for methods without a retention."""
     grid = np.full((len(methods), len(retentions) + 1), np.nan)
     for row in data.to_dict("records"):
-        given = row["retention"]
-        column = len(retentions) if given != given else retentions.index(given)
+        retention = row["retention"]
+        column = len(retentions) if retention != retention else retentions.index(retention)
         grid[methods.index(row["method"]), column] = row["score"]
     return grid
 
@@ -130,17 +130,21 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     compared = _beside(pick(frame, protocol=QUESTION_FIRST))
     titles = {name: title for name, title in BESIDE.items() if compared[name].notna().any()}
     rows = []
-    for (method, share), own in frame.groupby(["method", "retention"], dropna=False, sort=False):
+    for (method, share), answers in frame.groupby(
+        ["method", "retention"], dropna=False, sort=False
+    ):
         retention = float(str(share))
-        held = summary(own, ("method",) if own["metric"].nunique() == 1 else ("method", "metric"))
+        held = summary(
+            answers, ("method",) if answers["metric"].nunique() == 1 else ("method", "metric")
+        )
         row: dict[tuple[str, str], object] = {
             ("method", ""): method,
             ("retention, %", ""): percent(retention),
             ("KV held, %", ""): percent(float(held["kv_share"].mean())),
         }
         for protocol in PROTOCOLS:
-            found = mean(pick(own, protocol=protocol))
-            row[here(frame), f"{protocol}, %"] = percent(found.value, found.low, found.high)
+            score = mean(pick(answers, protocol=protocol))
+            row[here(frame), f"{protocol}, %"] = percent(score.value, score.low, score.high)
         label = _label(method, retention)
         for name, title in titles.items():
             bounds = [f"{name}{end}" for end in ("", "_low", "_high")]
@@ -168,14 +172,14 @@ def _label(method: object, retention: float) -> str:
 
 
 def _at(frame: pd.DataFrame, protocol: str, method: str, retention: float) -> pd.DataFrame:
-    chosen = _of(frame, protocol, method)
-    return chosen[(chosen["retention"] - retention).abs() < 1e-6]
+    rows = _of(frame, protocol, method)
+    return rows[(rows["retention"] - retention).abs() < 1e-6]
 
 
 def _of(frame: pd.DataFrame, protocol: str, method: str) -> pd.DataFrame:
     """Rows of tasks that respond: under the papers' protocol those of several words."""
-    chosen = pick(frame, protocol=protocol, method=method)
-    return evictable(chosen) if protocol == QUESTION_FIRST else chosen
+    rows = pick(frame, protocol=protocol, method=method)
+    return evictable(rows) if protocol == QUESTION_FIRST else rows
 
 
 def judge_best(frame: pd.DataFrame) -> Verdict:
@@ -222,9 +226,9 @@ def judge_agreement(frame: pd.DataFrame) -> Verdict:
 
 def _agreement(frame: pd.DataFrame, retention: float, other: str) -> Verdict:
     """Spearman's rank correlation over methods, its interval from resampled questions."""
-    chosen = frame[(frame["retention"] - retention).abs() < 1e-6]
+    at_retention = frame[(frame["retention"] - retention).abs() < 1e-6]
     wide = [
-        pick(chosen, protocol=name).pivot_table("score", list(QUESTION), "method")
+        pick(at_retention, protocol=name).pivot_table("score", list(QUESTION), "method")
         for name in (QUESTION_FIRST, other)
     ]
     methods = wide[0].columns.intersection(wide[1].columns)

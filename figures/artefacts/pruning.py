@@ -49,14 +49,14 @@ def draw(frame: pd.DataFrame) -> Figure:
         place.set_title(f"here: {short(task)}")
         place.set_ylabel("score, %")
     for place, column in zip(axes[1], LAYOUT.columns, strict=False):
-        own = pick(numbers, benchmark=column.benchmark)
-        own = own.assign(
-            kept=own["setting"].str.removeprefix("kept=").astype(int),
-            compared=own["method"].replace({"tgv-kv": "tgvkv"}),
-            score=own["value"] / 100,
+        theirs = pick(numbers, benchmark=column.benchmark)
+        theirs = theirs.assign(
+            kept=theirs["setting"].str.removeprefix("kept=").astype(int),
+            compared=theirs["method"].replace({"tgv-kv": "tgvkv"}),
+            score=theirs["value"] / 100,
         )
-        lines(place, own, sizes, "kept", "score")
-        level(place, float(own[own["compared"] == VANILLA]["score"].iloc[0]))
+        lines(place, theirs, sizes, "kept", "score")
+        level(place, float(theirs[theirs["compared"] == VANILLA]["score"].iloc[0]))
         place.set_title(f"paper: {column.title}")
         place.set_ylabel("points" if column.benchmark == "mme" else "score, %")
     for place in [*axes[0, len(tasks) :], *axes[1, len(LAYOUT.columns) :]]:
@@ -68,11 +68,11 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def held(model: str, method: str, at: Any, own: pd.DataFrame) -> dict[Any, Any]:
+def held(model: str, method: str, at: Any, rows: pd.DataFrame) -> dict[Any, Any]:
     """What ours held and processed."""
     if model != HERE:
         return {}
-    shares = own[["kv_share", "token_share"]].mean()
+    shares = rows[["kv_share", "token_share"]].mean()
     return {
         ("KV held", "%"): f"{100 * shares['kv_share']:.1f}",
         ("token-layers", "%"): f"{100 * shares['token_share']:.0f}",

@@ -45,10 +45,10 @@ def plotted(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for (name, retention), own in binned(frame).groupby(["bin", "retention"], sort=False):
-        score = mean(own)
-        found = {"score": score.value, "low": score.low, "high": score.high, "n": score.n}
-        rows.append({"bin": name, "retention": retention, **found})
+    for (name, retention), answers in binned(frame).groupby(["bin", "retention"], sort=False):
+        score = mean(answers)
+        cell = {"score": score.value, "low": score.low, "high": score.high, "n": score.n}
+        rows.append({"bin": name, "retention": retention, **cell})
     return pd.DataFrame(rows)
 
 
@@ -59,11 +59,11 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, axes = canvas(1, 1, height=2.8)
     place = axes[0, 0]
     for number, retention in enumerate(sorted(set(data["retention"]), reverse=True)):
-        own = data[data["retention"] == retention].set_index("bin").reindex(order)
+        cells = data[data["retention"] == retention].set_index("bin").reindex(order)
         look = Look("full cache", BLACK, "o", ":") if retention == 1 else nth(number)
         label = look.label or f"TGV-KV at {100 * retention:g} %"
         x = [n + 0.06 * number for n in range(len(order))]
-        points(place, x, own, look, label=label)
+        points(place, x, cells, look, label=label)
     place.set_xticks(range(len(order)), order)
     place.set_xlabel("words of the question")
     place.set_ylabel("score, %")
@@ -80,10 +80,10 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in order:
         row: dict[str, object] = {"words": name}
-        for _, own in data[data["bin"] == name].sort_values("retention").iloc[::-1].iterrows():
-            title = VANILLA if own["retention"] == 1 else f"{100 * own['retention']:g} %"
-            row |= {"questions": f"{own['n']:g}"}
-            row[title] = percent(own["score"], own["low"], own["high"])
+        for _, cell in data[data["bin"] == name].sort_values("retention").iloc[::-1].iterrows():
+            title = VANILLA if cell["retention"] == 1 else f"{100 * cell['retention']:g} %"
+            row |= {"questions": f"{cell['n']:g}"}
+            row[title] = percent(cell["score"], cell["low"], cell["high"])
         rows.append(row)
     return pd.DataFrame(rows)
 

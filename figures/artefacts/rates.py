@@ -36,8 +36,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     shares = sorted(set(data["share"]) - {1.0})
     figure, axes = canvas(1, 2, height=3.0, sharey=True)
     for place, whose in zip(axes[0], (HERE, "paper"), strict=True):
-        own = data[(data["whose"] == HERE) == (whose == HERE)]
-        lines(place, own, shares, "share", "average")
+        cells = data[(data["whose"] == HERE) == (whose == HERE)]
+        lines(place, cells, shares, "share", "average")
         level(place, 1.0)
         place.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])
         place.set_xlabel("token-layers processed, %")
@@ -89,8 +89,8 @@ def judge_leads_low(frame: pd.DataFrame) -> Verdict:
 
 
 def _table(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    found: pd.DataFrame = table(frame, layout, efficiency)
-    return found
+    whole: pd.DataFrame = table(frame, layout, efficiency)
+    return whole
 
 
 _DEPTH: Final = (

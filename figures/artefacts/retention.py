@@ -65,9 +65,9 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
     from matplotlib.ticker import NullLocator
 
     for method in COMPRESSED:
-        own = pick(data, family=method).sort_values("kv_share")
-        if len(own):
-            points(axes, (100 * own["kv_share"]).tolist(), own, look(method))
+        cells = pick(data, family=method).sort_values("kv_share")
+        if len(cells):
+            points(axes, (100 * cells["kv_share"]).tolist(), cells, look(method))
     full = pick(data, family="vanilla")
     if len(full):
         first = full.iloc[0]
@@ -85,15 +85,15 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
     data = plotted(frame)
     rows = []
-    for (family, setting_), own in data.groupby(["family", "setting"], sort=False):
+    for (family, setting_), cells in data.groupby(["family", "setting"], sort=False):
         row: dict[tuple[str, str], object] = {
             ("method", ""): look(str(family)).label,
             ("setting", ""): setting_,
-            ("KV held, %", ""): f"{100 * own['kv_share'].mean():.1f}",
+            ("KV held, %", ""): f"{100 * cells['kv_share'].mean():.1f}",
         }
         for task in dict.fromkeys(data["task"]):
-            row[here(frame), f"{short(task)}, %"] = cell_of(pick(own, task=task))
-        row |= _paper_columns(str(family), own["kv_share"].mean())
+            row[here(frame), f"{short(task)}, %"] = cell_of(pick(cells, task=task))
+        row |= _paper_columns(str(family), cells["kv_share"].mean())
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
 
@@ -108,13 +108,13 @@ def _paper_columns(family: str, held: float) -> dict[tuple[str, str], object]:
     )
     printed_at = setting(evicted, "retention").str.rstrip("%").replace("", "nan").astype(float)
     near = (printed_at / 100 - held).abs() < 0.1 * held
-    own = evicted if family == "vanilla" else evicted[near]
+    cells = evicted if family == "vanilla" else evicted[near]
     wide = family == "vanilla" or abs(held - LIGHTKV_SHARE) < 0.1 * LIGHTKV_SHARE
     return {
         ("paper (LLaVA-1.5-7B)", title): value
         for title, value in {
-            "ChartQA, %": printed(own, model=MODEL, method=tgv, benchmark="chartqa"),
-            "TextVQA, %": printed(own, model=MODEL, method=tgv, benchmark="textvqa"),
+            "ChartQA, %": printed(cells, model=MODEL, method=tgv, benchmark="chartqa"),
+            "TextVQA, %": printed(cells, model=MODEL, method=tgv, benchmark="textvqa"),
             "COCO, CIDEr": printed(
                 merged, model=MODEL, method=light if wide else "", benchmark="coco-caption"
             ),
@@ -123,13 +123,13 @@ def _paper_columns(family: str, held: float) -> dict[tuple[str, str], object]:
 
 
 def _cells(frame: pd.DataFrame, family: str, retention: float) -> pd.DataFrame:
-    chosen = pick(frame, family=family)
-    return chosen[(chosen["requested_retention"] - retention).abs() < 1e-6]
+    rows = pick(frame, family=family)
+    return rows[(rows["requested_retention"] - retention).abs() < 1e-6]
 
 
 def _retentions(frame: pd.DataFrame, family: str) -> list[float]:
-    found = pick(frame, family=family)["requested_retention"].dropna().unique()
-    return sorted((float(retention) for retention in found), reverse=True)
+    requested = pick(frame, family=family)["requested_retention"].dropna().unique()
+    return sorted((float(retention) for retention in requested), reverse=True)
 
 
 def judge_preserved(frame: pd.DataFrame) -> Verdict:

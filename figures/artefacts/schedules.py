@@ -27,20 +27,20 @@ def plotted(frame: pd.DataFrame) -> pd.DataFrame:
 
     numbers = paper.numbers("L-T6")
     rows = []
-    for own in records(frame):
+    for schedule in records(frame):
         for column, (metric, unit) in METRICS.items():
-            wanted = _printed_setting(own)
-            value = printed(numbers, model=own["model"], metric=metric, setting=wanted)
+            wanted = _printed_setting(schedule)
+            value = printed(numbers, model=schedule["model"], metric=metric, setting=wanted)
             rows.append(
                 {
-                    "model": own["model"],
-                    "title": own["title"],
-                    "layers": own["layers"],
-                    "windows": own["windows"],
+                    "model": schedule["model"],
+                    "title": schedule["title"],
+                    "layers": schedule["layers"],
+                    "windows": schedule["windows"],
                     "metric": unit,
-                    "computed": float(own[column]),
+                    "computed": float(schedule[column]),
                     "printed": value,
-                    "error": float(own[column]) / value - 1,
+                    "error": float(schedule[column]) / value - 1,
                 }
             )
     return pd.DataFrame(rows)
@@ -65,12 +65,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     """Computed against printed, one line a schedule."""
     data = plotted(frame)
     figure, axes = canvas(1, 2, height=4.4, sharey=True)
-    for place, (metric, own) in zip(axes[0], data.groupby("metric", sort=False), strict=True):
-        lines = records(own)
+    for place, (metric, cells) in zip(axes[0], data.groupby("metric", sort=False), strict=True):
+        lines = records(cells)
         heights = list(range(len(lines)))[::-1]
-        place.hlines(heights, own["printed"], own["computed"], color="#999999", linewidth=1)
-        place.scatter(own["printed"], heights, color=BLACK, marker="D", s=26, label="printed")
-        place.scatter(own["computed"], heights, color=BLUE, marker="o", s=26, label="computed")
+        place.hlines(heights, cells["printed"], cells["computed"], color="#999999", linewidth=1)
+        place.scatter(cells["printed"], heights, color=BLACK, marker="D", s=26, label="printed")
+        place.scatter(cells["computed"], heights, color=BLUE, marker="o", s=26, label="computed")
         for height, row in zip(heights, lines, strict=True):
             color = RED if abs(row["error"]) > TOLERANCE else BLACK
             right = max(row["printed"], row["computed"])
@@ -84,7 +84,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 color=color,
             )
         place.set_yticks(heights, [_label(row) for row in lines])
-        place.set_xlim(0, 1.25 * own[["printed", "computed"]].max().max())
+        place.set_xlim(0, 1.25 * cells[["printed", "computed"]].max().max())
         place.set_xlabel(metric)
         place.set_title("KV cache" if metric == "KV GiB" else "Computation of a request")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -97,7 +97,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for (title, layers, windows), own in plotted(frame).groupby(
+    for (title, layers, windows), cells in plotted(frame).groupby(
         ["title", "layers", "windows"], sort=False
     ):
         row: dict[tuple[str, str], object] = {
@@ -105,7 +105,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
             ("Λ", ""): layers or "none",
             ("W", ""): windows or "none",
         }
-        for one in records(own):
+        for one in records(cells):
             row["here (computed)", one["metric"]] = one["computed"]
             row["paper (Table 6)", one["metric"]] = one["printed"]
             row["relative error, %", one["metric"]] = f"{100 * one['error']:+.1f}"
@@ -127,11 +127,11 @@ _COLUMN_ORDER: Final = (
 def judge_reproduced(frame: pd.DataFrame) -> Verdict:
     """Is every printed number within the tolerance of the computed one?"""
     data = plotted(frame).dropna(subset=["error"])
-    found = []
-    for metric, own in data.groupby("metric", sort=False):
-        worst = float(own["error"].abs().max())
-        found.append(verdict(worst <= TOLERANCE, f"{metric}: largest error {100 * worst:.1f} %"))
-    return all_of(found)
+    verdicts = []
+    for metric, cells in data.groupby("metric", sort=False):
+        worst = float(cells["error"].abs().max())
+        verdicts.append(verdict(worst <= TOLERANCE, f"{metric}: largest error {100 * worst:.1f} %"))
+    return all_of(verdicts)
 
 
 def judge_later_costs_more(frame: pd.DataFrame) -> Verdict:
@@ -148,32 +148,32 @@ def judge_later_costs_more(frame: pd.DataFrame) -> Verdict:
 
 def judge_windows_save(frame: pd.DataFrame) -> Verdict:
     """Do larger early windows (6,4,2 against 4,2,1) save FLOPs and memory?"""
-    found = []
-    for (model, layers), own in pick(frame, windows=["4,2,1", "6,4,2"]).groupby(
+    verdicts = []
+    for (model, layers), pair in pick(frame, windows=["4,2,1", "6,4,2"]).groupby(
         ["model", "layers"], sort=False
     ):
-        rows = own.set_index("windows")
+        rows = pair.set_index("windows")
         if set(rows.index) != {"4,2,1", "6,4,2"}:
             continue
         for column, (_, unit) in METRICS.items():
             more, fewer = float(rows[column]["6,4,2"]), float(rows[column]["4,2,1"])
             text = f"{model}, Λ {layers}, {unit}: {more:.4g} with 6,4,2, {fewer:.4g} with 4,2,1"
-            found.append(verdict(more < fewer, text))
-    return worst_of(found)
+            verdicts.append(verdict(more < fewer, text))
+    return worst_of(verdicts)
 
 
 def _pairs(
     frame: pd.DataFrame,
 ) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
     """The early and the late schedule of each model and W."""
-    found = []
-    for (model, windows), own in frame[frame["layers"] != ""].groupby(
+    pairs = []
+    for (model, windows), schedules in frame[frame["layers"] != ""].groupby(
         ["model", "windows"], sort=False
     ):
-        rows = {row["layers"]: row for row in records(own)}
+        rows = {row["layers"]: row for row in records(schedules)}
         if {"15,23,31", "17,24,31"} <= set(rows):
-            found.append((str(model), str(windows), rows["15,23,31"], rows["17,24,31"]))
-    return found
+            pairs.append((str(model), str(windows), rows["15,23,31"], rows["17,24,31"]))
+    return pairs
 
 
 SCHEDULES: Final = Artefact(

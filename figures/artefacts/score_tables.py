@@ -71,8 +71,8 @@ class Layout:
         """Printed numbers of one method at one setting; the full cache has one row for all."""
         name = PRINTED.get(method, method)
         if method == VANILLA:
-            own = pick(numbers, method=VANILLA)
-            return own[own["setting"] == own["setting"].iloc[0]] if len(own) else own
+            cells = pick(numbers, method=VANILLA)
+            return cells[cells["setting"] == cells["setting"].iloc[0]] if len(cells) else cells
         return pick(numbers, method=name, setting=self.named(setting))
 
 
@@ -86,7 +86,7 @@ def average(frame: pd.DataFrame, vanilla: pd.DataFrame) -> tuple[float, float, f
 
     full = vanilla.groupby("task")["score"].mean()
     full = full[full > 0]
-    part, whole = (own[own["task"].isin(full.index)] for own in (frame, vanilla))
+    part, whole = (rows[rows["task"].isin(full.index)] for rows in (frame, vanilla))
     if part.empty or whole.empty:
         return (float("nan"),) * 3
     part = part.assign(score=part["score"] / part["task"].map(full))
@@ -108,13 +108,13 @@ def table(frame: pd.DataFrame, layout: Layout, extra: Callable[..., dict[Any, An
 
     rows = [_ours(frame, layout, method, at, extra) for method, at in _cells(frame, layout)]
     numbers = layout.numbers()
-    for (model, method, setting), own in numbers.groupby(
+    for (model, method, setting), cells in numbers.groupby(
         ["model", "method", "setting"], sort=False
     ):
         repeated = method == VANILLA and setting != _first(numbers, str(model))
         if not repeated:
             named = (str(model), OURS.get(str(method), str(method)), _value(str(setting)))
-            rows.append(_theirs(own, layout, *named, extra))
+            rows.append(_theirs(cells, layout, *named, extra))
     last = [*(column.heading for column in layout.columns), AVERAGE]
     known = dict.fromkeys(name for row in rows for name in row)
     columns = [*(name for name in known if name not in last), *(n for n in last if n in known)]
@@ -130,10 +130,10 @@ def _first(numbers: pd.DataFrame, model: str) -> str:
 
 def _value(setting: str) -> float:
     """The number in a printed setting: 0.55 of "compression=55%", 128 of "kept=128"."""
-    found = re.search(r"=([\d.]+)(%?)$", setting)
-    if found is None:
+    match = re.search(r"=([\d.]+)(%?)$", setting)
+    if match is None:
         return 1.0
-    return float(found[1]) / 100 if found[2] else float(found[1])
+    return float(match[1]) / 100 if match[2] else float(match[1])
 
 
 def _cells(frame: pd.DataFrame, layout: Layout) -> list[tuple[str, Any]]:
@@ -153,22 +153,22 @@ def _row(layout: Layout, model: str, method: str, at: Any) -> dict[tuple[str, st
 def _ours(
     frame: pd.DataFrame, layout: Layout, method: str, at: Any, extra: Callable[..., Any]
 ) -> dict[tuple[str, str], object]:
-    own = pick(frame, compared=method, **{layout.setting: at})
-    held = summary(own, ("task",))
+    answers = pick(frame, compared=method, **{layout.setting: at})
+    held = summary(answers, ("task",))
     row = _row(layout, f"{HERE} ({', '.join(sorted(frame['model'].unique()))})", method, at)
-    row |= extra(HERE, method, at, own)
+    row |= extra(HERE, method, at, answers)
     for column in layout.columns:
         cell = pick(held, task=column.task)
         if len(cell):
             first = cell.iloc[0]
             row[column.heading] = _score(layout, first["score"], first["low"], first["high"])
-    value, low, high = average(own, pick(frame, compared=VANILLA))
+    value, low, high = average(answers, pick(frame, compared=VANILLA))
     row[AVERAGE] = "100" if method == VANILLA else percent(value, low, high)
     return row
 
 
 def _theirs(
-    found: pd.DataFrame,
+    cells: pd.DataFrame,
     layout: Layout,
     model: str,
     method: str,
@@ -176,13 +176,13 @@ def _theirs(
     extra: Callable[..., dict[Any, Any]],
 ) -> dict[tuple[str, str], object]:
     row = _row(layout, f"paper ({title(model)})", method, at)
-    row |= extra(model, method, at, found)
+    row |= extra(model, method, at, cells)
     for column in layout.columns:
         if not column.benchmark:
             continue
-        cell = pick(found, benchmark=column.benchmark, metric=column.metric)["printed"]
+        cell = pick(cells, benchmark=column.benchmark, metric=column.metric)["printed"]
         row[column.heading] = cell.iloc[0] if len(cell) and cell.iloc[0] else MISSING
-    mean = printed(found, benchmark="average")
+    mean = printed(cells, benchmark="average")
     if mean == mean:
         row[AVERAGE] = f"{mean:.1f}"
     return row
@@ -213,17 +213,17 @@ def averages(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     vanilla = pick(frame, compared=VANILLA)
     for method, at in _cells(frame, layout):
-        own = pick(frame, compared=method, **{layout.setting: at})
-        value, low, high = average(own, vanilla)
+        cells = pick(frame, compared=method, **{layout.setting: at})
+        value, low, high = average(cells, vanilla)
         where = {"whose": HERE, "compared": method, layout.setting: at}
         rows.append({**where, "average": value, "low": low, "high": high})
-    for (model, name, text), own in layout.numbers().groupby(
+    for (model, name, text), cells in layout.numbers().groupby(
         ["model", "method", "setting"], sort=False
     ):
         if name != VANILLA:
             method, at = OURS.get(str(name), str(name)), _value(str(text))
             where = {"whose": model, "compared": method, layout.setting: at}
-            rows.append({**where, "average": printed(own, benchmark="average") / 100})
+            rows.append({**where, "average": printed(cells, benchmark="average") / 100})
     return pd.DataFrame(rows).dropna(subset=["average"])
 
 
@@ -232,12 +232,12 @@ def dots(axes: Axes, data: pd.DataFrame, methods: Sequence[str], whose: Iterable
     names = list(whose)
     for place, name in enumerate(names):
         shift = 0.0 if len(names) == 1 else 0.3 - 0.6 * place / (len(names) - 1)
-        own = data[data["whose"] == name]
+        cells = data[data["whose"] == name]
         color, marker = PALETTE[place % len(PALETTE)], "osDv^P"[place % 6]
-        heights = [len(methods) - 1 - methods.index(m) + shift for m in own["compared"]]
-        axes.hlines(heights, 100 * own["low"], 100 * own["high"], color=color, linewidth=1)
+        heights = [len(methods) - 1 - methods.index(m) + shift for m in cells["compared"]]
+        axes.hlines(heights, 100 * cells["low"], 100 * cells["high"], color=color, linewidth=1)
         label = HERE if name == HERE else title(name)
-        axes.plot(100 * own["average"], heights, marker, color=color, ms=4.5, label=label)
+        axes.plot(100 * cells["average"], heights, marker, color=color, ms=4.5, label=label)
     axes.set_yticks(range(len(methods)), [LOOKS[m].label for m in reversed(methods)])
     axes.axvline(100, color=BLACK, linestyle=":", linewidth=1)
     axes.set_xlim(-3, 108)
@@ -248,13 +248,13 @@ def lines(axes: Axes, data: pd.DataFrame, x: list[Any], column: str, value: str)
     """One line a method over settings, at even places; intervals where there are any."""
     methods = [m for m in LOOKS if m in set(data["compared"]) and m != VANILLA]
     for number, method in enumerate(methods):
-        own = pick(data, compared=method).set_index(column).reindex(x).dropna(subset=[value])
+        curve = pick(data, compared=method).set_index(column).reindex(x).dropna(subset=[value])
         look = LOOKS[method]
         shift = 0.05 * (number - (len(methods) - 1) / 2)
-        places = [x.index(at) + shift for at in own.index.tolist()]
-        centre = 100 * own[value].to_numpy(float)
-        known = "low" in own and own["low"].notna().all()
-        ends = [100 * own[name].to_numpy(float) for name in ("low", "high")] if known else []
+        places = [x.index(at) + shift for at in curve.index.tolist()]
+        centre = 100 * curve[value].to_numpy(float)
+        known = "low" in curve and curve["low"].notna().all()
+        ends = [100 * curve[name].to_numpy(float) for name in ("low", "high")] if known else []
         axes.errorbar(
             places,
             centre,

@@ -38,25 +38,25 @@ def here(frame: pd.DataFrame) -> str:
 
 def pick(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     """Rows whose columns have the given values; a list means any of them."""
-    chosen = frame
+    rows = frame
     for name, value in wanted.items():
         values = value if isinstance(value, list | tuple) else [value]
-        chosen = chosen[chosen[name].isin(values)]
-    return chosen
+        rows = rows[rows[name].isin(values)]
+    return rows
 
 
 def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean score with its 95 % interval per group, and what was held on average."""
     from analysis.scoring.summaries import summarise
 
-    found = summarise(frame, list(by))
-    return found[[*by, "metric", "n", "score", "low", "high", "kv_share"]]
+    scores = summarise(frame, list(by))
+    return scores[[*by, "metric", "n", "score", "low", "high", "kv_share"]]
 
 
 def printed(numbers: pd.DataFrame, **wanted: Any) -> float:
     """The one printed number of a paper's table with these labels, NaN if it prints none."""
-    found = pick(numbers, **wanted)["value"].dropna()
-    return float(found.iloc[0]) if len(found) else float("nan")
+    matching = pick(numbers, **wanted)["value"].dropna()
+    return float(matching.iloc[0]) if len(matching) else float("nan")
 
 
 def setting(numbers: pd.DataFrame, name: str) -> pd.Series[str]:
@@ -104,11 +104,11 @@ def legend_below(figure: Any, axes: Axes, columns: int) -> None:
     )
 
 
-def cell_of(found: pd.DataFrame) -> str:
+def cell_of(cell: pd.DataFrame) -> str:
     """Score and interval of a summary's only row, a dash if there is none."""
-    if found.empty:
+    if cell.empty:
         return percent(float("nan"))
-    first = found.iloc[0]
+    first = cell.iloc[0]
     return percent(first["score"], first["low"], first["high"])
 
 

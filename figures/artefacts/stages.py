@@ -24,14 +24,14 @@ def layers(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw_stages(frame: pd.DataFrame) -> Figure:
     """A bar per layer, as long as its sequence; between them the stages."""
-    own = layers(frame)
-    figure, axes = canvas(1, 1, height=0.9 + min(0.36 * len(own), TALLEST - 0.9))
+    per_layer = layers(frame)
+    figure, axes = canvas(1, 1, height=0.9 + min(0.36 * len(per_layer), TALLEST - 0.9))
     place = axes[0, 0]
-    text = own["tokens"] - own["vision"]
-    heights = own["layer"].to_numpy()
+    text = per_layer["tokens"] - per_layer["vision"]
+    heights = per_layer["layer"].to_numpy()
     place.barh(heights, text, 0.62, color=GREY, label="text")
-    place.barh(heights, own["vision"], 0.62, left=text, color=BLUE, label="vision")
-    for row in records(own):
+    place.barh(heights, per_layer["vision"], 0.62, left=text, color=BLUE, label="vision")
+    for row in records(per_layer):
         place.text(
             row["tokens"],
             row["layer"],
@@ -39,9 +39,9 @@ def draw_stages(frame: pd.DataFrame) -> Figure:
             va="center",
             size=8,
         )
-    longest = float(own["tokens"].max())
-    for row in records(own[own["stage"]]):
-        after = own[own["layer"] == row["layer"] + 1]["vision"].iloc[0]
+    longest = float(per_layer["tokens"].max())
+    for row in records(per_layer[per_layer["stage"]]):
+        after = per_layer[per_layer["layer"] == row["layer"] + 1]["vision"].iloc[0]
         y = row["layer"] + 0.5
         place.plot([0, longest], [y, y], color=ORANGE, lw=2.4, solid_capstyle="butt")
         place.annotate(
@@ -89,11 +89,11 @@ def table_stages(frame: pd.DataFrame) -> pd.DataFrame:
 
 def judge_between(frame: pd.DataFrame) -> Verdict:
     """Does the sequence get shorter after each stage's layer, and nowhere else?"""
-    own = layers(frame)
-    falls = own["tokens"].diff().shift(-1).fillna(0) < 0
-    where = own.loc[falls, "layer"].tolist()
-    stages = own.loc[own["stage"], "layer"].tolist()
-    cached = bool((own["entries"] == own["tokens"]).all())
+    per_layer = layers(frame)
+    falls = per_layer["tokens"].diff().shift(-1).fillna(0) < 0
+    where = per_layer.loc[falls, "layer"].tolist()
+    stages = per_layer.loc[per_layer["stage"], "layer"].tolist()
+    cached = bool((per_layer["entries"] == per_layer["tokens"]).all())
     return all_of(
         [
             verdict(where == stages, f"stages after layers {stages}, shorter after layers {where}"),
@@ -104,10 +104,12 @@ def judge_between(frame: pd.DataFrame) -> Verdict:
 
 def judge_attention(frame: pd.DataFrame) -> Verdict:
     """Is attention read in the stages' layers only?"""
-    own = layers(frame)
-    read = own.loc[own["attention"], "layer"].tolist()
-    stages = own.loc[own["stage"], "layer"].tolist()
-    return verdict(read == stages, f"attention is read in {len(read)} of {len(own)} layers: {read}")
+    per_layer = layers(frame)
+    read = per_layer.loc[per_layer["attention"], "layer"].tolist()
+    stages = per_layer.loc[per_layer["stage"], "layer"].tolist()
+    return verdict(
+        read == stages, f"attention is read in {len(read)} of {len(per_layer)} layers: {read}"
+    )
 
 
 BETWEEN_LAYERS: Final = Artefact(

@@ -39,9 +39,9 @@ def draw(frame: pd.DataFrame, metrics: tuple[str, ...]) -> Figure:
     budgets = sorted(set(data["retention"]))
     figure, axes = canvas(1, len(metrics), height=3.0, sharey=True)
     for place, metric in zip(axes[0], metrics, strict=True):
-        own = pick(data, metric=metric)
-        lines(place, own, budgets, "retention", "score")
-        level(place, float(pick(own, compared=VANILLA)["score"].iloc[0]))
+        cells = pick(data, metric=metric)
+        lines(place, cells, budgets, "retention", "score")
+        level(place, float(pick(cells, compared=VANILLA)["score"].iloc[0]))
         place.set_xticks(range(len(budgets)), [f"{100 * budget:g}" for budget in budgets])
         place.set_xlabel("retained, %")
         place.set_title(f"paper: {QUESTIONS[metric]}", fontsize=8.5)
@@ -55,8 +55,8 @@ def table(frame: pd.DataFrame, metrics: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for (setting, method), own in frame.groupby(["setting", "method"], sort=False):
-        digits = own.set_index("metric")["printed"]
+    for (setting, method), cells in frame.groupby(["setting", "method"], sort=False):
+        digits = cells.set_index("metric")["printed"]
         rows.append(
             {
                 "method": LOOKS[OURS.get(str(method), str(method))].label,

@@ -50,9 +50,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     schedules = [name for name in dict.fromkeys(data["windows"]) if name]
     first = axes[0, 0]
     for place, (look, windows) in enumerate(zip(LOOKS, schedules, strict=False)):
-        own = pick(data, windows=windows).set_index("task").reindex(tasks)
+        cells = pick(data, windows=windows).set_index("task").reindex(tasks)
         x = [number + 0.2 * place - 0.1 for number in range(len(tasks))]
-        points(first, x, own, look, label=f"W = {windows}", joined=False)
+        points(first, x, cells, look, label=f"W = {windows}", joined=False)
     for number, task in enumerate(tasks):
         full = pick(data, task=task, windows="")["score"]
         first.plot([number - 0.35, number + 0.35], [100 * full.iloc[0]] * 2, "k:", lw=1.2)
@@ -61,9 +61,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     first.set_title(HERE)
     shown = [column for column in COLUMNS if column.benchmark != "mme"]
     for place, model in zip(axes[0, 1:], models, strict=True):
-        own = pick(numbers, model=model)
+        cells = pick(numbers, model=model)
         for look, windows, shift in zip(LOOKS, ("4,2,1", "6,4,2"), (-0.1, 0.1), strict=True):
-            values = [_share(own, column, f"W={windows}") for column in shown]
+            values = [_share(cells, column, f"W={windows}") for column in shown]
             heights = [number + shift for number in range(len(shown))]
             place.plot(heights, values, look.marker, color=look.color, label=look.label)
         level(place, 1.0)
@@ -76,8 +76,8 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def _share(numbers: pd.DataFrame, column: Column, setting: str) -> float:
     """Printed score at a setting as a percentage of the full cache's."""
-    own = pick(numbers, benchmark=column.benchmark, metric=column.metric).set_index("setting")
-    values = own["value"]
+    cells = pick(numbers, benchmark=column.benchmark, metric=column.metric).set_index("setting")
+    values = cells["value"]
     if setting not in values.index:
         return float("nan")
     return float(100 * values[setting] / values["compression=none"])
@@ -97,17 +97,17 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
             ("W", ""): windows or "full cache",
         }
         for column in COLUMNS:
-            own = pick(data, windows=windows, task=column.task)
-            row[column.heading] = cell_of(own) if len(own) else MISSING
+            cells = pick(data, windows=windows, task=column.task)
+            row[column.heading] = cell_of(cells) if len(cells) else MISSING
         rows.append(row)
-    for (model, setting), own in numbers.groupby(["model", "setting"], sort=False):
+    for (model, setting), cells in numbers.groupby(["model", "setting"], sort=False):
         windows = str(setting).removeprefix("W=")
         row = {
             ("model", ""): f"paper ({title(str(model))})",
             ("W", ""): "full cache" if "none" in windows else windows,
         }
         for column in COLUMNS:
-            cell = pick(own, benchmark=column.benchmark, metric=column.metric)["printed"]
+            cell = pick(cells, benchmark=column.benchmark, metric=column.metric)["printed"]
             row[column.heading] = cell.iloc[0] if len(cell) else MISSING
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
@@ -127,8 +127,8 @@ def judge_preserved(frame: pd.DataFrame) -> Verdict:
     schedules = [name for name in dict.fromkeys(frame["windows"]) if name]
     if not schedules:
         return untestable("no window schedule was run")
-    own, whole = pick(frame, windows=schedules[0]), pick(frame, windows="")
-    return keeps(own, whole, PRESERVED, f"W = {schedules[0]}, share of the full cache's score")
+    merged, whole = pick(frame, windows=schedules[0]), pick(frame, windows="")
+    return keeps(merged, whole, PRESERVED, f"W = {schedules[0]}, share of the full cache's score")
 
 
 SCHEDULES: Final = Artefact(

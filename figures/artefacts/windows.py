@@ -66,20 +66,20 @@ def draw(frame: pd.DataFrame) -> Figure:
     columns = max(len(tasks), len(DRAWN))
     figure, axes = canvas(2, columns, height=2.1)
     for place, task in zip(axes[0], tasks, strict=False):
-        own = pick(data, task=task)
-        for layer, look in _depths(own).items():
-            cells = pick(own, layer=layer).sort_values("windows")
+        rows = pick(data, task=task)
+        for layer, look in _depths(rows).items():
+            cells = pick(rows, layer=layer).sort_values("windows")
             label = f"{look.label}"
             points(place, range(len(cells)), cells, look, label=label)
-        level(place, float(own[own["layer"].isna()]["score"].mean()))
+        level(place, float(rows[rows["layer"].isna()]["score"].mean()))
         _finish(place, f"here: {short(task)}", cells["windows"].map("{:g}".format))
     for place, (task, metric) in zip(axes[1], DRAWN, strict=False):
-        own = pick(numbers, benchmark=task, metric=metric)
+        rows = pick(numbers, benchmark=task, metric=metric)
         for layer, look in (("3", SHALLOW), ("14", DEEP)):
-            cells = pick(own, layer=layer).assign(score=lambda f: f["value"])
+            cells = pick(rows, layer=layer).assign(score=lambda f: f["value"])
             cells = cells.assign(low=cells["score"], high=cells["score"]).sort_values("windows")
             points(place, range(len(cells)), cells, look)
-        level(place, printed(own, method="vanilla"))
+        level(place, printed(rows, method="vanilla"))
         _finish(place, f"paper: {PAPER_COLUMNS[task, metric]}", cells["windows"])
     for place in [*axes[0, len(tasks) :], *axes[1, len(DRAWN) :]]:
         place.set_visible(False)
@@ -121,17 +121,17 @@ def _row(
     what: tuple[str, float | None, float | None, str],
 ) -> dict[tuple[str, str], object]:
     depth, layer, windows, theirs = what
-    own = here(frame)
+    heading = here(frame)
     row: dict[tuple[str, str], object] = {
         ("depth", ""): depth,
         ("w", ""): "–" if windows is None else f"{windows:g}",
-        (own, "λ"): "–" if layer is None else f"{layer:g}",
+        (heading, "λ"): "–" if layer is None else f"{layer:g}",
     }
-    chosen = (
+    cells = (
         data[data["layer"].isna()] if layer is None else pick(data, layer=layer, windows=windows)
     )
     for task in dict.fromkeys(data["task"]):
-        row[own, f"{short(task)}, %"] = cell_of(pick(chosen, task=task))
+        row[heading, f"{short(task)}, %"] = cell_of(pick(cells, task=task))
     wanted = (
         {"method": "vanilla"} if windows is None else {"layer": theirs, "windows": f"{windows:g}"}
     )

@@ -94,8 +94,8 @@ def reduction(
         rule: How a group becomes one token.
     """
     length = layout.length
-    own = torch.arange(length, device=layout.kind.device)
-    representative = torch.where(layout.real, own, -1)
+    tokens = torch.arange(length, device=layout.kind.device)
+    representative = torch.where(layout.real, tokens, -1)
     representative.view(-1)[pairs.source] = pairs.target % length
     alone = layout.batch_size == 1  # then the host knows how many are left
     width = layout.lengths[0] - len(pairs.source) if alone else None

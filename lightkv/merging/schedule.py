@@ -86,9 +86,9 @@ def schedule_for(model: str, name: str | None = None) -> MergeSchedule:
         UnknownNameError: If the preset or the schedule is not known.
         InvalidValueError: If no schedule was published for the model.
     """
-    found = preset(model)
+    known = preset(model)
     if name is not None:
-        return found.schedule(name)
-    if not found.schedules:
+        return known.schedule(name)
+    if not known.schedules:
         raise InvalidValueError("model", model, "a preset with a published schedule")
-    return found.schedules[0]
+    return known.schedules[0]

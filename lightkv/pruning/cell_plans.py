@@ -71,14 +71,14 @@ def planned(layout: TokenLayout, plan: Callable[[Sequence[Piece]], Sequence[Tens
     for row, grids in enumerate(there.grids):
         members = [there.vision[row] & (there.segment[row] == n) for n in range(len(grids))]
         pieces = []
-        for grid, own in zip(grids, members, strict=True):
-            extra = int((there.col[row, own] == grid.cols).sum())
+        for grid, member in zip(grids, members, strict=True):
+            extra = int((there.col[row, member] == grid.cols).sum())
             breaks = extra >= grid.frames * grid.rows
             fixed = 0 if breaks else extra
-            pieces.append(Piece(row, grid, int(own.sum()), breaks, fixed))
-        for own, table in zip(members, plan(pieces), strict=True):
-            cell = (there.frame[row, own], there.row[row, own], there.col[row, own])
-            values[row, own] = table[cell].long()
+            pieces.append(Piece(row, grid, int(member.sum()), breaks, fixed))
+        for member, table in zip(members, plan(pieces), strict=True):
+            cell = (there.frame[row, member], there.row[row, member], there.col[row, member])
+            values[row, member] = table[cell].long()
     return values.to(layout.kind.device)
 
 
@@ -118,8 +118,8 @@ def blocks(share: Fraction, grid: Grid, breaks: bool) -> Tensor:
     """
     rows, cols = _sides(share, grid, breaks)
     band, across = _parts(grid.rows, rows), _parts(grid.cols, cols)
-    own = torch.arange(grid.rows)
-    ends = rows * cols + (band if breaks else own)
+    lines = torch.arange(grid.rows)
+    ends = rows * cols + (band if breaks else lines)
     table = torch.cat([band[:, None] * cols + across, ends[:, None]], 1)
     size = rows * cols + grid.rows
     return table + torch.arange(grid.frames)[:, None, None] * size

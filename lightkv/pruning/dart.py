@@ -128,8 +128,8 @@ class DART(Reducer):
         if view.keys is None:
             raise RuntimeError(f"layer {view.layer} has no cached keys")
         norm = view.keys.abs().sum((1, 3), dtype=torch.float32)  # (B, N)
-        chosen = top(norm, candidates, torch.full_like(norm[:, 0], count, dtype=torch.int64))
-        index, _ = compact(chosen)
+        pivots = top(norm, candidates, torch.full_like(norm[:, 0], count, dtype=torch.int64))
+        index, _ = compact(pivots)
         by_norm = torch.argsort(norm.gather(1, index), dim=-1, descending=True, stable=True)
         return index.gather(1, by_norm)
 

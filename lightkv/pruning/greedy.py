@@ -138,8 +138,8 @@ def picks_in_turn(score: Tensor, candidates: Tensor, quota: Sequence[int]) -> Te
     """
     scores, free = _host(score), _host(candidates).copy()
     for row, count in enumerate(quota):
-        for own in scores[row]:
-            order = np.argsort(-np.where(free[row], own, -np.inf), kind="stable")
+        for ranking in scores[row]:
+            order = np.argsort(-np.where(free[row], ranking, -np.inf), kind="stable")
             free[row, order[:count]] = False
     return candidates & ~torch.from_numpy(free).to(candidates.device)
 

@@ -85,8 +85,8 @@ class HiRED(BeforeDecoder):
         first = of_groups(view.read_vision("first_attention"), groups)
         quota = self._quotas(tiles, first)
         rank = rank_within(tiles.number, attention)
-        chosen = groups.valid & (rank < quota.gather(1, tiles.number.clamp_min(0)))
-        return _keep_chosen(view.layout, groups, chosen)
+        stays = groups.valid & (rank < quota.gather(1, tiles.number.clamp_min(0)))
+        return _keep_chosen(view.layout, groups, stays)
 
     def _quotas(self, tiles: Tiles, first: Tensor) -> Tensor:
         """(G, T) int64: tokens of each tile that stay; tile 0 is the whole view."""
@@ -102,8 +102,8 @@ class HiRED(BeforeDecoder):
         return torch.cat([full[:, None], torch.minimum(quota, sizes[:, 1:])], 1)
 
 
-def _keep_chosen(layout: TokenLayout, groups: Groups, chosen: Tensor) -> Reduction:
+def _keep_chosen(layout: TokenLayout, groups: Groups, stays: Tensor) -> Reduction:
     """Keep all text and the chosen vision tokens, and nothing else."""
     keep = layout.text.clone()
-    keep.view(-1)[groups.index[chosen]] = True
+    keep.view(-1)[groups.index[stays]] = True
     return Reduction.from_keep(keep)

@@ -71,8 +71,8 @@ class Merging(BeforeDecoder):
         others = groups.valid & ~stays
         last = (others.long().cumsum(-1) * others).argmax(-1, keepdim=True)  # (G, 1)
         length = view.layout.length
-        own = torch.arange(length, device=stays.device)
-        representative = torch.where(view.layout.real, own, -1)
+        tokens = torch.arange(length, device=stays.device)
+        representative = torch.where(view.layout.real, tokens, -1)
         extra = groups.index.gather(1, last).expand_as(groups.index)
         representative.view(-1)[groups.index[others]] = extra[others] % length
         return Reduction.from_groups(representative, view.read_vision("last_attention"))

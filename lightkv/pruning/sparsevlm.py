@@ -104,8 +104,8 @@ class SparseVLM(Reducer):
         wanted = self.kept[self.layers.index(view.layer)]
         counts = (present - 1).clamp(0, wanted)
         stays = top(score, layout.vision, counts)
-        own = torch.arange(layout.length, device=score.device)
-        representative = torch.where(layout.text | stays, own, -1)
+        tokens = torch.arange(layout.length, device=score.device)
+        representative = torch.where(layout.text | stays, tokens, -1)
         if self.recycle:
             dropped = layout.vision & ~stays
             share = (dropped.sum(1).double() * 0.3).floor().long() + 1
@@ -139,11 +139,11 @@ class SparseVLM(Reducer):
     def _raters(self, view: LayerView) -> Tensor:
         """(B, N) bool: the rating question tokens, at their places in this layer."""
         inputs = view.read_inputs()
-        chosen = raters(inputs)
+        rating = raters(inputs)
         most = int(inputs.layout.position.max()) + 1
-        table = torch.zeros(len(chosen), most + 1, dtype=torch.bool, device=chosen.device)
+        table = torch.zeros(len(rating), most + 1, dtype=torch.bool, device=rating.device)
         spare = torch.where(inputs.layout.real, inputs.layout.position, most)
-        table.scatter_(1, spare, chosen)
+        table.scatter_(1, spare, rating)
         return table.gather(1, view.layout.position.clamp_min(0)) & view.layout.question
 
 

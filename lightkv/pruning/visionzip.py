@@ -73,15 +73,15 @@ class VisionZip(BeforeDecoder):
         rest = groups.valid & ~dominant
         goes_to = self._targets(cosine(keys, keys), rest, groups)
         length = view.layout.length
-        own = torch.arange(length, device=view.hidden.device)
-        representative = torch.where(view.layout.real, own, -1)
+        tokens = torch.arange(length, device=view.hidden.device)
+        representative = torch.where(view.layout.real, tokens, -1)
         members = groups.index[rest]
         representative.view(-1)[members] = goes_to[rest] % length
-        ones = torch.ones(view.layout.kind.shape, device=own.device)
+        ones = torch.ones(view.layout.kind.shape, device=tokens.device)
         merged = Reduction.from_groups(representative, ones)
         if self.combine == "mean":
             return merged
-        return _target_plus_mean(merged, representative == own)
+        return _target_plus_mean(merged, representative == tokens)
 
     def states(self, view: LayerView, reduction: Reduction) -> Tensor | None:
         """Merged states of the tower, projected; what stays alone is the embedding it was."""
@@ -97,8 +97,8 @@ class VisionZip(BeforeDecoder):
         stride = (rest.sum(-1, keepdim=True) // self.contextual).clamp_min(1)
         is_target = rest & (rank % stride == 0) & (rank // stride < self.contextual)
         nearest = similarity.masked_fill(~is_target[:, None], -torch.inf).argmax(-1)
-        own = torch.arange(rest.shape[1], device=rest.device)
-        return groups.index.gather(1, torch.where(is_target, own, nearest))
+        tokens = torch.arange(rest.shape[1], device=rest.device)
+        return groups.index.gather(1, torch.where(is_target, tokens, nearest))
 
 
 def _target_plus_mean(merged: Reduction, survivor: Tensor) -> Reduction:

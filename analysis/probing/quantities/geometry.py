@@ -71,7 +71,7 @@ class LocalSimilarity(LayerQuantity):
         layout = reading.layout
         total = torch.zeros(layout.batch_size, layout.length, device=unit.device)
         count = torch.zeros_like(total)
-        found: dict[int, Tensor] = {}
+        means: dict[int, Tensor] = {}
         for step in range(1, min(max(self.distances), layout.length - 1) + 1):
             same = layout.real[:, step:] & (layout.kind[:, step:] == layout.kind[:, :-step])
             cosine = (unit[:, step:] * unit[:, :-step]).sum(-1) * same
@@ -80,10 +80,10 @@ class LocalSimilarity(LayerQuantity):
             count[:, step:] += same
             count[:, :-step] += same
             if step in self.distances:
-                found[step] = nan_outside(total / count, count > 0)
+                means[step] = nan_outside(total / count, count > 0)
         # A distance beyond the prompt reaches every token there is.
         everything = nan_outside(total / count, count > 0)
-        return torch.stack([found.get(k, everything) for k in self.distances], 1)
+        return torch.stack([means.get(k, everything) for k in self.distances], 1)
 
 
 @register
@@ -112,14 +112,16 @@ class FeatureDivergence(LayerQuantity):
     def measure(self, reading: Reading) -> Tensor:
         layout = reading.layout
         unit = F.normalize(reading.view.hidden.float(), dim=-1)
-        found = torch.full((layout.batch_size, len(self.windows), len(self.quantiles)), torch.nan)
+        divergence = torch.full(
+            (layout.batch_size, len(self.windows), len(self.quantiles)), torch.nan
+        )
         for place, per_side in enumerate(self.windows):
             for row, labels in enumerate(window_labels(layout, per_side)):
                 pairs = _pairs(unit[row], labels)
                 if pairs.size:
                     levels = np.quantile(pairs, self.quantiles)
-                    found[row, place] = torch.from_numpy(levels.astype(np.float32))
-        return found
+                    divergence[row, place] = torch.from_numpy(levels.astype(np.float32))
+        return divergence
 
 
 def window_labels(layout: TokenLayout, per_side: int) -> Tensor:
@@ -129,12 +131,12 @@ def window_labels(layout: TokenLayout, per_side: int) -> Tensor:
 
 def _pairs(unit: Tensor, labels: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
     """1 - cosine of all pairs (a < b) of equal label, of unit vectors (N, D)."""
-    found = []
+    divergences = []
     for label in torch.unique(labels[labels >= 0]):
         window = unit[labels == label]
         above = torch.ones(len(window), len(window), dtype=torch.bool, device=unit.device)
-        found.append((1 - window @ window.T)[above.triu(1)])
-    joined = torch.cat(found) if found else torch.empty(0)
+        divergences.append((1 - window @ window.T)[above.triu(1)])
+    joined = torch.cat(divergences) if divergences else torch.empty(0)
     return joined.cpu().numpy()
 
 
@@ -163,12 +165,12 @@ class EffectiveRank(LayerQuantity):
 
     def measure(self, reading: Reading) -> Tensor:
         states = states_of(reading, self.of)
-        found = torch.full((len(states), 2), torch.nan)
+        ranks = torch.full((len(states), 2), torch.nan)
         for place, kind in enumerate(("vision", "text")):
             for row, mask in enumerate(kind_mask(reading.layout, kind)):
                 if int(mask.sum()) > 1:
-                    found[row, place] = effective_rank(states[row, mask], centred=self.centred)
-        return found
+                    ranks[row, place] = effective_rank(states[row, mask], centred=self.centred)
+        return ranks
 
 
 def effective_rank(states: Tensor, *, centred: bool = True) -> float:
@@ -201,12 +203,12 @@ class MergeQuantity(LayerQuantity):
         return {"windows": list(self.windows)}
 
     def measure(self, reading: Reading) -> Tensor:
-        found = []
+        judged = []
         for per_side in self.windows:
             method = LightKV((reading.view.layer,), (per_side,), (self.ratio,))
             method.check_layout(reading.layout)
-            found.append(self.judge(reading, method.reduce(reading.view)))
-        return torch.stack(found, 1)
+            judged.append(self.judge(reading, method.reduce(reading.view)))
+        return torch.stack(judged, 1)
 
     @abstractmethod
     def judge(self, reading: Reading, reduction: Reduction) -> Tensor:

@@ -33,8 +33,8 @@ class TextVisionInformation(AttentionQuantity):
             return terms
         index, valid = (torch.cat([part[place] for part in parts], 1) for place in (0, 1))
         joint = torch.cat([rows for _, _, rows in parts], 2) * valid[:, None, :, None]
-        found = torch.where(valid[:, None], joint_information(joint), torch.nan)
-        return terms.scatter_(2, index[:, None].expand_as(found), found)
+        values = torch.where(valid[:, None], joint_information(joint), torch.nan)
+        return terms.scatter_(2, index[:, None].expand_as(values), values)
 
 
 @register

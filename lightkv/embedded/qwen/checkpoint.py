@@ -63,8 +63,8 @@ def resume(trainer: Trainer, folder: Path) -> bool:
         weights = load_file(folder / name)
         for part, module in modules.items():
             start = part + "."
-            own = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
-            module.load_state_dict(own)
+            state = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
+            module.load_state_dict(state)
     trainer.step, trainer.progress = numbers["step"], numbers["progress"]
     trainer.minutes, trainer.log = numbers["minutes"], numbers["log"]
     trainer.setting = numbers["setting"]

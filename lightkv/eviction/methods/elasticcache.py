@@ -55,9 +55,9 @@ class NearestAnchor(AnchorMerge):
         if self.lost_offset:
             evicted = F.pad(evicted, (0, self.lost_offset))[..., self.lost_offset :]
         nearest = nearest_anchor(anchors)
-        own = torch.arange(keep.shape[-1], device=keep.device)
+        entries = torch.arange(keep.shape[-1], device=keep.device)
         joins = evicted & ~keep & layout.real[:, None]
-        target = torch.where(keep, own, torch.where(joins, nearest, -1))
+        target = torch.where(keep, entries, torch.where(joins, nearest, -1))
         importance = 1 + (evicted & anchors).float()
         return Reduction.from_groups(target.flatten(0, 1), importance.flatten(0, 1))
 
@@ -65,11 +65,11 @@ class NearestAnchor(AnchorMerge):
 def nearest_anchor(anchors: Tensor) -> Tensor:
     """Index (B, G, N) of the nearest marked entry, the lower one on ties; -1 if none is marked."""
     length = anchors.shape[-1]
-    own = torch.arange(length, device=anchors.device)
+    entries = torch.arange(length, device=anchors.device)
     far = 2 * length  # farther than any entry
-    before = torch.where(anchors, own, -far).cummax(-1).values
-    after = torch.where(anchors, own, far).flip(-1).cummin(-1).values.flip(-1)
-    nearest = torch.where(after - own < own - before, after, before)
+    before = torch.where(anchors, entries, -far).cummax(-1).values
+    after = torch.where(anchors, entries, far).flip(-1).cummin(-1).values.flip(-1)
+    nearest = torch.where(after - entries < entries - before, after, before)
     return torch.where(anchors.any(-1, keepdim=True), nearest, -1)
 
 

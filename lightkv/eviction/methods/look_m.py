@@ -90,8 +90,8 @@ def most_similar(unit: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         value, place = cosine.max(2)
         best.append(index.gather(1, place))
         values.append(value)
-    own = torch.arange(length, device=kept.device)
-    return torch.where(kept, own, torch.cat(best, 1)), torch.cat(values, 1)
+    entries = torch.arange(length, device=kept.device)
+    return torch.where(kept, entries, torch.cat(best, 1)), torch.cat(values, 1)
 
 
 @dataclass(frozen=True)

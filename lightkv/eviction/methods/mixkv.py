@@ -119,8 +119,8 @@ class MixedScore(Ranking):
     def _ratio(self, view: EntriesView, mean: Tensor) -> Tensor:
         """(B, H_kv) share of diversity: given, or the mean cosine of two different keys."""
         if self.ratios is not None:
-            given = torch.tensor(self.ratios[view.layer], device=mean.device)
-            return given.expand(mean.shape[0], -1)
+            fixed = torch.tensor(self.ratios[view.layer], device=mean.device)
+            return fixed.expand(mean.shape[0], -1)
         count = view.layout.prompt_lengths[:, None]
         squared = mean.square().sum((2, 3))
         return (count * squared - 1) / (count - 1).clamp_min(1)
