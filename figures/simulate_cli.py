@@ -14,6 +14,7 @@ simulate_group = LazyGroup(
     help="How far estimators, intervals and verdicts can be trusted at the sizes used here.",
     where={
         "information": "analysis.simulation.cli:information_command",
+        "scores": "analysis.simulation.cli:scores_command",
         "verdicts": "figures.simulate_cli:verdicts_command",
     },
 )

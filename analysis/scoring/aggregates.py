@@ -8,7 +8,7 @@ and differences of two methods, whose units are left out together.
 Intervals are Student's t around the score with the jackknife's error over units within strata
 (Efron and Stein, 1981), freedom after Satterthwaite. The percentile bootstrap over the same units
 held the truth less often at 20 and 50 units. Intervals are given from :data:`FEWEST` units in each
-stratum on; how often they hold the truth is simulated in :mod:`analysis.scoring.coverage`.
+stratum on; how often they hold the truth is simulated in :mod:`analysis.simulation.scores`.
 """
 
 from __future__ import annotations

@@ -62,3 +62,13 @@ def information_command(
 
     frame = information_table(repeats=repeats or REPEATS, seed=seed, out=out, progress=True)
     shown("information", frame, readable, write)
+
+
+@click.command("scores")
+@simulation_options
+def scores_command(repeats: int | None, seed: int, out: Path | None, write: Path | None) -> None:
+    """How often the intervals of benchmark scores hold the truth."""
+    from analysis.simulation.scores import REPEATS, readable, score_table
+
+    frame = score_table(repeats=repeats or REPEATS, seed=seed, out=out, progress=True)
+    shown("scores", frame, readable, write)

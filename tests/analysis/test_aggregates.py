@@ -14,7 +14,6 @@ from scipy import stats
 from analysis.scoring import captions
 from analysis.scoring.aggregates import FEWEST, Formula, over_strata, ratio
 from analysis.scoring.captions import Caption
-from analysis.scoring.coverage import POPULATIONS, coverage
 from analysis.scoring.formulas import FORMULAS, formula, mean
 from lightkv.errors import InputError, UnsupportedError
 from tests.closeness import DOUBLE, assert_close
@@ -297,11 +296,3 @@ def test_sums_are_over_strata() -> None:
     assert over_strata(sums).tolist() == [[6, 9], [24, 27]]
     assert ratio(np.array([1.0, 2.0]), np.array([0.0, 4.0])).tolist() == [0, 0.5]
     assert isinstance(FORMULAS["pope_f1_score"], Formula)
-
-
-def test_coverage_of_small_sets_is_simulated() -> None:
-    table = coverage(sizes=(FEWEST,), sets=60)
-    assert list(dict.fromkeys(table["score"])) == [one.name for one in POPULATIONS]
-    assert set(table["of"]) == {"score", "difference"}
-    assert (table["covered"] > 0.8).all()
-    assert (table["intervals"] > 50).all()

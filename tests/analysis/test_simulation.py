@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from analysis.probing.canonical import jackknife_terms
 from analysis.probing.information import gaussian_information
-from analysis.simulation import candidates
+from analysis.scoring.aggregates import FEWEST
+from analysis.simulation import candidates, scores
 from analysis.simulation.grid import Cell, simulated
 from analysis.simulation.information import (
     CORRELATIONS,
@@ -227,3 +228,23 @@ def test_the_default_is_the_best_of_the_shipped_table(shipped: pd.DataFrame) -> 
 def test_the_study_asks_as_many_as_the_page_shows() -> None:
     parameters = inspect.signature(information_profile).parameters
     assert (DEFAULT_SAMPLES, parameters["dims"].default) == (64, 4)
+
+
+# ------------------------------------------------------------------ benchmark scores
+
+
+def test_coverage_of_scores_of_small_sets() -> None:
+    table = scores.score_table(sizes=(FEWEST,), repeats=60)
+    assert list(dict.fromkeys(table["score"])) == list(scores.POPULATIONS)
+    assert set(table["of"]) == {"score", "difference"}
+    assert (table["coverage"] > 0.8).all()
+    assert (table["intervals"] > 50).all()
+    fewer = scores.score_table(sizes=(FEWEST - 1,), repeats=2).set_index("score")
+    assert not fewer.drop("coco_CIDEr")["intervals"].any()
+
+
+def test_the_page_of_benchmarks_shows_the_table_that_ships() -> None:
+    frame = pd.read_csv(DOCS / "measurements" / "simulated_scores.csv")
+    assert (frame["draws"] == scores.REPEATS).all() and set(frame["units"]) == set(scores.SIZES)
+    page = (DOCS / "published-benchmarks.md").read_text(encoding="utf-8")
+    assert section(page, "scores") == scores.readable(frame)

@@ -6,10 +6,12 @@ alike. The truth is the score of a very large set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from analysis.scoring.aggregates import Array, jackknife, over_strata, ratio
 from analysis.scoring.estimate import Estimate
 from analysis.scoring.formulas import FORMULAS
 from analysis.scoring.intervals import mean_of
+from analysis.simulation.grid import Cell, simulated
+from analysis.simulation.pages import markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +32,15 @@ Strata = list[Array]
 Draw = Callable[[Generator, int], tuple[Strata, Strata]]
 
 SIZES: Final = (20, 50, 100, 300)
-SETS: Final = 2000
+REPEATS: Final = 2000
 LARGE: Final = 200_000
+"""Units of the set whose score is the truth."""
+
 WORSE: Final = 0.04
 """How much less likely the second method is to be right."""
+
+SIDES: Final = {"score": 1, "difference": 2}
+"""Methods whose sets are drawn."""
 
 
 @dataclass(frozen=True)
@@ -39,53 +48,75 @@ class Population:
     """Where sets come from.
 
     Attributes:
-        name: Of the score.
         combine: From sums to the score, see :class:`~analysis.scoring.aggregates.Formula`.
         draw: The units of two methods in a set of some size.
         estimate: From the units of one method or two, and their number, to the score or the
             difference.
     """
 
-    name: str
     combine: Callable[[Array], Array]
     draw: Draw
     estimate: Callable[[Sequence[Strata], int], Estimate]
 
 
-def coverage(sizes: Sequence[int] = SIZES, sets: int = SETS, seed: int = 0) -> pd.DataFrame:
-    """Share of sets whose 95 % interval holds the truth.
+def score_table(
+    *,
+    sizes: tuple[int, ...] = SIZES,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Simulate scores of one method and differences of two.
 
     Args:
         sizes: Units of a set: pictures, captions, pairs of each category.
-        sets: How many sets are drawn of each size.
+        repeats: Sets per cell.
         seed: Of the draws.
+        out: CSV file of the table; an unfinished one is gone on with.
+        progress: Show a bar.
 
     Returns:
-        Columns score, units, of ("score", "difference" of two methods), truth, intervals (how many
-        sets gave one) and covered (the share of those that hold the truth).
+        Columns score, of ("score", "difference" of two methods), units, draws, seed; truth,
+        intervals (how many sets gave one) and coverage (the share of those that hold the truth).
     """
+    cells = [
+        {"score": name, "of": of, "units": units, "draws": repeats}
+        for name, of, units in itertools.product(POPULATIONS, SIDES, sizes)
+    ]
+    return simulated(cells, _cell, seed=seed, out=out, progress=progress)
+
+
+def readable(frame: pd.DataFrame) -> str:
+    """How often the intervals hold the truth, in percent, by the units of a set."""
     import pandas as pd
 
     rows = []
-    for population in POPULATIONS:
-        for sides in (1, 2):
-            generator = np.random.default_rng(seed)
-            truth = _score(population, population.draw(generator, LARGE)[:sides])
-            for size in sizes:
-                drawn = (population.draw(generator, size)[:sides] for _ in range(sets))
-                estimates = [population.estimate(one, size) for one in drawn]
-                held = [truth in one for one in estimates if one.pivot is not None]
-                rows.append(
-                    {
-                        "score": population.name,
-                        "units": size,
-                        "of": "score" if sides == 1 else "difference",
-                        "truth": truth,
-                        "intervals": len(held),
-                        "covered": float(np.mean(held)) if held else float("nan"),
-                    }
-                )
-    return pd.DataFrame(rows)
+    for (score, of), cells in frame.groupby(["score", "of"], sort=False):
+        row = {"score": f"`{score}`" + (", difference of two methods" if of != "score" else "")}
+        for units, coverage in zip(cells["units"], cells["coverage"], strict=True):
+            row[f"{units} units"] = f"{100 * coverage:.1f}"
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def _cell(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+    population, sides, units = POPULATIONS[cell["score"]], SIDES[cell["of"]], cell["units"]
+    truth = _truth(cell["score"], sides)
+    drawn = (population.draw(generator, units)[:sides] for _ in range(cell["draws"]))
+    estimates = [population.estimate(one, units) for one in drawn]
+    held = [truth in one for one in estimates if one.pivot is not None]
+    yield {
+        "truth": truth,
+        "intervals": len(held),
+        "coverage": float(np.mean(held)) if held else float("nan"),
+    }
+
+
+@cache
+def _truth(name: str, sides: int) -> float:
+    population = POPULATIONS[name]
+    return _score(population, population.draw(np.random.default_rng(0), LARGE)[:sides])
 
 
 def _score(population: Population, sides: Sequence[Strata]) -> float:
@@ -166,12 +197,13 @@ def _mean_estimate(sides: Sequence[Strata], units: int) -> Estimate:
 def _formula(name: str, draw: Draw) -> Population:
     """The population of a score of that name, estimated by its formula."""
     combine = FORMULAS[name].combine
-    return Population(name, combine, draw, partial(jackknife, combine))
+    return Population(combine, draw, partial(jackknife, combine))
 
 
-POPULATIONS: Final = (
-    _formula("pope_f1_score", _pope),
-    _formula("mme_perception_score", _mme),
-    _formula("coco_Bleu_4", _captions),
-    Population("coco_CIDEr", _mean, _skewed, _mean_estimate),
-)
+POPULATIONS: Final = {
+    "pope_f1_score": _formula("pope_f1_score", _pope),
+    "mme_perception_score": _formula("mme_perception_score", _mme),
+    "coco_Bleu_4": _formula("coco_Bleu_4", _captions),
+    "coco_CIDEr": Population(_mean, _skewed, _mean_estimate),
+}
+"""By the name of the score."""
