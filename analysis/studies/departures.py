@@ -22,10 +22,10 @@ from analysis.tasks import Task, task
 from lightkv import TGVKV, LightKV
 from lightkv.contract.compressor import Compressor
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.methods.tgvkv import TextWeighted
 from lightkv.eviction.methods.tgvkv_released import ReleasedTextVision
 from lightkv.eviction.parts.decoding import EvictOne
 from lightkv.eviction.parts.selections import TextFirst
+from lightkv.eviction.parts.text_grounded import TextWeighted
 from lightkv.merging.schedule import scaled
 
 if TYPE_CHECKING:

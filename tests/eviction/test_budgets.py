@@ -8,10 +8,10 @@ from lightkv.eviction.methods.aircache import StrengthSkewness
 from lightkv.eviction.methods.cake import EntropyVariance
 from lightkv.eviction.methods.prefixkv import CumulativeMass, Profile
 from lightkv.eviction.methods.pyramidkv import Pyramid
-from lightkv.eviction.methods.tgvkv import TextVision
 from lightkv.eviction.methods.tgvkv_ablations import TextText, VisionVision
 from lightkv.eviction.parts.allocation import round_to_sum
 from lightkv.eviction.parts.budgets import Uniform
+from lightkv.eviction.parts.text_grounded import TextVision
 from tests.closeness import assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, given, layout_of
 

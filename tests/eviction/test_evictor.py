@@ -13,11 +13,11 @@ from lightkv.contract.attention_sources import GivenAttention
 from lightkv.contract.decoding import Grow
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.decoding import EvictOne, HoldBudget
 from lightkv.eviction.parts.rankings import ObservationWindow, Random, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, TextFirst, VisionOnly
+from lightkv.eviction.parts.text_grounded import TextVision, TextWeighted
 from tests.closeness import assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, kept, layout_of
 

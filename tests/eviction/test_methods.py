@@ -12,11 +12,11 @@ from lightkv.eviction.methods.cake import WindowIndicator
 from lightkv.eviction.methods.look_m import PivotMerge, RecentAndText
 from lightkv.eviction.methods.prefixkv import CumulativeMass, Profile
 from lightkv.eviction.methods.pyramidkv import Pyramid
-from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.heads import AcrossHeads
 from lightkv.eviction.parts.rankings import ObservationWindow, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, TextFirst
+from lightkv.eviction.parts.text_grounded import TextVision, TextWeighted
 
 EVICTORS = [name for name, one in catalogue().items() if one.produces is Evicting]
 

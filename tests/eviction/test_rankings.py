@@ -11,7 +11,6 @@ from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.cake import WindowIndicator
 from lightkv.eviction.methods.key_norm import KeyNorm
 from lightkv.eviction.methods.streamingllm import Recency
-from lightkv.eviction.methods.tgvkv import TextWeighted
 from lightkv.eviction.methods.tgvkv_ablations import CrossPlusText, VisionPlusText
 from lightkv.eviction.parts.rankings import (
     ObservationWindow,
@@ -19,6 +18,7 @@ from lightkv.eviction.parts.rankings import (
     SelfAttention,
     pool,
 )
+from lightkv.eviction.parts.text_grounded import TextWeighted
 from tests.closeness import SINGLE, assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, given
 

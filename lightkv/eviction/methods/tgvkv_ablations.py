@@ -13,7 +13,6 @@ from lightkv.contract.compressor import EntriesView
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
-from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
 from lightkv.eviction.parts.budgets import Budget, Proportional, Uniform
 from lightkv.eviction.parts.rankings import (
     ObservationWindow,
@@ -24,6 +23,7 @@ from lightkv.eviction.parts.rankings import (
     text_queries,
 )
 from lightkv.eviction.parts.selections import ByScore, Selection, SystemText, TextFirst, WindowFirst
+from lightkv.eviction.parts.text_grounded import TextVision, TextWeighted
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from lightkv.contract.compressor import EntriesView, Observation
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting, require
-from lightkv.eviction.methods.tgvkv import TextVision, TextWeighted
 from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.decoding import EvictOne
 from lightkv.eviction.parts.selections import TextFirst
+from lightkv.eviction.parts.text_grounded import TextVision, TextWeighted
 
 
 @dataclass(frozen=True)
