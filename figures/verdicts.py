@@ -80,6 +80,11 @@ def untestable(reason: str) -> Verdict:
     return Verdict(Outcome.UNTESTABLE, reason)
 
 
+def undecided(reason: str) -> Verdict:
+    """Measured, but neither word can be said, because of ``reason``; for rules without a test."""
+    return Verdict(Outcome.UNDECIDED, reason)
+
+
 def tested(p_holds: float, p_fails: float, reason: str, gap: str) -> Verdict:
     """The verdict of two one-sided tests; ``gap`` says why it is undecided, if it is.
 
@@ -225,14 +230,16 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
     p_holds = max((part.p_holds for part in sampled if part.p_holds is not None), default=None)
     p_fails = min(holm([part.p_fails or 0.0 for part in sampled]), default=None)
     outcomes = {part.outcome for part in parts}
-    broken = any(part.p is None and part.outcome is Outcome.FAILS for part in parts)
-    if broken or (p_fails is not None and p_fails <= ALPHA and Outcome.FAILS in outcomes):
+    untested = {part.outcome for part in parts if part.p is None}
+    if Outcome.FAILS in untested or (
+        p_fails is not None and p_fails <= ALPHA and Outcome.FAILS in outcomes
+    ):
         outcome = Outcome.FAILS
     elif Outcome.UNTESTABLE in outcomes:
         outcome = Outcome.UNTESTABLE
     else:
         outcome = Outcome.HOLDS if outcomes == {Outcome.HOLDS} else Outcome.UNDECIDED
-    if broken or outcome is Outcome.UNTESTABLE:
+    if outcome in untested - {Outcome.HOLDS}:
         p_holds = p_fails = None
     return Verdict(outcome, _reasons(parts, outcome), p_holds, p_fails)
 

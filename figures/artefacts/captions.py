@@ -11,7 +11,7 @@ from figures.artefacts.shared import legend_below, level, pick, printed
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.tables import MISSING
-from figures.verdicts import Verdict, better, untestable, verdict, worst_of
+from figures.verdicts import Verdict, better, undecided, untestable, verdict, worst_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +156,7 @@ def _bleu(data: pd.DataFrame, budgets: list[float]) -> Iterator[Verdict]:
         for name in [name for name in METRICS if name.startswith("bleu") and name in scores]:
             best = str(scores[name].idxmax())
             text = f"{METRICS[name]} at {100 * budget:g} %: {LOOKS[best].label} leads"
-            yield verdict(True, text) if best == "tgvkv" else untestable(f"undecided, {text}")
+            yield verdict(True, text) if best == "tgvkv" else undecided(text)
 
 
 EVERY_METRIC: Final = Artefact(

@@ -140,6 +140,7 @@ def _leads(frame: pd.DataFrame, method: str, budgets: list[float]) -> Verdict:
             pick(frame, compared=method, retention=budget),
             pick(frame, compared=other, retention=budget),
             f"TGV-KV over {LOOKS[other].label} at {100 * budget:g} %",
+            whole=pick(frame, compared=VANILLA),
         )
         for budget in budgets
         for other in others

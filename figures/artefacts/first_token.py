@@ -10,7 +10,7 @@ from figures.artefacts.score_tables import title
 from figures.artefacts.shared import pick
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, PALETTE, canvas
-from figures.verdicts import Verdict, all_of, untestable, verdict
+from figures.verdicts import Verdict, all_of, undecided, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ def _below(frame: pd.DataFrame, most: float, measure: str, models: str = "") -> 
             verdicts.append(
                 verdict(bool((ratio <= most).all()), text)
                 if agreed
-                else untestable(f"undecided, rounds differ: {text}")
+                else undecided(f"rounds differ: {text}")
             )
     return all_of(verdicts)
 

@@ -90,6 +90,7 @@ def judge_eviction_leads(frame: pd.DataFrame) -> Verdict:
             pick(frame, compared="tgvkv", kept=size),
             pick(frame, compared=name, kept=size),
             f"TGV-KV over {LOOKS[name].label} at {size:g} of 576, all tasks",
+            whole=pick(frame, compared=VANILLA),
         )
         for size in sizes
         for name in pruners

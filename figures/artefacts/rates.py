@@ -81,6 +81,7 @@ def judge_leads_low(frame: pd.DataFrame) -> Verdict:
             _own(frame, "lightkv", share),
             _own(frame, name, share),
             f"LightKV over {LOOKS[name].label} at {100 * share:g} %, all tasks",
+            whole=pick(frame, compared=VANILLA),
         )
         for share in low
         for name in others

@@ -129,14 +129,14 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T4", 0): [
         (HOLDS, f.request_times()),
         (FAILS, f.request_times(light=0.81)),
-        (OPEN, f.request_times(last=0.1)),
+        (HALF, f.request_times(last=0.1)),
         (OPEN, f.request_times(methods=("vanilla",))),
         (OPEN, f.request_times(("llava-1.5-7b",))),
     ],
     ("L-T10", 0): [
         (HOLDS, f.request_times(light=0.99)),
         (FAILS, f.request_times(light=1.01)),
-        (OPEN, f.request_times(last=0.3)),
+        (HALF, f.request_times(last=0.3)),
     ],
     ("L-T10", 1): [
         (HOLDS, f.request_times(light=0.77)),

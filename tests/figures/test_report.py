@@ -9,6 +9,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from figures import entries
@@ -156,6 +157,40 @@ def test_what_is_missing_is_not_counted(results: Path) -> None:
     made = [entry_of(lacks, finished), entry_of(artefact("T-T1"), None)]
     (paper,) = entries.papers(made)
     assert made[0].state == entries.MISSING and paper.made == 0 and len(paper.entries) == 2
+
+
+def judged(p: float | None, outcome: Outcome) -> dict[str, object]:
+    words = dict.fromkeys(("sentence", "source", "reason", "rule"), f"of {p}")
+    return {**words, "p": p, "outcome": outcome.value}
+
+
+def test_a_verdict_stays_if_it_does_among_all_claims() -> None:
+    first = (judged(0.01, Outcome.HOLDS), judged(0.02, Outcome.FAILS))
+    second = (judged(0.8, Outcome.UNDECIDED), judged(None, Outcome.HOLDS))
+    of = [
+        entries.Entry(artefact(one), verdicts=claims)
+        for one, claims in (("T-T5", first), ("T-T1", second))
+    ]
+    frame = entries.all_verdicts(entries.corrected(of))
+    assert list(frame["artefact"]) == ["T-T5", "T-T5", "T-T1", "T-T1"]
+    assert list(frame["p"])[:3] == [0.01, 0.02, 0.8] and frame["p"].isna()[3]
+    assert list(frame["p_holm"])[:3] == pytest.approx([0.03, 0.04, 0.8])
+    assert frame["p_holm"].isna()[3]
+    assert list(frame["stays"])[:2] == [True, True] and frame["stays"].isna()[2:].all()
+    # One more claim takes the second over the level: 2 * ALPHA.
+    more = [*of, entries.Entry(artefact("T-T2"), verdicts=(judged(0.7, Outcome.UNDECIDED),))]
+    assert list(entries.all_verdicts(entries.corrected(more))["stays"])[:2] == [True, False]
+
+
+def test_every_claim_is_a_row_of_the_verdicts(results: Path, tmp_path: Path) -> None:
+    write_report({}, tmp_path, results=results)
+    frame = pd.read_csv(tmp_path / "verdicts.csv")
+    made = [one for one in artefacts() if one.id != "T-T4"]
+    claims = [(one.id, claim.sentence) for one in made for claim in one.claims]
+    assert list(zip(frame["artefact"], frame["sentence"], strict=True)) == claims
+    decided = frame["p"].notna() & frame["outcome"].isin([Outcome.HOLDS, Outcome.FAILS])
+    assert (frame["stays"].notna() == decided).all()
+    assert (frame["p_holm"] >= frame["p"])[frame["p"].notna()].all()
 
 
 def test_a_failure_is_shown_and_escaped(page: str) -> None:

@@ -25,6 +25,7 @@ from figures.verdicts import (
     gains,
     keeps,
     not_beaten,
+    undecided,
     untestable,
     verdict,
     worst_of,
@@ -61,6 +62,10 @@ def test_parts_of_a_claim() -> None:
     assert all_of([good, gap]).outcome is Outcome.UNTESTABLE
     assert all_of([good, gap, bad]).outcome is Outcome.FAILS
     assert all_of([]).outcome is Outcome.UNTESTABLE
+    unsure = undecided("rounds differ")
+    assert unsure.outcome is Outcome.UNDECIDED and unsure.p is None
+    assert all_of([good, unsure]).outcome is Outcome.UNDECIDED
+    assert all_of([unsure, gap]).outcome is Outcome.UNTESTABLE
     assert worst_of([good, bad, bad]).reason == "1 of 2 comparisons: bad"
 
 
@@ -152,6 +157,8 @@ def test_a_part_fails_a_claim_at_its_level_among_all_parts() -> None:
     assert all_of([*holds, part(0.2, 0.8)]).p_holds == 0.2
     assert all_of([verdict(False, "x"), *holds]).outcome is Outcome.FAILS
     assert all_of([untestable("x"), *holds]).p is None
+    assert all_of([undecided("x"), *holds]).p is None
+    assert all_of([verdict(True, "x"), *holds]).p_holds == 0.001
     assert worst_of([fails, *holds]).reason.startswith("no one of 4 comparisons is sure")
 
 
