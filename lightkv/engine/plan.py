@@ -115,35 +115,20 @@ class Plan:
             InvalidValueError: If a hyperparameter is out of range, two reducers share a layer,
                 something follows an evictor, or both a reducer and the evictor renumber.
         """
-        reducers: dict[int, Reducer] = {}
-        evictor: Evictor | None = None
-        views: set[int] = set()
-        attention: set[int] = set()
-        rotary: set[int] = set()
-        two_way: set[int] = set()
-        if compressor is not None:
-            compressor.check(facts)
-        for part in compressor.parts if compressor is not None else ():
-            if evictor is not None:
-                raise InvalidValueError(
-                    "compressor", str(compressor), "reducers first, then at most one evictor"
-                )
-            if isinstance(part, Evictor):
-                evictor = part
-                stages = tuple(range(facts.layers))
-                views |= set(stages)
-            else:
-                stages = part.stage_layers(facts)
-                shared = sorted(set(stages) & set(reducers))
-                if shared:
-                    raise InvalidValueError(
-                        "compressor", str(compressor), f"one reducer per layer; {shared} have two"
-                    )
-                reducers.update(dict.fromkeys(stages, part))
-                views |= set() if part.looks_ahead() else set(stages)
-                two_way |= set(part.two_way_layers(facts))
-            attention |= set(part.attention_layers(facts))
-            rotary |= set(stages) if part.needs_rotary() else set()
+        parts = () if compressor is None else compressor.parts
+        reducers, evictor = ({}, None) if compressor is None else _placed(compressor, facts)
+        everywhere = frozenset(range(facts.layers)) if evictor is not None else frozenset()
+        views = {stage for stage, part in reducers.items() if not part.looks_ahead()} | everywhere
+        rotary = {stage for stage, part in reducers.items() if part.needs_rotary()}
+        if evictor is not None and evictor.needs_rotary():
+            rotary |= everywhere
+        attention = {layer for part in parts for layer in part.attention_layers(facts)}
+        two_way = {
+            layer
+            for part in parts
+            if isinstance(part, Reducer)
+            for layer in part.two_way_layers(facts)
+        }
         if evictor is not None and evictor.position_rule() == "reindex":
             mixed = [part for part in reducers.values() if part.position_rule() != "keep"]
             if mixed:
@@ -186,6 +171,34 @@ class Quirks:
     @property
     def has_windows(self) -> bool:
         return any(window is not None for window in self.windows)
+
+
+def _placed(compressor: Compressor, facts: ModelFacts) -> tuple[dict[int, Reducer], Evictor | None]:
+    """Reducers by the layer after which they shorten, and the evictor that follows them.
+
+    Raises:
+        InvalidValueError: If a hyperparameter is out of range, two reducers share a layer, or
+            something follows an evictor.
+    """
+    compressor.check(facts)
+    reducers: dict[int, Reducer] = {}
+    evictor: Evictor | None = None
+    for part in compressor.parts:
+        if evictor is not None:
+            raise InvalidValueError(
+                "compressor", str(compressor), "reducers first, then at most one evictor"
+            )
+        if isinstance(part, Evictor):
+            evictor = part
+            continue
+        stages = part.stage_layers(facts)
+        shared = sorted(set(stages) & set(reducers))
+        if shared:
+            raise InvalidValueError(
+                "compressor", str(compressor), f"one reducer per layer; {shared} have two"
+            )
+        reducers.update(dict.fromkeys(stages, part))
+    return reducers, evictor
 
 
 def _observed(observer: Observer, facts: ModelFacts) -> tuple[set[int], set[int]]:
