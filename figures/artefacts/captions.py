@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.methods import LOOKS, PRINTED, VANILLA
 from figures.artefacts.score_tables import HERE, lines, title
-from figures.artefacts.shared import legend_below, level, pick, printed
+from figures.artefacts.shared import legend_below, pick
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.tables import MISSING
@@ -58,14 +58,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     places = axes.ravel()
     for place, name in zip(places[:6], metrics, strict=True):
         lines(place, data.assign(score=data[name] / 100), budgets, "retention", "score")
-        full = pick(data, compared=VANILLA)
-        if len(full):
-            level(place, float(full[name].iloc[0]) / 100)
         place.set_title(f"here: {METRICS[name]}")
     for place, (model, benchmark, metric) in zip(places[6:], printed_panels, strict=False):
         cells = pick(numbers, model=model, benchmark=benchmark, metric=metric)
         lines(place, cells.assign(score=cells["value"] / 100), budgets, "retention", "score")
-        level(place, printed(cells, compared=VANILLA) / 100)
         place.set_title(f"{title(model)}: COCO, {METRICS[metric]}", fontsize=8)
     for place in places:
         place.set_xticks(range(len(budgets)), [f"{100 * r:g}" for r in budgets])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.score_tables import HERE, Column, Layout, lines, table, title
-from figures.artefacts.shared import legend_below, level, pick, short, summary
+from figures.artefacts.shared import legend_below, pick, short, summary
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
@@ -78,11 +78,7 @@ def draw(frame: pd.DataFrame, layout: Layout) -> Figure:
     figure, axes = canvas(ours + theirs, width, height=2.0)
     above, below = axes[:ours].ravel(), axes[ours:].ravel()
     for place, task in zip(above, tasks, strict=False):
-        cells = pick(data, task=task)
-        lines(place, cells, budgets, "retention", "score")
-        full = pick(cells, compared=VANILLA)
-        if len(full):
-            level(place, float(full["score"].iloc[0]))
+        lines(place, pick(data, task=task), budgets, "retention", "score")
         place.set_title(f"here: {short(task)}")
     for place, (model, name, columns) in zip(below, panels, strict=False):
         _printed_panel(place, pick(numbers, model=model), layout, columns, budgets)
@@ -124,7 +120,6 @@ def _printed_panel(
     means = known.groupby(["compared", "retention"])["value"].mean().reset_index(name="score")
     means["score"] /= 100
     lines(axes, means, budgets, "retention", "score")
-    level(axes, float(pick(means, compared=VANILLA)["score"].iloc[0]))
 
 
 def _budgets(frame: pd.DataFrame) -> list[float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.score_tables import HERE, Column, Layout, lines, table
-from figures.artefacts.shared import legend_below, level, pick, short, summary
+from figures.artefacts.shared import legend_below, pick, short, summary
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.verdicts import Verdict, better, untestable, worst_of
@@ -41,11 +41,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(data["task"]))
     figure, axes = canvas(2, max(3, len(tasks)), height=2.2)
     for place, task in zip(axes[0], tasks, strict=False):
-        cells = pick(data, task=task)
-        lines(place, cells, sizes, "kept", "score")
-        full = pick(cells, compared=VANILLA)
-        if len(full):
-            level(place, float(full["score"].iloc[0]))
+        lines(place, pick(data, task=task), sizes, "kept", "score")
         place.set_title(f"here: {short(task)}")
         place.set_ylabel("score, %")
     for place, column in zip(axes[1], LAYOUT.columns, strict=False):
@@ -56,7 +52,6 @@ def draw(frame: pd.DataFrame) -> Figure:
             score=theirs["value"] / 100,
         )
         lines(place, theirs, sizes, "kept", "score")
-        level(place, float(theirs[theirs["compared"] == VANILLA]["score"].iloc[0]))
         place.set_title(f"paper: {column.title}")
         place.set_ylabel("points" if column.benchmark == "mme" else "score, %")
     for place in [*axes[0, len(tasks) :], *axes[1, len(LAYOUT.columns) :]]:

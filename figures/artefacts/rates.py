@@ -36,7 +36,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     shares = sorted(set(data["share"]) - {1.0})
     figure, axes = canvas(1, 2, height=3.0, sharey=True)
     for place, whose in zip(axes[0], (HERE, "paper"), strict=True):
-        cells = data[(data["whose"] == HERE) == (whose == HERE)]
+        cells = data[((data["whose"] == HERE) == (whose == HERE)) & (data["compared"] != VANILLA)]
         lines(place, cells, shares, "share", "average")
         level(place, 1.0)
         place.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])

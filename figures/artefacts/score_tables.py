@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.methods import LOOKS, OURS, PRINTED, VANILLA
-from figures.artefacts.shared import pick, printed, short, summary
+from figures.artefacts.shared import level, pick, printed, short, summary
 from figures.style import BLACK, PALETTE
 from figures.tables import MISSING, percent
 
@@ -245,7 +245,10 @@ def dots(axes: Axes, data: pd.DataFrame, methods: Sequence[str], whose: Iterable
 
 
 def lines(axes: Axes, data: pd.DataFrame, x: list[Any], column: str, value: str) -> None:
-    """One line a method over settings, at even places; intervals where there are any."""
+    """One line a method over settings, at even places, dotted where the full cache is.
+
+    Intervals are drawn where there are any.
+    """
     methods = [m for m in LOOKS if m in set(data["compared"]) and m != VANILLA]
     for number, method in enumerate(methods):
         curve = pick(data, compared=method).set_index(column).reindex(x).dropna(subset=[value])
@@ -266,4 +269,7 @@ def lines(axes: Axes, data: pd.DataFrame, x: list[Any], column: str, value: str)
             capsize=2,
             elinewidth=0.8,
         )
+    full = pick(data, compared=VANILLA)
+    if len(full):
+        level(axes, float(full[value].iloc[0]))
     axes.set_xticks(range(len(x)))

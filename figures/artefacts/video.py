@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from figures.artefacts.methods import LOOKS, OURS, VANILLA
+from figures.artefacts.methods import LOOKS, OURS
 from figures.artefacts.score_tables import lines
-from figures.artefacts.shared import legend_below, level, pick
+from figures.artefacts.shared import legend_below, pick
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.verdicts import Verdict, untestable
@@ -41,7 +41,6 @@ def draw(frame: pd.DataFrame, metrics: tuple[str, ...]) -> Figure:
     for place, metric in zip(axes[0], metrics, strict=True):
         cells = pick(data, metric=metric)
         lines(place, cells, budgets, "retention", "score")
-        level(place, float(pick(cells, compared=VANILLA)["score"].iloc[0]))
         place.set_xticks(range(len(budgets)), [f"{100 * budget:g}" for budget in budgets])
         place.set_xlabel("retained, %")
         place.set_title(f"paper: {QUESTIONS[metric]}", fontsize=8.5)
