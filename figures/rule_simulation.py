@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from analysis.scoring.intervals import difference_of, mean_of, rank_correlation, resampled
-from analysis.simulation.grid import Cell, simulated
+from analysis.simulation.grid import Cell
 from analysis.simulation.pages import markdown
 from figures.verdicts import (
     MARGIN,
@@ -59,32 +58,12 @@ Draw = Callable[[np.random.Generator, int], Verdict]
 HOLDS, FAILS = Outcome.HOLDS.value, Outcome.FAILS.value
 
 
-def verdict_table(
-    *,
-    questions: tuple[int, ...] = QUESTIONS,
-    repeats: int = REPEATS,
-    seed: int = 0,
-    out: Path | None = None,
-    progress: bool = False,
-) -> pd.DataFrame:
-    """Simulate all rules.
-
-    Args:
-        questions: Per task.
-        repeats: Runs per cell.
-        seed: Of the draws.
-        out: CSV file of the table; an unfinished one is gone on with.
-        progress: Show a bar.
-
-    Returns:
-        Columns rule, setting, n (questions per task), draws, seed; word (that is false there),
-        repeats and share (of runs that end in it).
-    """
-    cells = [
+def cells(repeats: int = REPEATS, *, questions: Sequence[int] = QUESTIONS) -> list[Cell]:
+    """All rules and settings, at ``questions`` per task; ``repeats`` runs of each."""
+    return [
         {"rule": rule, "setting": setting, "n": n, "draws": repeats}
         for (rule, setting), n in itertools.product(_DRAWS, questions)
     ]
-    return simulated(cells, _cell, seed=seed, out=out, progress=progress)
 
 
 def readable(frame: pd.DataFrame) -> str:
@@ -101,7 +80,8 @@ def readable(frame: pd.DataFrame) -> str:
     return markdown(pd.DataFrame(rows).fillna("–"))
 
 
-def _cell(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+def simulate(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+    """word (that is false there), repeats and share (of runs that end in it), a row a word."""
     draw, false_words = _DRAWS[cell["rule"], cell["setting"]]
     repeats = max(2, cell["draws"] // SLOW) if cell["rule"] == PROFILES else cell["draws"]
     words = Counter(draw(generator, cell["n"]).outcome.value for _ in range(repeats))

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import click
-
-from analysis.simulation.cli import shown, simulation_options
+from analysis.simulation.cli import Simulation, simulation_command
 from figures.cli import LazyGroup
 
 simulate_group = LazyGroup(
@@ -20,11 +16,12 @@ simulate_group = LazyGroup(
 )
 
 
-@click.command("verdicts")
-@simulation_options
-def verdicts_command(repeats: int | None, seed: int, out: Path | None, write: Path | None) -> None:
-    """How often the rules of verdicts err, at the edge of what each claims."""
-    from figures.rule_simulation import REPEATS, readable, verdict_table
+def _verdicts() -> Simulation:
+    from figures import rule_simulation
 
-    frame = verdict_table(repeats=repeats or REPEATS, seed=seed, out=out, progress=True)
-    shown("verdicts", frame, readable, write)
+    return Simulation(rule_simulation.cells, rule_simulation.simulate, rule_simulation.readable)
+
+
+verdicts_command = simulation_command(
+    "verdicts", "How often the rules of verdicts err, at the edge of what each claims.", _verdicts
+)

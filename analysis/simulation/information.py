@@ -10,10 +10,9 @@ Samples are pairs of d independent coordinates, y_i = ρ s(x_i) + √(1 − ρ²
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,10 +26,7 @@ from analysis.probing.canonical import (
 from analysis.probing.information import TIE_NOISE, knn_terms, normal_scores
 from analysis.scoring.estimate import Estimate, Student
 from analysis.simulation import candidates
-from analysis.simulation.grid import Cell, simulated
-
-if TYPE_CHECKING:
-    import pandas as pd
+from analysis.simulation.grid import Cell
 
 KINDS: Final = ("linear", "quadratic", "mixed-discrete")
 SAMPLES: Final = (32, 64, 128, 256, 1000)
@@ -45,35 +41,17 @@ DEFAULT: Final = "jackknife"
 """What :func:`analysis.probing.information.gaussian_information` is."""
 
 
-def information_table(
-    *,
-    samples: tuple[int, ...] = SAMPLES,
-    dimensions: tuple[int, ...] = DIMENSIONS,
+def cells(
     repeats: int = REPEATS,
-    seed: int = 0,
-    out: Path | None = None,
-    progress: bool = False,
-) -> pd.DataFrame:
-    """Simulate all kinds of dependence.
-
-    Args:
-        samples, dimensions: The grid.
-        repeats: Draws per cell of the estimators that cost little.
-        seed: Of the draws.
-        out: CSV file of the table; an unfinished one is gone on with.
-        progress: Show a bar.
-
-    Returns:
-        Columns kind, n, d, rho, draws, seed; estimator, repeats, truth (nats), mean, bias, sd,
-        coverage (share of 95 % intervals that hold the truth) and width (of the interval);
-        ``linear`` is the Gaussian information, and linear_bias and linear_coverage are about it,
-        for estimators that aim at it.
-    """
-    cells = [
+    *,
+    samples: Sequence[int] = SAMPLES,
+    dimensions: Sequence[int] = DIMENSIONS,
+) -> list[Cell]:
+    """All kinds of dependence; ``repeats`` draws of the estimators that cost little."""
+    return [
         {"kind": kind, "n": n, "d": d, "rho": rho, "draws": repeats}
         for n, d, kind, rho in itertools.product(samples, dimensions, KINDS, CORRELATIONS)
     ]
-    return simulated(cells, _cell, seed=seed, out=out, progress=progress)
 
 
 def truth(kind: str, rho: float, dims: int) -> float:
@@ -122,7 +100,13 @@ def draw(
     return np.asarray(x, float), np.asarray(y, float)
 
 
-def _cell(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+def simulate(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+    """A row an estimator.
+
+    estimator, repeats, truth (nats), mean, bias, sd, coverage (share of 95 % intervals that hold
+    the truth) and width (of the interval); ``linear`` is the Gaussian information, and linear_bias
+    and linear_coverage are about it, for estimators that aim at it.
+    """
     kind, n, d, rho = (cell[name] for name in ("kind", "n", "d", "rho"))
     x, y = draw(kind, rho, (cell["draws"], n, d), generator)
     few = max(2, cell["draws"] // (SLOW * max(1, n // 500) * max(1, n * d // 2600)))

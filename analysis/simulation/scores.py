@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,7 +18,7 @@ from analysis.scoring.aggregates import Array, jackknife, over_strata, ratio
 from analysis.scoring.estimate import Estimate
 from analysis.scoring.formulas import FORMULAS
 from analysis.scoring.intervals import mean_of
-from analysis.simulation.grid import Cell, simulated
+from analysis.simulation.grid import Cell
 from analysis.simulation.pages import markdown
 
 if TYPE_CHECKING:
@@ -33,8 +32,10 @@ Draw = Callable[[Generator, int], tuple[Strata, Strata]]
 
 SIZES: Final = (20, 50, 100, 300)
 REPEATS: Final = 2000
-LARGE: Final = 200_000
+LARGE: Final = 1_000_000
 """Units of the set whose score is the truth."""
+
+PART: Final = 100_000
 
 WORSE: Final = 0.04
 """How much less likely the second method is to be right."""
@@ -59,32 +60,15 @@ class Population:
     estimate: Callable[[Sequence[Strata], int], Estimate]
 
 
-def score_table(
-    *,
-    sizes: tuple[int, ...] = SIZES,
-    repeats: int = REPEATS,
-    seed: int = 0,
-    out: Path | None = None,
-    progress: bool = False,
-) -> pd.DataFrame:
-    """Simulate scores of one method and differences of two.
+def cells(repeats: int = REPEATS, *, sizes: Sequence[int] = SIZES) -> list[Cell]:
+    """Scores of one method and differences of two, at sets of ``sizes`` units.
 
-    Args:
-        sizes: Units of a set: pictures, captions, pairs of each category.
-        repeats: Sets per cell.
-        seed: Of the draws.
-        out: CSV file of the table; an unfinished one is gone on with.
-        progress: Show a bar.
-
-    Returns:
-        Columns score, of ("score", "difference" of two methods), units, draws, seed; truth,
-        intervals (how many sets gave one) and coverage (the share of those that hold the truth).
+    Units are pictures, captions, or pairs of each category; ``repeats`` sets a cell.
     """
-    cells = [
+    return [
         {"score": name, "of": of, "units": units, "draws": repeats}
         for name, of, units in itertools.product(POPULATIONS, SIDES, sizes)
     ]
-    return simulated(cells, _cell, seed=seed, out=out, progress=progress)
 
 
 def readable(frame: pd.DataFrame) -> str:
@@ -92,17 +76,19 @@ def readable(frame: pd.DataFrame) -> str:
     import pandas as pd
 
     rows = []
-    for (score, of), cells in frame.groupby(["score", "of"], sort=False):
+    for (score, of), at in frame.groupby(["score", "of"], sort=False):
         row = {"score": f"`{score}`" + (", difference of two methods" if of != "score" else "")}
-        for units, coverage in zip(cells["units"], cells["coverage"], strict=True):
+        for units, coverage in zip(at["units"], at["coverage"], strict=True):
             row[f"{units} units"] = f"{100 * coverage:.1f}"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 
 
-def _cell(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+def simulate(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+    """One row: truth, intervals (how many sets gave one), coverage (share that holds the truth)."""
     population, sides, units = POPULATIONS[cell["score"]], SIDES[cell["of"]], cell["units"]
-    truth = _truth(cell["score"], sides)
+    one, other = _truths(cell["score"])
+    truth = one if sides == 1 else one - other
     drawn = (population.draw(generator, units)[:sides] for _ in range(cell["draws"]))
     estimates = [population.estimate(one, units) for one in drawn]
     held = [truth in one for one in estimates if one.pivot is not None]
@@ -114,17 +100,15 @@ def _cell(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, A
 
 
 @cache
-def _truth(name: str, sides: int) -> float:
-    population = POPULATIONS[name]
-    return _score(population, population.draw(np.random.default_rng(0), LARGE)[:sides])
-
-
-def _score(population: Population, sides: Sequence[Strata]) -> float:
-    scores = [
-        float(population.combine(np.stack([stratum.sum(0) for stratum in side])[None])[0])
-        for side in sides
-    ]
-    return scores[0] if len(scores) == 1 else scores[0] - scores[1]
+def _truths(name: str) -> list[float]:
+    """Scores of two methods in a set of :data:`LARGE` units, drawn in parts."""
+    population, generator = POPULATIONS[name], np.random.default_rng(0)
+    sums = [np.zeros(1), np.zeros(1)]
+    for _ in range(LARGE // PART):
+        drawn = population.draw(generator, PART)
+        parts = [np.stack([stratum.sum(0) for stratum in side]) for side in drawn]
+        sums = [total + part for total, part in zip(sums, parts, strict=True)]
+    return [float(population.combine(total[None])[0]) for total in sums]
 
 
 def _chances(generator: Generator, size: int, mean: float) -> tuple[Array, Array]:

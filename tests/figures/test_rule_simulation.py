@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from analysis.simulation.pages import section
 from figures import rule_simulation
 from figures.cli import main
-from figures.rule_simulation import QUESTIONS, REPEATS, SLOW, readable, verdict_table
+from figures.rule_simulation import QUESTIONS, REPEATS, SLOW, cells, readable
 from figures.verdicts import FEWEST_QUESTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,8 +29,8 @@ def test_the_page_shows_the_shipped_table(shipped: pd.DataFrame) -> None:
 
 
 def test_the_shipped_table_is_whole(shipped: pd.DataFrame) -> None:
-    cells = shipped[["rule", "setting", "n"]].drop_duplicates()
-    assert len(cells) == len(rule_simulation._DRAWS) * len(QUESTIONS)
+    shown = shipped[["rule", "setting", "n"]].drop_duplicates()
+    assert len(shown) == len(rule_simulation._DRAWS) * len(QUESTIONS)
     assert set(shipped["repeats"]) == {REPEATS, REPEATS // SLOW}
 
 
@@ -55,7 +55,7 @@ def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.Monkey
     kept = ("better, at 0", "mean above")
     few = {k: v for k, v in rule_simulation._DRAWS.items() if k[0] in kept}
     monkeypatch.setattr(rule_simulation, "_DRAWS", few)
-    monkeypatch.setitem(verdict_table.__kwdefaults__, "questions", (12,))
+    monkeypatch.setitem(cells.__kwdefaults__, "questions", (12,))
     page, out = tmp_path / "page.md", tmp_path / "table.csv"
     page.write_text("<!-- verdicts --><!-- /verdicts -->")
     arguments = ["simulate", "verdicts", "--repeats", "4", "--out", str(out)]
