@@ -94,3 +94,13 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
         x = a * x + (b * gram + c * gram @ gram) @ x
     result: Tensor = x.mT if tall else x
     return result
+
+
+def descend(loss: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
+    """One step down a loss, along gradients of norm 1 at most."""
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

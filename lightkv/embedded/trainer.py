@@ -20,7 +20,7 @@ from lightkv.embedded.batches import Batch, TextSettings
 from lightkv.embedded.canvas import SQUARE
 from lightkv.embedded.lean import LeanModel
 from lightkv.embedded.objectives import PatchHeads, WordAlignment, answer_loss, exact_answers
-from lightkv.embedded.optimizer import build_optimizers, scale_rates
+from lightkv.embedded.optimizer import build_optimizers, descend, scale_rates
 from lightkv.embedded.questions import Stream
 from lightkv.embedded.recipe import LanguageStage, Recipe, Stage, VisionStage
 from lightkv.embedded.tally import Tally
@@ -111,12 +111,7 @@ class Trainer:
             loss = self._vision_loss(rng, stage)
         else:
             loss = self._language_loss(rng, stage)
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for o in self._optimizers for g in o.param_groups for p in g["params"]]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in self._optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        descend(loss, self._optimizers)
         self._tally.add("loss", loss.item(), 1)
 
     def _vision_loss(self, rng: np.random.Generator, stage: VisionStage) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightkv.embedded.objectives import PatchHeads, WordAlignment, answer_loss, exact_answers
-from lightkv.embedded.optimizer import build_optimizers, scale_rates
+from lightkv.embedded.optimizer import build_optimizers, descend, scale_rates
 from lightkv.embedded.questions import Stream
 from lightkv.embedded.qwen.architecture import FRAMES, MERGE, build_model
 from lightkv.embedded.qwen.batches import NAMES, make_batch
@@ -110,12 +110,7 @@ class Trainer:
             loss = self._vision_loss(batch)
         else:
             loss = self._language_loss(batch, scored)
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for o in self._optimizers for g in o.param_groups for p in g["params"]]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in self._optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        descend(loss, self._optimizers)
         self._since += 1
         self._tally.add("loss", loss.detach(), 1)
 
