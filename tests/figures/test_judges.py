@@ -189,7 +189,12 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     **TABLES,
     ("X-6", 0): [(HOLDS, f.every_method()), (FAILS, f.every_method(tgvkv=0.2))],
     ("X-6", 1): [(HOLDS, f.every_method()), (FAILS, f.every_method(random=0.95))],
-    ("X-6", 2): [(HOLDS, f.every_method()), (FAILS, f.every_method(reversed_later=True))],
+    ("X-6", 2): [
+        (HOLDS, f.every_method(downsample=0.1)),
+        (FAILS, f.every_method(downsample=0.95)),
+        (OPEN, f.every_method()),
+    ],
+    ("X-6", 3): [(HOLDS, f.every_method()), (FAILS, f.every_method(reversed_later=True))],
 }
 
 
