@@ -184,6 +184,27 @@ def test_the_newest_queries_over_a_cache(mask: str) -> None:
             assert_close(found[row, head], torch.softmax(logits, -1))
 
 
+@pytest.mark.parametrize("attention", [projected(), given()], ids=["projected", "given"])
+def test_rows_that_were_asked_for_last_are_kept(attention: Attention) -> None:
+    queries = marked(1, 9)
+    rows = attention.rows(queries)
+    assert attention.rows(queries) is rows
+    others = attention.rows(marked(2, 5))
+    assert others.index.shape == (BATCH, 3)
+    assert attention.rows(queries) is not rows
+    assert torch.equal(attention.rows(queries).attention, rows.attention)
+
+
+def test_some_heads_of_attention_given_as_matrices() -> None:
+    index = torch.tensor([[0, 12], [3, 4]])
+    for part, heads in (
+        (given().of_heads(slice(2, 4)), [2, 3]),
+        (given().pick_heads([5, 0]), [5, 0]),
+    ):
+        assert torch.equal(part.logits(index), given().logits(index)[:, heads])
+        assert torch.equal(part.probabilities(index), given().probabilities(index)[:, heads])
+
+
 def test_attention_given_without_a_part_says_so() -> None:
     with pytest.raises(ValueError, match="give attention, raw logits, or both"):
         GivenAttention()
