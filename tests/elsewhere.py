@@ -70,11 +70,11 @@ def _run(waits: Counter[str], func: Any, args: Any, kwargs: dict[str, Any]) -> A
         raise RuntimeError(f"{name} mixes tensors of the device and of the host")
     if name == "_fused_sdp_choice":
         return 0  # the plain product: fused kernels are chosen by device
-    result_there, given = bool(there), dict(kwargs)
+    result_there, options = bool(there), dict(kwargs)
     if name == "copy_":
         result_there = isinstance(args[0], Elsewhere)
-    if given.get("device") is not None:
-        result_there, given["device"] = torch.device(given["device"]) == DEVICE, "cpu"
+    if options.get("device") is not None:
+        result_there, options["device"] = torch.device(options["device"]) == DEVICE, "cpu"
     masks = name in ("index", "index_put_") and any(
         one is not None and one.dtype == torch.bool for one in args[1]
     )
@@ -88,7 +88,7 @@ def _run(waits: Counter[str], func: Any, args: Any, kwargs: dict[str, Any]) -> A
     def moved(one: Any) -> Any:
         return Elsewhere(one, waits) if result_there and type(one) is Tensor else one
 
-    made = func(*tree_map(held, args), **tree_map(held, given))
+    made = func(*tree_map(held, args), **tree_map(held, options))
     # Operators that write into their first argument hand that back.
     if isinstance(made, Tensor) and args and made is held(args[0]):
         return args[0]

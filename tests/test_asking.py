@@ -150,8 +150,8 @@ def test_the_system_sentence_of_llava_is_sent_where_its_template_lacks_it() -> N
     assert sentence is not None and sentence.startswith("A chat between a curious user and")
     written = chat(Template(VICUNA), "llava", Request((ITEM.image,), "what ?", system=sentence))
     assert written == f"{sentence} USER: <image> what ? ASSISTANT:"
-    own = f"{{{{ '{sentence}' }}}}".replace("user's", "user\\'s") + VICUNA
-    assert system_of("llava-hf/llava-1.5-7b-hf", Template(own)) is None
+    with_sentence = f"{{{{ '{sentence}' }}}}".replace("user's", "user\\'s") + VICUNA
+    assert system_of("llava-hf/llava-1.5-7b-hf", Template(with_sentence)) is None
     deaf = VICUNA.replace("{{ message['content'][0]['text'] + ' ' }}", "")
     assert system_of("llava-hf/llava-1.5-7b-hf", Template(deaf)) is None
     assert system_of("Qwen/Qwen2.5-VL-7B-Instruct", Template(VICUNA)) is None

@@ -25,7 +25,7 @@ def projected() -> ProjectedAttention:
     return ProjectedAttention(queries, keys, WIDTH**-0.5)
 
 
-def given() -> GivenAttention:
+def held_rows() -> GivenAttention:
     every = torch.arange(LENGTH).expand(BATCH, -1)
     return GivenAttention(projected().probabilities(every), projected().logits(every))
 
@@ -38,7 +38,7 @@ def marked(first: int, last: int) -> torch.Tensor:
 
 # One row of one KV head, a few rows of it, both KV heads in one block.
 @pytest.mark.parametrize("numbers", [1, 400, 10_000])
-@pytest.mark.parametrize("attention", [projected(), given()], ids=["projected", "given"])
+@pytest.mark.parametrize("attention", [projected(), held_rows()], ids=["projected", "given"])
 def test_results_do_not_depend_on_blocks(
     attention: Attention, numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,8 +70,8 @@ def test_prompt_mass_is_the_dense_sum(
         logits = logits.masked_fill(later, -torch.inf)
     shares = torch.softmax(logits, -1 if normalise == "keys" else 2)
     expected = (shares * keys[:, None, None]).sum((1, 3)) * queries
-    found = projected().prompt_mass(queries, keys, normalise=normalise, masked=masked)
-    assert_close(found, expected)
+    mass = projected().prompt_mass(queries, keys, normalise=normalise, masked=masked)
+    assert_close(mass, expected)
 
 
 def masks() -> dict[str, torch.Tensor]:
@@ -103,13 +103,13 @@ def test_a_layers_own_mask_is_applied(kind: str) -> None:
                     expected[row, head, query, keep] = torch.softmax(logits[keep], -1)
     index = torch.tensor([[3, 7, 12], [4, 5, 11]])
     for part, queries in ((every, slice(None)), (index, None)):
-        found = masked.probabilities(part)
+        probabilities = masked.probabilities(part)
         if queries is None:
             rows = torch.stack([expected[row][:, part[row]] for row in range(BATCH)])
-            assert_close(found, rows)
+            assert_close(probabilities, rows)
         elif kind != "additive":
             # A padding query sees nothing; an additive mask leaves its row to the softmax.
-            assert_close(found, expected)
+            assert_close(probabilities, expected)
 
 
 def test_padding_takes_no_part_in_the_normaliser() -> None:
@@ -120,14 +120,14 @@ def test_padding_takes_no_part_in_the_normaliser() -> None:
         padding = ~real[:, None, None] if axis == 3 else ~real[:, None, :, None]
         shares = torch.softmax(logits.masked_fill(padding, -torch.inf), axis)
         expected = (shares * keys[:, None, None]).sum((1, 3)) * queries
-        found = projected().prompt_mass(queries, keys, normalise=normalise, real=real)
-        assert_close(found, expected)
-        assert not torch.equal(found, projected().prompt_mass(queries, keys, normalise=normalise))
+        mass = projected().prompt_mass(queries, keys, normalise=normalise, real=real)
+        assert_close(mass, expected)
+        assert not torch.equal(mass, projected().prompt_mass(queries, keys, normalise=normalise))
 
 
 @pytest.mark.parametrize("normalise", ["keys", "queries"])
 def test_mass_keeps_the_precision_of_its_logits(normalise: Literal["keys", "queries"]) -> None:
-    logits = given().logits(torch.arange(LENGTH).expand(BATCH, -1)).double()
+    logits = held_rows().logits(torch.arange(LENGTH).expand(BATCH, -1)).double()
     queries, keys = marked(1, 9), marked(7, LENGTH)
     shares = torch.softmax(logits, -1 if normalise == "keys" else 2)
     expected = (shares * keys[:, None, None]).sum((1, 3)) * queries
@@ -175,13 +175,13 @@ def test_the_newest_queries_over_a_cache(mask: str) -> None:
         "boolean": seen,
         "additive": torch.zeros(seen.shape).masked_fill(~seen, -1e30),
     }[mask]
-    found = newest_attention(queries, keys, 0.7, given_mask)
+    newest = newest_attention(queries, keys, 0.7, given_mask)
     for row in range(BATCH):
         for head in range(HEADS):
             logits = queries[row, head] @ keys[row, head // (HEADS // KV_HEADS)].T * 0.7
             if mask != "none":
                 logits = logits.masked_fill(~seen[row, 0], -torch.inf)
-            assert_close(found[row, head], torch.softmax(logits, -1))
+            assert_close(newest[row, head], torch.softmax(logits, -1))
 
 
 @pytest.mark.parametrize("attention", [projected(), given()], ids=["projected", "given"])
@@ -215,8 +215,8 @@ def test_attention_given_without_a_part_says_so() -> None:
     causal = GivenAttention(raw=torch.zeros(1, 1, 3, 3)).probabilities(torch.tensor([[0, 2]]))
     assert_close(causal[0, 0], torch.tensor([[1.0, 0, 0], [1 / 3, 1 / 3, 1 / 3]]))
     assert_close(
-        given().block_sum(marked(1, 9), marked(0, 4)),
-        (given().column_sums(marked(1, 9)) * marked(0, 4)).sum(1),
+        held_rows().block_sum(marked(1, 9), marked(0, 4)),
+        (held_rows().column_sums(marked(1, 9)) * marked(0, 4)).sum(1),
     )
 
 

@@ -30,7 +30,7 @@ from lightkv.eviction import Evicting
 from lightkv.eviction.parts.selections import ByScore
 
 @register("{name}")
-def own(retention: float, ends: int = 2) -> Evicting:
+def two_ends(retention: float, ends: int = 2) -> Evicting:
     "My own."
     return Evicting(selection=ByScore(), retention=retention, protect_first=ends)
 """
@@ -47,12 +47,12 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 def test_methods_come_in_alphabetical_order_and_know_when_they_act() -> None:
-    found = methods()
-    assert list(found) == sorted(found)
-    assert found["fastv"].stage == found["lightkv"].stage == "in prefill"
-    assert found["snapkv"].stage == found["tome-cache"].stage == "after prefill"
-    assert all(one.description for one in found.values())
-    assert {n for n, one in found.items() if one.by_share} == {
+    entries = methods()
+    assert list(entries) == sorted(entries)
+    assert entries["fastv"].stage == entries["lightkv"].stage == "in prefill"
+    assert entries["snapkv"].stage == entries["tome-cache"].stage == "after prefill"
+    assert all(one.description for one in entries.values())
+    assert {n for n, one in entries.items() if one.by_share} == {
         "dart",
         "divprune",
         "downsample",
@@ -60,7 +60,7 @@ def test_methods_come_in_alphabetical_order_and_know_when_they_act() -> None:
         "hired",
         "uniform-grid",
     }
-    assert found["snapkv"].takes_retention and not found["tome-cache"].takes_retention
+    assert entries["snapkv"].takes_retention and not entries["tome-cache"].takes_retention
 
 
 def test_every_option_is_reachable_by_name() -> None:

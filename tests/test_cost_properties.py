@@ -186,10 +186,10 @@ def test_command_prints_full_and_compressed() -> None:
     assert "19.4020" in text
     assert "compressed" in text
     code, text = run("llava-1.5-13b", "--retention", ".05", "--json")
-    found = json.loads(text)
+    parsed = json.loads(text)
     assert code == 0
-    assert found["full"]["total_flops"] == cost_of("llava-1.5-13b").flops.total
-    assert found["compressed"]["entries"] == [31] * 40
+    assert parsed["full"]["total_flops"] == cost_of("llava-1.5-13b").flops.total
+    assert parsed["compressed"]["entries"] == [31] * 40
 
 
 def test_command_takes_grids_and_names_the_rule_for_windows() -> None:

@@ -75,17 +75,19 @@ METHODS = {n: m for n, m in methods().items() if m.build.__module__.startswith("
 PLAIN = flat(Evicting())
 
 
-def beyond(built: Compressor, plain: Defaults, given: Defaults) -> Defaults:
+def beyond(built: Compressor, plain: Defaults, required: Defaults) -> Defaults:
     """What a method is beyond what all are, and beyond what it was given here.
 
     Fields of a part that the plain composition has too count if the part is another one.
     """
-    own = flat(built)
-    parts = {name for name, value in own.items() if plain.get(name) != value and "." not in name}
+    defaults = flat(built)
+    parts = {
+        name for name, value in defaults.items() if plain.get(name) != value and "." not in name
+    }
     return {
         name: value
-        for name, value in own.items()
-        if name not in given
+        for name, value in defaults.items()
+        if name not in required
         and (name not in plain or plain[name] != value or name.split(".")[0] in parts)
     }
 
@@ -97,10 +99,10 @@ def test_every_evictor() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_registered_method_has_the_defaults_of_the_page(name: str) -> None:
     entry = METHODS[name]
-    given = {option: REQUIRED[option] for option in entry.required}
-    built = entry.make(**given)
+    required = {option: REQUIRED[option] for option in entry.required}
+    built = entry.make(**required)
     plain = PLAIN if isinstance(built, Evicting) else {}
-    assert beyond(built, plain, given) == SAID[name], f"correct {PAGE.name} or the code"
+    assert beyond(built, plain, required) == SAID[name], f"correct {PAGE.name} or the code"
 
 
 RELEASED: dict[str, tuple[Compressor, Compressor]] = {

@@ -85,7 +85,7 @@ def by_hand(
     """Per row and survivor: the weight of every old token, and the new value."""
     rows = []
     for row, weights, states in zip(representative, importance, values, strict=True):
-        found: dict[int, tuple[list[float], Tensor]] = {}
+        survivors: dict[int, tuple[list[float], Tensor]] = {}
         for head in [n for n, target in enumerate(row.tolist()) if target == n]:
             members = [n for n, target in enumerate(row.tolist()) if target == head]
             total = sum(float(weights[n]) for n in members)
@@ -93,8 +93,8 @@ def by_hand(
             mean = sum((share[n] * states[n] for n in members), torch.zeros(WIDTH).double())
             if rule == "norm-preserving" and len(members) > 1:
                 mean = mean / mean.norm() * max(float(states[n].norm()) for n in members)
-            found[head] = ([share.get(n, 0.0) for n in range(len(row))], mean)
-        rows.append(found)
+            survivors[head] = ([share.get(n, 0.0) for n in range(len(row))], mean)
+        rows.append(survivors)
     return rows
 
 

@@ -69,9 +69,9 @@ def test_every_refused_setting_is_tried() -> None:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", REFUSED_VALUES)
 def test_a_refused_setting_is_named_wherever_it_stands(vlm: VLM, name: str, place: str) -> None:
-    given = placed(vlm, place, **{name: REFUSED_VALUES[name]})
+    arguments = placed(vlm, place, **{name: REFUSED_VALUES[name]})
     with pytest.raises(UnsupportedError, match=name) as error:
-        vlm.generate(prompt(1, 5), KeepSome(), **SETTINGS, **given)
+        vlm.generate(prompt(1, 5), KeepSome(), **SETTINGS, **arguments)
     assert place == "keyword" or f"the {place} generation_config" in str(error.value)
 
 
@@ -96,21 +96,23 @@ class Watch:
 def test_no_cache_is_refused_on_windowed_models_too(zoo: tuple[VLM, Any], place: str) -> None:
     """There a cache is handed in, and the whole sequence would be fed again on top of it."""
     vlm, row = zoo
-    given = placed(vlm, place, use_cache=False)
+    arguments = placed(vlm, place, use_cache=False)
     with pytest.raises(UnsupportedError, match="use_cache"):
-        vlm.generate(row, KeepSome(), **SETTINGS, **given)
+        vlm.generate(row, KeepSome(), **SETTINGS, **arguments)
     with pytest.raises(UnsupportedError, match="use_cache"):
-        vlm.generate(row, observers=(Watch(),), **SETTINGS, **given)
-    assert vlm.generate(row, **SETTINGS, **given).output.shape[0] == 1
+        vlm.generate(row, observers=(Watch(),), **SETTINGS, **arguments)
+    assert vlm.generate(row, **SETTINGS, **arguments).output.shape[0] == 1
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_beams_of_several_prompts_are_refused_wherever_they_stand(vlm: VLM, place: str) -> None:
-    given = placed(vlm, place, num_beams=2)
+    arguments = placed(vlm, place, num_beams=2)
     batch = stack([prompt(1, 5), prompt(1, 7, seed=1)])
     with pytest.raises(UnsupportedError, match="num_beams=2 with 2 prompts"):
-        vlm.generate(batch, KeepSome(), max_new_tokens=3, **given)
-    assert vlm.generate(prompt(1, 5), KeepSome(), max_new_tokens=3, **given).output.shape[0] == 1
+        vlm.generate(batch, KeepSome(), max_new_tokens=3, **arguments)
+    assert (
+        vlm.generate(prompt(1, 5), KeepSome(), max_new_tokens=3, **arguments).output.shape[0] == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,9 +142,9 @@ def test_a_keyword_goes_before_the_passed_config_and_that_before_the_models(vlm:
 def test_the_number_of_new_tokens_is_what_transformers_would_do(vlm: VLM) -> None:
     row = prompt(1, 5)
     length = row["input_ids"].shape[1]
-    for given in ({"max_new_tokens": 3}, {"max_length": length + 4}, {}):
-        output = vlm.model.generate(**row, do_sample=False, **given)
-        assert output.shape[1] == length + Settings(vlm.model, given).new_tokens(length)
+    for limits in ({"max_new_tokens": 3}, {"max_length": length + 4}, {}):
+        output = vlm.model.generate(**row, do_sample=False, **limits)
+        assert output.shape[1] == length + Settings(vlm.model, limits).new_tokens(length)
     with pytest.raises(InvalidValueError, match="max_length"):
         vlm.generate(row, KeepSome(), max_length=length)
 

@@ -53,8 +53,8 @@ def test_it_reproduces_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None
     run(*pip, "--target", str(site), str(wheel))
     environment = {**os.environ, "PYTHONPATH": str(site)}
     where = "import figures, lightkv; print(figures.__file__, lightkv.__file__)"
-    found = run(sys.executable, "-c", where, cwd=empty, env=environment).stdout
-    assert all(path.startswith(str(site)) for path in found.split())
+    places = run(sys.executable, "-c", where, cwd=empty, env=environment).stdout
+    assert all(path.startswith(str(site)) for path in places.split())
     command = (sys.executable, str(site / "bin" / "lightkv"), "reproduce", "X-1", "--samples", "2")
     done = run(*command, "--task", "embedded/read", cwd=empty, env=environment)
     assert "report: report/index.html" in done.stdout

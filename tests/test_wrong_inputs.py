@@ -253,12 +253,12 @@ def options() -> Iterator[Wrong]:
         "beams that are no number": (InvalidValueError, "num_beams", {"num_beams": "2"}),
         "no cache": (UnsupportedError, "use_cache", {"use_cache": False}),
     }
-    for name, (error, word, given) in generate.items():
+    for name, (error, word, keywords) in generate.items():
         yield wrong(
             f"generate: {name}",
             error,
             word,
-            lambda vlm, g=given: vlm.generate(vlm.encode([REQUEST]), TGVKV(), **g),
+            lambda vlm, g=keywords: vlm.generate(vlm.encode([REQUEST]), TGVKV(), **g),
         )
     for name, value in {"None": None, "a text": QUESTION, "a tensor": torch.zeros(1, 3)}.items():
         yield wrong(
@@ -309,8 +309,8 @@ def loading() -> Iterator[Wrong]:
         "an unknown option": (InvalidValueError, "divice", {"divice": "cpu"}),
         "system=3": (InvalidValueError, "system", {"system": 3}),
     }
-    for name, (error, word, given) in loads.items():
-        yield wrong(f"load: {name}", error, word, lambda vlm, g=given: lightkv.load(**g))
+    for name, (error, word, options) in loads.items():
+        yield wrong(f"load: {name}", error, word, lambda vlm, g=options: lightkv.load(**g))
 
 
 def knockouts() -> Iterator[Wrong]:
@@ -372,12 +372,12 @@ def knockouts() -> Iterator[Wrong]:
         "pairs that are none": ({"pairs": ["text"]}, "pairs"),
         "no pairs": ({"pairs": []}, "pairs"),
     }
-    for name, (given, word) in measured.items():
+    for name, (options, word) in measured.items():
         yield wrong(
             f"knockouts: {name}",
             InvalidValueError,
             word,
-            lambda vlm, g=given: causes.knockouts(vlm, [REQUEST], answers, **g),
+            lambda vlm, g=options: causes.knockouts(vlm, [REQUEST], answers, **g),
         )
     yield wrong(
         "patches: fewer donors",
@@ -432,12 +432,12 @@ def probes() -> Iterator[Wrong]:
         "vlm in words": (InvalidValueError, "a VLM", {"vlm": "embedded"}),
     }
     usual: dict[str, Any] = {"images": PICTURE, "questions": QUESTION, "quantities": "block_sum"}
-    for name, (error, word, given) in calls.items():
+    for name, (error, word, keywords) in calls.items():
         yield wrong(
             f"probe: {name}",
             error,
             word,
-            lambda vlm, g=given: probe(**{"vlm": vlm, **usual, **g}),
+            lambda vlm, g=keywords: probe(**{"vlm": vlm, **usual, **g}),
         )
     yield wrong(
         "probe_inputs: no batch",

@@ -38,7 +38,7 @@ def outcomes(*items: int) -> list[Outcome]:
 
 
 def row(item: int, **changes: Any) -> Row:
-    given = Row(
+    usual = Row(
         item=item,
         identity=f"0/{item}",
         picture=f"0/{item}",
@@ -53,7 +53,7 @@ def row(item: int, **changes: Any) -> Row:
         generated_tokens=5,
         seconds=0.5,
     )
-    return dataclasses.replace(given, **changes)
+    return dataclasses.replace(usual, **changes)
 
 
 def rows(*items: int) -> list[Row]:

@@ -87,8 +87,8 @@ def test_bleu_from_frozen_counts() -> None:
     for order in (1, 2, 3, 4):
         precision = np.prod(matches[:order] / guesses[:order]) ** (1 / order)
         expected = precision * math.exp(1 - reference / length)
-        found = captions.bleu(np.array(COUNTS, float).sum(0)[None], order)
-        assert_close(found, [expected], 1e-8)
+        bleu_scores = captions.bleu(np.array(COUNTS, float).sum(0)[None], order)
+        assert_close(bleu_scores, [expected], 1e-8)
 
 
 def test_bleu_without_a_match_or_a_guess_is_nothing_and_long_captions_pay_no_brevity() -> None:
@@ -111,12 +111,12 @@ def test_captions_equal_the_published_scorers_on_the_same_words() -> None:
     from pycocoevalcap.rouge.rouge import Rouge
 
     wanted = {number: list(one.references) for number, one in enumerate(SPLIT)}
-    given = {number: [one.answer] for number, one in enumerate(SPLIT)}
-    bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
+    answers = {number: [one.answer] for number, one in enumerate(SPLIT)}
+    bleu, _ = Bleu(4).compute_score(wanted, answers, verbose=0)
     for order in (1, 2, 3, 4):
         assert_close(value(f"coco_Bleu_{order}", SPLIT), bleu[order - 1], DOUBLE)
-    assert_close(value("nocaps_ROUGE_L", SPLIT), Rouge().compute_score(wanted, given)[0], DOUBLE)
-    assert_close(value("coco_CIDEr", SPLIT), Cider().compute_score(wanted, given)[0], DOUBLE)
+    assert_close(value("nocaps_ROUGE_L", SPLIT), Rouge().compute_score(wanted, answers)[0], DOUBLE)
+    assert_close(value("coco_CIDEr", SPLIT), Cider().compute_score(wanted, answers)[0], DOUBLE)
 
 
 def test_document_frequencies_are_those_of_the_whole_set() -> None:
@@ -136,10 +136,10 @@ needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="there is n
 
 @needs_java
 def test_words_are_split_as_the_java_tokeniser_does() -> None:
-    (found,) = captions.tokenised(
+    (words,) = captions.tokenised(
         [{"pred": "It's a T-shirt, isn't it?", "answer": ["A ball.", "b"]}]
     )
-    assert found == Caption("it 's a t-shirt is n't it", ("a ball", "b"))
+    assert words == Caption("it 's a t-shirt is n't it", ("a ball", "b"))
 
 
 def test_captions_without_java_have_the_same_scores_from_words_split_by_a_pattern() -> None:
@@ -156,9 +156,9 @@ def test_captions_without_java_have_the_same_scores_from_words_split_by_a_patter
 
 
 def test_unknown_scores_of_numbers_are_means_and_others_have_no_formula() -> None:
-    found = formula("exact_match", [1.0, 0, 0.5])
-    assert found is not None
-    assert_close(found.value([1.0, 0, 0.5], ["a", "b", "c"]), 0.5, DOUBLE)
+    estimate = formula("exact_match", [1.0, 0, 0.5])
+    assert estimate is not None
+    assert_close(estimate.value([1.0, 0, 0.5], ["a", "b", "c"]), 0.5, DOUBLE)
     assert formula("coco_METEOR", [{"pred": "a"}]) is None
     assert formula("pope_f1_score", []) is FORMULAS["pope_f1_score"]
 
@@ -193,11 +193,11 @@ def test_pictures_are_left_out_whole() -> None:
 
 def test_the_interval_of_a_mean_nears_the_normal_one() -> None:
     scores = np.random.default_rng(3).gamma(2, 1, 400)
-    found = mean("x").estimate(scores.tolist(), [str(number) for number in range(400)])
+    estimate = mean("x").estimate(scores.tolist(), [str(number) for number in range(400)])
     half = 1.96 * scores.std(ddof=1) / 20
-    assert_close(found.value, scores.mean(), DOUBLE)
-    assert_close((found.low, found.high), (scores.mean() - half, scores.mean() + half), 0.01)
-    assert found.method == "t" and found.n == 400
+    assert_close(estimate.value, scores.mean(), DOUBLE)
+    assert_close((estimate.low, estimate.high), (scores.mean() - half, scores.mean() + half), 0.01)
+    assert estimate.method == "t" and estimate.n == 400
 
 
 def test_pairs_vary_within_their_category_only() -> None:
@@ -209,9 +209,9 @@ def test_pairs_vary_within_their_category_only() -> None:
         for _ in range(2)
     ]
     pictures = [f"{one['category']} {one['question_id']}" for one in outcomes]
-    found = FORMULAS["mme_perception_score"].estimate(outcomes, pictures)
-    assert found.value == 200
-    assert found.method == "none", "nothing varies within a category"
+    estimate = FORMULAS["mme_perception_score"].estimate(outcomes, pictures)
+    assert estimate.value == 200
+    assert estimate.method == "none", "nothing varies within a category"
 
 
 def test_few_units_and_sets_that_do_not_vary_have_no_interval() -> None:
@@ -219,8 +219,8 @@ def test_few_units_and_sets_that_do_not_vary_have_no_interval() -> None:
         outcomes, pictures = many(size)
         assert FORMULAS["pope_f1_score"].estimate(outcomes, pictures).method == method
     right = [pope("yes", "yes")] * 50
-    found = FORMULAS["pope_f1_score"].estimate(right, [str(number) for number in range(50)])
-    assert (found.value, found.method, math.isnan(found.low)) == (1.0, "none", True)
+    estimate = FORMULAS["pope_f1_score"].estimate(right, [str(number) for number in range(50)])
+    assert (estimate.value, estimate.method, math.isnan(estimate.low)) == (1.0, "none", True)
 
 
 def test_a_small_category_takes_the_interval_away() -> None:
@@ -236,14 +236,14 @@ def test_both_sides_of_a_difference_leave_out_the_same_pictures() -> None:
     one, pictures = many(60)
     other, _ = many(60, worse=0.1)
     f1 = FORMULAS["pope_f1_score"]
-    found = f1.difference(one, other, pictures)
-    assert_close(found.value, f1.value(one, pictures) - f1.value(other, pictures), DOUBLE)
+    gained = f1.difference(one, other, pictures)
+    assert_close(gained.value, f1.value(one, pictures) - f1.value(other, pictures), DOUBLE)
     apart = f1.estimate(one, pictures).error ** 2 + f1.estimate(other, pictures).error ** 2
-    assert found.error**2 < 0.8 * apart, "pairing narrows the interval"
+    assert gained.error**2 < 0.8 * apart, "pairing narrows the interval"
     same = f1.difference(one, one, pictures)
     assert (same.value, same.method) == (0.0, "none")
     back = f1.difference(other, one, pictures)
-    assert_close((back.low, back.high), (-found.high, -found.low), DOUBLE)
+    assert_close((back.low, back.high), (-gained.high, -gained.low), DOUBLE)
 
 
 def test_a_difference_of_other_units_is_refused() -> None:

@@ -29,8 +29,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(**changes: Any) -> BenchSettings:
-    given: dict[str, Any] = {"tokens": 81, "text": 6, "repeats": 2}
-    return BenchSettings(**{**given, **changes})
+    usual: dict[str, Any] = {"tokens": 81, "text": 6, "repeats": 2}
+    return BenchSettings(**{**usual, **changes})
 
 
 def test_every_registered_method_is_measured() -> None:

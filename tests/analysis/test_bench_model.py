@@ -35,13 +35,15 @@ SHAPES = (
 
 def tiny(name: str) -> ModelPreset:
     """A preset of small dimensions and its own depth."""
-    own = preset(name)
-    depth = own.shape.text.layers
+    shipped = preset(name)
+    depth = shipped.shape.text.layers
     text = TextShape(depth, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=16, vocab=160)
-    if own.shape.vision is None:
-        return dataclasses.replace(own, shape=ModelShape(text))
+    if shipped.shape.vision is None:
+        return dataclasses.replace(shipped, shape=ModelShape(text))
     vision = VisionShape(2, 32, 64, 4, image_size=28, patch_size=14, tokens=5, used_layers=1)
-    return dataclasses.replace(own, shape=ModelShape(text, vision, ProjectorShape(32, 64, 64, 4)))
+    return dataclasses.replace(
+        shipped, shape=ModelShape(text, vision, ProjectorShape(32, 64, 64, 4))
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +56,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(**changes: Any) -> ModelBenchSettings:
-    given: dict[str, Any] = {"tokens": (36,), "text": 6, "layers": 5, "new_tokens": 3}
-    given |= {"warmup": 0, "repeats": 2, "dtype": "float32", "methods": ("vanilla", "tgvkv")}
-    return ModelBenchSettings(**{**given, **changes})
+    usual: dict[str, Any] = {"tokens": (36,), "text": 6, "layers": 5, "new_tokens": 3}
+    usual |= {"warmup": 0, "repeats": 2, "dtype": "float32", "methods": ("vanilla", "tgvkv")}
+    return ModelBenchSettings(**{**usual, **changes})
 
 
 def decoder(shape: str = "llava-1.5-7b", layers: int = 5) -> BenchDecoder:
@@ -228,14 +230,14 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], words: str) 
 
 
 def test_half_precision_is_the_default_where_the_processor_has_it() -> None:
-    chosen = settings(dtype=None).number_type
-    assert chosen == (torch.bfloat16 if has_bfloat16(CPU) else torch.float32)
+    number_type = settings(dtype=None).number_type
+    assert number_type == (torch.bfloat16 if has_bfloat16(CPU) else torch.float32)
     assert has_bfloat16(torch.device("meta"))
 
 
 def test_limits_are_measured() -> None:
-    found = limits.measure_limits(CPU, torch.float32)
-    assert found.flops > 0 and found.bandwidth > 0
+    measured = limits.measure_limits(CPU, torch.float32)
+    assert measured.flops > 0 and measured.bandwidth > 0
 
 
 def test_the_command_measures_stores_and_prints(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ ALL = pd.concat([FULL, HALF, FIFTH, MINE])
 
 
 def one(frame: pd.DataFrame, method: str = "mine", **options: Any) -> Any:
-    found = beside(frame, **options)
-    return found[found["method"] == method].iloc[0]
+    compared = beside(frame, **options)
+    return compared[compared["method"] == method].iloc[0]
 
 
 def test_loyalty_is_agreement_with_the_full_cache_right_or_wrong() -> None:
@@ -88,8 +88,8 @@ def test_beyond_the_dearest_setting_the_full_cache_is_compared_with() -> None:
 
 def test_a_setting_that_takes_as_much_is_taken_as_it_is() -> None:
     for setting in (FIFTH, HALF, FULL):
-        own = rows("own", [0, 1, 0, 1, 0, 1], float(setting["kv_share"].iloc[0]))
-        at = at_equal(own, [FULL, FIFTH, HALF], "kv_share")
+        of_method = rows("own", [0, 1, 0, 1, 0, 1], float(setting["kv_share"].iloc[0]))
+        at = at_equal(of_method, [FULL, FIFTH, HALF], "kv_share")
         assert at is not None and at["score"].tolist() == setting["score"].tolist()
 
 
@@ -125,9 +125,9 @@ def test_labels_of_a_control() -> None:
 
 def test_groups_are_compared_by_themselves_and_pictures_count() -> None:
     other = pd.concat([FULL, FIFTH, MINE]).assign(task="other", score=0.0)
-    found = beside(pd.concat([ALL, other])).set_index(["task", "method"])
-    assert found.loc[("other", "mine"), "lead_entries"] == 0
-    assert found.loc[("other", "mine"), "hard_n"] == 6
+    compared = beside(pd.concat([ALL, other])).set_index(["task", "method"])
+    assert compared.loc[("other", "mine"), "lead_entries"] == 0
+    assert compared.loc[("other", "mine"), "hard_n"] == 6
     clustered = ALL.assign(picture=[0, 0, 1, 1, 2, 2] * 4)
     wide = one(clustered)["loyalty_high"] - one(clustered)["loyalty_low"]
     assert wide > one(ALL)["loyalty_high"] - one(ALL)["loyalty_low"]

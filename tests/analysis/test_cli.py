@@ -24,13 +24,13 @@ FACTS = ModelFacts(8, 4, 4, 128)
 
 
 def test_names_with_retentions_schedules_and_options() -> None:
-    found = compressors(
+    grid = compressors(
         ["vanilla", "tgvkv", "lightkv", "fastv:removed=0.75; layer=1", "tgvkv:retention=0.3"],
         [0.5, 0.05],
         FACTS,
     )
     light = LightKV((2, 4, 5), (4, 2, 1), (0.5, 0.5, 0.5))
-    assert found == {
+    assert grid == {
         "vanilla": None,
         "tgvkv 50 %": TGVKV(retention=0.5),
         "tgvkv 5 %": TGVKV(retention=0.05),
@@ -41,8 +41,8 @@ def test_names_with_retentions_schedules_and_options() -> None:
 
 
 def test_compositions_and_bare_words() -> None:
-    found = compressors(["lightkv:guidance=uniform|tgvkv"], [0.2], FACTS)
-    (both,) = found.values()
+    grid = compressors(["lightkv:guidance=uniform|tgvkv"], [0.2], FACTS)
+    (both,) = grid.values()
     light = LightKV((2, 4, 5), (4, 2, 1), (0.5, 0.5, 0.5), guidance="uniform")
     assert both == light | TGVKV(retention=0.2)
 
@@ -97,9 +97,9 @@ def test_evaluate_stores_prints_and_resumes(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("loaded")
 def test_latency_prints_and_writes(tmp_path: Path) -> None:
     arguments = ["--method", "vanilla", "--new-tokens", "2", "--warmup", "0", "--repeats", "1"]
-    found = run(latency_command, *arguments, "--out", str(tmp_path / "runs.csv"))
-    assert found.exit_code == 0, found.output
-    assert "ttft_ms_mean" in found.stdout
+    result = run(latency_command, *arguments, "--out", str(tmp_path / "runs.csv"))
+    assert result.exit_code == 0, result.output
+    assert "ttft_ms_mean" in result.stdout
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 1
 
 
@@ -124,10 +124,10 @@ def test_commands_can_be_found() -> None:
 
 
 def test_all_methods_all_tasks_all_protocols_can_be_named() -> None:
-    found = compressors(["all"], [0.5, 0.05], FACTS)
-    assert found["vanilla"] is None
+    grid = compressors(["all"], [0.5, 0.05], FACTS)
+    assert grid["vanilla"] is None
     for name, method in methods().items():
-        labels = [label for label in found if label.split(" ")[0] == name]
+        labels = [label for label in grid if label.split(" ")[0] == name]
         swept = method.takes_retention or method.by_share is not None
         assert len(labels) == (2 if swept else 1), name
-    assert found["fastv 5 %"] == FastV(removed=0.95)
+    assert grid["fastv 5 %"] == FastV(removed=0.95)

@@ -67,15 +67,15 @@ def echo(request: Request, compressor: Compressor | None) -> str:
 
 
 def run(vlm: Any, **changes: Any) -> pd.DataFrame:
-    given: dict[str, Any] = {
+    usual: dict[str, Any] = {
         "tasks": [Sums()],
         "methods": {"vanilla": None, "TGV-KV": TGVKV(retention=0.5)},
         "samples": 10,
         "batch_size": 4,
         "progress": False,
     }
-    given.update(changes)
-    return evaluate(vlm, **given)
+    usual.update(changes)
+    return evaluate(vlm, **usual)
 
 
 def test_one_row_per_method_and_question() -> None:
@@ -302,14 +302,14 @@ def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM, tmp_pa
         "too deep": FastV(layer=30),
         "two towers": CDPruner(text_tower=str(tmp_path)),
     }
-    given: dict[str, Any] = {"samples": 2, "progress": False}
+    usual: dict[str, Any] = {"samples": 2, "progress": False}
     frame = evaluate(
         embedded,
         ["embedded/color"],
         methods,
         protocols=("question-first", "question-agnostic"),
         on_refusal=lambda *cell: told.append((*cell[:3], str(cell[3]))),
-        **given,
+        **usual,
     )
     left = set(zip(frame["protocol"], frame["method"], strict=True))
     both = {"question-first", "question-agnostic"}
@@ -324,7 +324,7 @@ def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM, tmp_pa
             embedded,
             ["embedded/color"],
             {"two towers": CDPruner(text_tower=str(tmp_path))},
-            **given,
+            **usual,
         )
     with pytest.raises(UnsupportedError, match="none of these methods"):
         evaluate(
@@ -332,7 +332,7 @@ def test_methods_that_cannot_be_used_are_told_and_left_out(embedded: VLM, tmp_pa
             ["embedded/color"],
             {"two towers": CDPruner(text_tower=str(tmp_path))},
             on_refusal=lambda *_: None,
-            **given,
+            **usual,
         )
 
 
@@ -466,8 +466,8 @@ def test_what_was_refused_is_remembered(tmp_path: Path) -> None:
 
 def test_nothing_left_means_nothing_loaded(embedded: VLM, tmp_path: Path) -> None:
     def opened(store: Store, **changes: Any) -> VLM | UnloadedVLM:
-        given: dict[str, Any] = {"device": "cpu", "dtype": None, "attention": "sdpa"}
-        return open_model(store, None, **{**given, **changes})
+        usual: dict[str, Any] = {"device": "cpu", "dtype": None, "attention": "sdpa"}
+        return open_model(store, None, **{**usual, **changes})
 
     def ask(store: Store, vlm: Any, samples: int) -> pd.DataFrame:
         return evaluate(

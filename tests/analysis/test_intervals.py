@@ -24,66 +24,66 @@ Z = stats.norm.ppf(0.975)
 
 
 def rows(scores: list[float], task: str = "toy", **columns: object) -> pd.DataFrame:
-    own = {"task": task, "seed": 0, "item": range(len(scores)), "score": scores}
-    return pd.DataFrame({**own, **columns})
+    usual = {"task": task, "seed": 0, "item": range(len(scores)), "score": scores}
+    return pd.DataFrame({**usual, **columns})
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 20), (7, 20), (20, 20), (1, 1)])
 def test_one_share_gets_wilsons_interval(right: int, n: int) -> None:
-    found = mean_of([1.0] * right + [0.0] * (n - right))
+    estimate = mean_of([1.0] * right + [0.0] * (n - right))
     share = right / n
     middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    assert (found.n, found.method, found.value) == (n, "wilson", pytest.approx(share))
-    assert found.low == pytest.approx(max(0, middle - half), abs=1e-12)
-    assert found.high == pytest.approx(min(1, middle + half), abs=1e-12)
-    assert found.error == pytest.approx(half / Z, rel=0.5)
+    assert (estimate.n, estimate.method, estimate.value) == (n, "wilson", pytest.approx(share))
+    assert estimate.low == pytest.approx(max(0, middle - half), abs=1e-12)
+    assert estimate.high == pytest.approx(min(1, middle + half), abs=1e-12)
+    assert estimate.error == pytest.approx(half / Z, rel=0.5)
 
 
 def test_graded_scores_get_students_t() -> None:
     scores = np.random.default_rng(1).normal(0.5, 0.1, 12)
-    found = mean_of(scores)
+    estimate = mean_of(scores)
     test = stats.ttest_1samp(scores, 0.45)
-    assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval()))
-    assert found.method == "t"
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(test.confidence_interval()))
+    assert estimate.method == "t"
     greater = stats.ttest_1samp(scores, 0.45, alternative="greater").pvalue
-    assert found.above(0.45) == pytest.approx(greater)
-    assert found.below(0.45) == pytest.approx(1 - greater)
+    assert estimate.above(0.45) == pytest.approx(greater)
+    assert estimate.below(0.45) == pytest.approx(1 - greater)
     narrow = mean_of(scores, level=0.5)
-    assert found.low < narrow.low < narrow.high < found.high
+    assert estimate.low < narrow.low < narrow.high < estimate.high
 
 
 def test_an_interval_and_its_p_values_agree() -> None:
-    for found in (
+    for estimate in (
         mean_of([1.0] * 14 + [0.0] * 6),
         mean_of([0.1, 0.4, 0.2, 0.7]),
         difference(rows([1, 1, 1, 0, 1, 1.0]), rows([0, 1, 0, 0, 0, 1.0])),
     ):
-        assert found.above(found.low) == pytest.approx(0.025, abs=1e-6)
-        assert found.below(found.high) == pytest.approx(0.025, abs=1e-6)
-        assert found.value in found and found.high + 0.01 not in found
+        assert estimate.above(estimate.low) == pytest.approx(0.025, abs=1e-6)
+        assert estimate.below(estimate.high) == pytest.approx(0.025, abs=1e-6)
+        assert estimate.value in estimate and estimate.high + 0.01 not in estimate
 
 
 def test_shares_of_several_tasks_get_two_pseudo_questions_at_each_end_among_them() -> None:
     frame = pd.concat([rows([1.0] * 9 + [0.0], "a"), rows([1.0] * 20, "b")])
-    found = mean(frame)
+    estimate = mean(frame)
     first, second = (9 + 1) / 12, (20 + 1) / 22
     variance = (first * (1 - first) / 12 + second * (1 - second) / 22) / 4
-    assert found.value == pytest.approx(0.95)
-    assert found.method == "normal"
+    assert estimate.value == pytest.approx(0.95)
+    assert estimate.method == "normal"
     centre = (first + second) / 2
-    assert found.low == pytest.approx(centre - Z * math.sqrt(variance))
-    assert found.high == pytest.approx(centre + Z * math.sqrt(variance))
+    assert estimate.low == pytest.approx(centre - Z * math.sqrt(variance))
+    assert estimate.high == pytest.approx(centre + Z * math.sqrt(variance))
 
 
 def test_paired_differences_get_two_pseudo_questions_at_each_end() -> None:
     # 8 gains, 1 loss among 20.
     one, other = rows([1.0] * 8 + [0.0] + [1.0] * 11), rows([0.0] * 8 + [1.0] + [1.0] * 11)
-    found = difference(one, other)
+    gained = difference(one, other)
     centre, square = (8 - 1) / 24, (9 + 4) / 24
     half = Z * math.sqrt((square - centre**2) / 24)
-    assert found.value == pytest.approx(7 / 20)
-    assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
+    assert gained.value == pytest.approx(7 / 20)
+    assert (gained.low, gained.high) == pytest.approx((centre - half, centre + half))
 
 
 @pytest.mark.parametrize("count", [10, 24, 100])
@@ -97,33 +97,33 @@ def test_questions_that_all_agree_leave_room_for_error(count: int) -> None:
 
 
 def test_share_of_the_other_side() -> None:
-    found = difference(rows([0.5, 0.4, 0.7]), rows([1.0, 0.8, 0.6]), share=0.5)
-    assert found.value == pytest.approx(np.mean([0.0, 0.0, 0.4]))
+    gained = difference(rows([0.5, 0.4, 0.7]), rows([1.0, 0.8, 0.6]), share=0.5)
+    assert gained.value == pytest.approx(np.mean([0.0, 0.0, 0.4]))
     test = stats.ttest_1samp([0.0, 0.0, 0.4], 0)
-    assert found.low == pytest.approx(test.confidence_interval().low)
+    assert gained.low == pytest.approx(test.confidence_interval().low)
 
 
 def test_pairs_are_matched_by_question_and_only_shared_ones_count() -> None:
     whole, part = rows([0.1, 0.9, 0.4, 0.3]), rows([0.1, 0.9, 0.4])
-    found = difference(whole, part.sample(frac=1, random_state=1))
-    assert (found.value, found.n) == (0, 3)
+    gained = difference(whole, part.sample(frac=1, random_state=1))
+    assert (gained.value, gained.n) == (0, 3)
 
 
 def test_rows_of_one_question_are_averaged_and_missing_ones_left_out() -> None:
     frame = pd.concat([rows([0.0, 0.5, math.nan]), rows([1.0, 0.7, math.nan])])
-    found = mean(frame)
-    assert (found.value, found.n) == (pytest.approx(0.55), 2)
+    estimate = mean(frame)
+    assert (estimate.value, estimate.n) == (pytest.approx(0.55), 2)
 
 
 def test_tasks_weigh_alike_whatever_their_size() -> None:
     frame = pd.concat([rows([1.0] * 10, "a"), rows([0.0] * 30, "b")])
     assert mean(frame).value == 0.5
     graded = pd.concat([rows([0.1, 0.2, 0.4], "a"), rows([0.5, 0.9] * 4, "b")])
-    found = mean(graded)
+    estimate = mean(graded)
     errors = [np.var([0.1, 0.2, 0.4], ddof=1) / 3, np.var([0.5, 0.9] * 4, ddof=1) / 8]
     freedom = sum(errors) ** 2 / (errors[0] ** 2 / 2 + errors[1] ** 2 / 7)
     reach = stats.t.ppf(0.975, freedom) * math.sqrt(sum(errors)) / 2
-    assert found.high - found.low == pytest.approx(2 * reach)
+    assert estimate.high - estimate.low == pytest.approx(2 * reach)
 
 
 def test_questions_about_one_picture_are_not_independent() -> None:
@@ -171,9 +171,9 @@ def test_level_is_checked(level: float) -> None:
 
 
 def test_numbers_without_error() -> None:
-    found = exactly(0.3, 5)
-    assert (found.low, found.high, found.n) == (0.3, 0.3, 5)
-    assert (found.above(0.2), found.above(0.3), found.below(0.3), found.below(0.4)) == (0, 1, 1, 0)
+    fixed = exactly(0.3, 5)
+    assert (fixed.low, fixed.high, fixed.n) == (0.3, 0.3, 5)
+    assert (fixed.above(0.2), fixed.above(0.3), fixed.below(0.3), fixed.below(0.4)) == (0, 1, 1, 0)
     assert mean_of([0.5] * 4).low == 0.5
 
 
@@ -195,32 +195,36 @@ def test_bootstrap_draws_questions_within_their_task() -> None:
         assert a.max() < 10 <= b.min()
         return (values[a].sum(-1) + values[b].sum(-1)) / 40
 
-    found = resampled(statistic, tasks)
+    estimate = resampled(statistic, tasks)
     assert counts == {(10, 30)}
-    assert found.method == "bootstrap" and found.value == pytest.approx(values.mean())
+    assert estimate.method == "bootstrap" and estimate.value == pytest.approx(values.mean())
     half = Z * values[10:].std() / math.sqrt(30) * 0.75
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
-    assert found.error == pytest.approx(half / Z, rel=0.05)
-    assert found == resampled(statistic, tasks)
-    assert found != resampled(statistic, tasks, seed=1)
+    assert estimate.high - estimate.low == pytest.approx(2 * half, rel=0.05)
+    assert estimate.error == pytest.approx(half / Z, rel=0.05)
+    assert estimate == resampled(statistic, tasks)
+    assert estimate != resampled(statistic, tasks, seed=1)
 
 
 def test_bootstrap_leaves_out_draws_without_a_value() -> None:
     values = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-    found = resampled(lambda rows: rank_correlation(values[rows].mean(-2), [1.0, 2.0]), np.zeros(4))
-    assert not np.isfinite(found.value) and found.pivot is None
+    ranked = resampled(
+        lambda rows: rank_correlation(values[rows].mean(-2), [1.0, 2.0]), np.zeros(4)
+    )
+    assert not np.isfinite(ranked.value) and ranked.pivot is None
     values[1, 1] = 3.0
-    found = resampled(lambda rows: rank_correlation(values[rows].mean(-2), [1.0, 2.0]), np.zeros(4))
-    assert isinstance(found.pivot, Resampled)
-    assert 1000 < len(found.pivot.draws) < 9999
-    assert set(found.pivot.draws) == {-1.0, 1.0}
+    ranked = resampled(
+        lambda rows: rank_correlation(values[rows].mean(-2), [1.0, 2.0]), np.zeros(4)
+    )
+    assert isinstance(ranked.pivot, Resampled)
+    assert 1000 < len(ranked.pivot.draws) < 9999
+    assert set(ranked.pivot.draws) == {-1.0, 1.0}
 
 
 def test_rank_correlation_is_spearmans() -> None:
     left, right = np.random.default_rng(0).integers(0, 5, size=(2, 3, 9)).astype(float)
-    found = rank_correlation(left, right)
+    correlation = rank_correlation(left, right)
     wanted = [stats.spearmanr(a, b).statistic for a, b in zip(left, right, strict=True)]
-    assert found == pytest.approx(wanted)
+    assert correlation == pytest.approx(wanted)
     assert np.isnan(rank_correlation(np.ones(4), np.arange(4)))
 
 
@@ -234,8 +238,8 @@ def test_arrays_and_frames_agree() -> None:
     other = one.assign(score=[0, 0, 1, 1, 1, 1, 0.0])
     tasks = one["task"].to_numpy()
     assert mean(one) == mean_of(one["score"], tasks=tasks)
-    found = difference(one, other, share=0.9)
-    assert found == difference_of(one["score"], other["score"], tasks=tasks, share=0.9)
+    gained = difference(one, other, share=0.9)
+    assert gained == difference_of(one["score"], other["score"], tasks=tasks, share=0.9)
 
 
 def test_bootstrap_p_values_count_draws() -> None:
@@ -250,6 +254,6 @@ def test_bootstrap_without_variation_or_questions() -> None:
 
 
 def test_estimates_print_with_their_interval() -> None:
-    found = Estimate(0.5, 10, "t", Student(0.5, 0.1, np.inf))
-    assert f"{found}" == "0.50 [0.30, 0.70]"
-    assert f"{found:.3f}" == "0.500 [0.304, 0.696]"
+    estimate = Estimate(0.5, 10, "t", Student(0.5, 0.1, np.inf))
+    assert f"{estimate}" == "0.50 [0.30, 0.70]"
+    assert f"{estimate:.3f}" == "0.500 [0.304, 0.696]"

@@ -48,8 +48,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
 
 def measured(vlm: Any, **changes: Any) -> pd.DataFrame:
     request = task("embedded/read").items(1, 0)[0].request()
-    given: dict[str, Any] = {"new_tokens": 6, "warmup": 1, "repeats": 3}
-    return measure_latency(vlm, METHODS, request, LatencySettings(**{**given, **changes}))
+    usual: dict[str, Any] = {"new_tokens": 6, "warmup": 1, "repeats": 3}
+    return measure_latency(vlm, METHODS, request, LatencySettings(**{**usual, **changes}))
 
 
 def test_prefill_and_steps_are_told_apart(timed: Timed) -> None:
@@ -83,12 +83,12 @@ def test_summary_gives_means_and_ratios() -> None:
             "peak_bytes": [1, 1, 1, 1],
         }
     )
-    found = summarise_latency(frame).set_index("method")
-    assert found["ttft_ms_mean"]["vanilla"] == 11
-    assert found["ttft_ms_std"]["vanilla"] == pytest.approx(2**0.5)
-    assert found["ttft_ms_change"]["a"] == pytest.approx(-0.5)
-    assert found["step_ms_change"]["a"] == pytest.approx(-0.5)
-    assert found["throughput_change"]["a"] == pytest.approx(0.5)
+    summary = summarise_latency(frame).set_index("method")
+    assert summary["ttft_ms_mean"]["vanilla"] == 11
+    assert summary["ttft_ms_std"]["vanilla"] == pytest.approx(2**0.5)
+    assert summary["ttft_ms_change"]["a"] == pytest.approx(-0.5)
+    assert summary["step_ms_change"]["a"] == pytest.approx(-0.5)
+    assert summary["throughput_change"]["a"] == pytest.approx(0.5)
     without = summarise_latency(frame[frame["method"] == "a"])
     assert without["step_ms_change"].isna().all()
 

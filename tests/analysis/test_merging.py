@@ -271,11 +271,11 @@ def test_summaries_name_what_was_refused_and_what_is_not_scored(tmp_path: Path) 
         asked = [("k", "picky", "second-turn", "sums", 10)]
         store.note_asked([*asked, (CONFIGURATION.key, "mine", "question-first", "read", 2)])
         store.note_refusal("k", "no earlier question")
-    found = call(summary_command, tmp_path)
-    assert "left out: second-turn sums picky: no earlier question" in found.stderr
-    assert "1 answers are not scored" in found.stderr
-    assert "1 of 1 rows are parts" in found.stderr
-    assert "mine" in found.stdout
+    result = call(summary_command, tmp_path)
+    assert "left out: second-turn sums picky: no earlier question" in result.stderr
+    assert "1 answers are not scored" in result.stderr
+    assert "1 of 1 rows are parts" in result.stderr
+    assert "mine" in result.stdout
 
 
 def test_an_empty_store_has_no_summary(tmp_path: Path) -> None:

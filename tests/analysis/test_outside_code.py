@@ -257,14 +257,14 @@ print(loaded_code([Typed]))
 
 def test_code_typed_into_a_session_has_the_same_digest_in_every_process() -> None:
     def digest(script: str, seed: str) -> str:
-        found = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", script],
             capture_output=True,
             text=True,
             check=True,
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
         )
-        return found.stdout.strip()
+        return result.stdout.strip()
 
     first = digest(SCRIPT, "1")
     assert len(first) == 16

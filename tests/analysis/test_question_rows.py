@@ -32,9 +32,9 @@ def test_written_and_read_back_rows_are_the_same(embedded: VLM, tmp_path: Path) 
     first = file.read_bytes()
     write_rows(frame, file)
     assert file.read_bytes() == first
-    found = read_rows(file)
+    rows_read = read_rows(file)
     wanted = frame[[*COLUMNS, "answer"]]
-    pd.testing.assert_frame_equal(found, wanted, check_dtype=False, rtol=1e-5, atol=0)
+    pd.testing.assert_frame_equal(rows_read, wanted, check_dtype=False, rtol=1e-5, atol=0)
     named = evaluated(file)
     assert set(named["method"]) == {"vanilla", "random"}
     assert named.groupby("method")["retention"].first().to_dict()["random"] == 0.2
@@ -59,13 +59,13 @@ def test_files_that_hold_no_rows_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_that_ships_is_of_this_checkpoint(embedded: VLM) -> None:
-    found = every_method(embedded)
-    assert set(found["fingerprint"]) == {embedded.fingerprint}
-    assert set(found["protocol"]) == set(PROTOCOLS) and set(found["task"]) == set(EVERY_KIND)
+    rows = every_method(embedded)
+    assert set(rows["fingerprint"]) == {embedded.fingerprint}
+    assert set(rows["protocol"]) == set(PROTOCOLS) and set(rows["task"]) == set(EVERY_KIND)
     for name in ("tgvkv", "snapkv", "random"):
-        own = found[(found["method"] == name) & (found["protocol"] == "question-first")]
-        assert set(own["retention"]) == set(RETENTIONS)
-        cells = own.groupby(["task", "retention"])["item"].nunique()
+        of_method = rows[(rows["method"] == name) & (rows["protocol"] == "question-first")]
+        assert set(of_method["retention"]) == set(RETENTIONS)
+        cells = of_method.groupby(["task", "retention"])["item"].nunique()
         assert len(cells) == len(EVERY_KIND) * len(RETENTIONS) and cells.eq(16).all()
     assert shipped_rows("another model") is None
 
@@ -76,8 +76,8 @@ def test_other_choices_are_asked(embedded: VLM, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         study, "compressors", lambda *_: {"vanilla": None, "random 50 %": method("random", 0.5)}
     )
-    found = every_method(embedded, tasks=("embedded/color",), samples=2, progress=False)
-    assert len(found) == 3 * 2 * 2 and set(found["retention"].dropna()) == {0.5}
+    rows = every_method(embedded, tasks=("embedded/color",), samples=2, progress=False)
+    assert len(rows) == 3 * 2 * 2 and set(rows["retention"].dropna()) == {0.5}
     shipped = every_method(embedded)
     assert len(every_method(embedded, methods=("all",), samples=1, tasks=("embedded/color",))) == 6
     assert len(every_method(embedded, samples=16, seed=0)) == len(shipped) > 50_000
@@ -91,11 +91,13 @@ def test_a_stored_answer_is_given_again(embedded: VLM) -> None:
         embedded, ["embedded/read"], label, protocols=("second-turn",), samples=4, progress=False
     )
     for name in ("vanilla", "snapkv"):
-        own = stored[(stored["method"] == name) & (stored["protocol"] == "second-turn")]
-        own = own[(own["task"] == "embedded/read") & own["item"].lt(4)]
-        own = own[own["retention"].isna() | (own["retention"] == 0.2)].sort_values("item")
+        of_store = stored[(stored["method"] == name) & (stored["protocol"] == "second-turn")]
+        of_store = of_store[(of_store["task"] == "embedded/read") & of_store["item"].lt(4)]
+        of_store = of_store[
+            of_store["retention"].isna() | (of_store["retention"] == 0.2)
+        ].sort_values("item")
         again = asked[asked["method"].str.startswith(name)].sort_values("item")
         # Another processor rounds otherwise, which may turn one answer.
-        apart = own["score"].to_numpy() != again["score"].to_numpy()
+        apart = of_store["score"].to_numpy() != again["score"].to_numpy()
         assert apart.sum() <= 1
-        assert own["kv_bytes"].tolist() == again["kv_bytes"].tolist()
+        assert of_store["kv_bytes"].tolist() == again["kv_bytes"].tolist()

@@ -164,12 +164,12 @@ def test_candidates_see_what_they_should() -> None:
 def test_the_table_of_estimators() -> None:
     frame = simulated(cells(64, samples=(32,), dimensions=(1, 2)), simulate)
     assert len(frame[["kind", "d", "rho"]].drop_duplicates()) == 24
-    own = frame[frame["estimator"] == DEFAULT]
-    assert (own["repeats"] == 64).all() and (own["linear_coverage"] > 0.8).all()
+    of_default = frame[frame["estimator"] == DEFAULT]
+    assert (of_default["repeats"] == 64).all() and (of_default["linear_coverage"] > 0.8).all()
     assert (frame.loc[frame["estimator"] == "k-NN", "repeats"] == 4).all()
     assert (frame["bias"] - (frame["mean"] - frame["truth"])).abs().max() < 1e-3
     plain = frame[(frame["estimator"] == "plain") & (frame["kind"] == "linear")]
-    known = own[own["kind"] == "linear"]
+    known = of_default[of_default["kind"] == "linear"]
     assert plain["bias"].abs().mean() > 2 * known["bias"].abs().mean()
     assert frame.loc[frame["estimator"] == "DV, Gaussian", "linear"].isna().all()
 
@@ -211,8 +211,8 @@ def test_the_page_shows_the_shipped_table(shipped: pd.DataFrame) -> None:
 def test_the_shipped_table_is_whole(shipped: pd.DataFrame) -> None:
     shown = shipped[["kind", "n", "d", "rho"]].drop_duplicates()
     assert len(shown) == len(KINDS) * len(SAMPLES) * len(DIMENSIONS) * len(CORRELATIONS)
-    own = shipped[shipped["estimator"] == DEFAULT]
-    assert len(own) == len(shown) and (own["repeats"] == REPEATS).all()
+    of_default = shipped[shipped["estimator"] == DEFAULT]
+    assert len(of_default) == len(shown) and (of_default["repeats"] == REPEATS).all()
 
 
 def test_the_default_is_the_best_of_the_shipped_table(shipped: pd.DataFrame) -> None:

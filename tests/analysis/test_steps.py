@@ -58,11 +58,13 @@ def test_ranked_entries_are_those_of_a_run(embedded: VLM) -> None:
     answer = embedded.ask(item.images[0], item.question, TGVKV(retention=0.2))
     layers = answer.record.layers
     assert frame.groupby("layer").size().tolist() == [layers[0].length] * 8
-    for layer, own in frame.groupby("layer"):
+    for layer, of_layer in frame.groupby("layer"):
         held = layers[int(str(layer))]
-        assert own.loc[own["kept"], "position"].tolist() == sorted(held.kept.flatten().tolist())
-        assert own["requested"].unique().tolist() == [held.requested]
-        vision, text = (own[own["kind"] == kind] for kind in ("vision", "text"))
+        assert of_layer.loc[of_layer["kept"], "position"].tolist() == sorted(
+            held.kept.flatten().tolist()
+        )
+        assert of_layer["requested"].unique().tolist() == [held.requested]
+        vision, text = (of_layer[of_layer["kind"] == kind] for kind in ("vision", "text"))
         assert vision["score"].notna().all() and text["weight"].notna().all()
         assert vision["weight"].isna().all() and text["score"].isna().all()
         assert " ".join(text["token"]).startswith("what is the")

@@ -22,14 +22,14 @@ from tests.analysis.stored import BATCH, CONFIGURATION, SCORER, outcome, outcome
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     with Store(tmp_path / "new" / "folder") as store:
-        given = row(1, answer="Größe \u2713 \x00 '; DROP TABLE answers", warnings=("skipped",))
-        asked = [row(0), given, row(2, requested_retention=None)]
+        odd = row(1, answer="Größe \u2713 \x00 '; DROP TABLE answers", warnings=("skipped",))
+        asked = [row(0), odd, row(2, requested_retention=None)]
         scored = [outcome(0), outcome(1), outcome(2, None)]
         store.add(CONFIGURATION, asked, SCORER, scored)
     with Store(tmp_path / "new" / "folder", read_only=True) as store:
         frame = store.rows()
     assert frame["item"].tolist() == [0, 1, 2]
-    assert frame["answer"][1] == given.answer
+    assert frame["answer"][1] == odd.answer
     assert frame["reference"][0] == ["1 2 3 4"]
     assert frame["warnings"][1] == ["skipped"]
     assert frame["kv_share"].tolist() == [0.25] * 3

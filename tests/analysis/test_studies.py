@@ -75,7 +75,8 @@ def test_pilot_varies_one_part_at_a_time() -> None:
     frame, vlm = asked(studies.budget_ranking_retention_pilot)
     cells = frame.drop_duplicates("method")
     variants = {
-        block: set(own["variant"]) for block, own in cells[cells["block"] != ""].groupby("block")
+        block: set(of_block["variant"])
+        for block, of_block in cells[cells["block"] != ""].groupby("block")
     }
     assert variants == {
         "a": {"uniform", "VV", "TT", "TV"},
@@ -162,11 +163,11 @@ def test_memory_breakdown_shrinks_vision_only() -> None:
         index=["model", "part"], columns="method", values="gib"
     )
     for model in studies.costs.FOUR:
-        own = frame.loc[model]
-        assert set(own.index) == {"weights", "rest", "text KV", "vision KV"}
-        assert own["vanilla"]["weights"] == own["lightkv"]["weights"]
-        assert own["vanilla"]["text KV"] == own["lightkv"]["text KV"]
-        assert own["lightkv"]["vision KV"] < 0.7 * own["vanilla"]["vision KV"]
+        of_model = frame.loc[model]
+        assert set(of_model.index) == {"weights", "rest", "text KV", "vision KV"}
+        assert of_model["vanilla"]["weights"] == of_model["lightkv"]["weights"]
+        assert of_model["vanilla"]["text KV"] == of_model["lightkv"]["text KV"]
+        assert of_model["lightkv"]["vision KV"] < 0.7 * of_model["vanilla"]["vision KV"]
 
 
 def test_tables_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,14 +183,14 @@ def test_kept_maps_of_the_embedded_model(embedded: VLM) -> None:
         frame = studies.kept_maps(embedded, **wanted)
         pd.testing.assert_frame_equal(studies.kept_maps(embedded, **wanted), frame)
     assert set(frame["kind"]) == {"system", "vision", "text"}
-    for (_, layer), own in frame.groupby(["item", "layer"]):
-        assert own["position"].tolist() == list(range(len(own))), layer
-        vision = own[own["kind"] == "vision"]
+    for (_, layer), of_layer in frame.groupby(["item", "layer"]):
+        assert of_layer["position"].tolist() == list(range(len(of_layer))), layer
+        vision = of_layer[of_layer["kind"] == "vision"]
         assert len(vision.drop_duplicates(["row", "col"])) == len(vision) == 256
-        assert (own[own["kind"] != "vision"][["row", "col"]] == -1).all(axis=None)
-        assert own["kept"].iloc[[0, 1, 2, 3, -1]].all(), "protected"
+        assert (of_layer[of_layer["kind"] != "vision"][["row", "col"]] == -1).all(axis=None)
+        assert of_layer["kept"].iloc[[0, 1, 2, 3, -1]].all(), "protected"
         # Text goes after all vision only (TGV-KV, Eq. 10).
-        text = own[own["kind"] != "vision"]["kept"]
+        text = of_layer[of_layer["kind"] != "vision"]["kept"]
         assert text.all() or not vision["kept"].any()
     assert frame["kept"].mean() == pytest.approx(0.1, abs=0.005)
     words = frame[(frame["item"] == 0) & (frame["layer"] == 0)]["token"]

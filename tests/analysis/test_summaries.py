@@ -30,8 +30,8 @@ def frame_of(scores: dict[str, Sequence[float]], metric: str = "exact") -> pd.Da
             "requested_retention": math.nan,
             "seconds": 0.1,
         }
-        for method, own in scores.items()
-        for item, score in enumerate(own)
+        for method, of_method in scores.items()
+        for item, score in enumerate(of_method)
     ]
     return pd.DataFrame(rows)
 

@@ -31,14 +31,14 @@ def test_every_kind_is_a_task() -> None:
 
 def test_embedded_items_are_the_held_out_ones_and_fit_the_token_limit() -> None:
     for kind in QUESTION_KINDS:
-        given = task(f"embedded/{kind}")
-        asked = given.items(20, seed=3)
+        embedded_task = task(f"embedded/{kind}")
+        asked = embedded_task.items(20, seed=3)
         wanted = items(kind, 20, seed=3)
         assert [item.question for item in asked] == [item.question for item in wanted]
         assert [item.answers for item in asked] == [(item.answer,) for item in wanted]
         assert [item.index for item in asked] == list(range(20))
         # One word is one token, and the end of the answer takes another.
-        assert max(len(item.answer.split()) for item in wanted) < given.max_new_tokens
+        assert max(len(item.answer.split()) for item in wanted) < embedded_task.max_new_tokens
 
 
 def test_unknown_task_names_the_nearest() -> None:
@@ -59,9 +59,9 @@ def test_an_embedded_task_takes_no_argument() -> None:
 
 def test_folder_task_reads_questions(tmp_path: Path) -> None:
     file = write(tmp_path, HEADER, question(id=7), question(image=["a.png", "a.png"]))
-    given = task(f"folder:{file}")
-    assert (given.name, given.metric, given.max_new_tokens) == ("folder/toy", "exact", 5)
-    by_index = {item.index: item for item in given.items(None, seed=0)}
+    folder = task(f"folder:{file}")
+    assert (folder.name, folder.metric, folder.max_new_tokens) == ("folder/toy", "exact", 5)
+    by_index = {item.index: item for item in folder.items(None, seed=0)}
     assert by_index[0].identity == "7"
     assert by_index[1].identity == "line 3"
     assert by_index[0].question == "Which color? Be brief."
@@ -71,9 +71,9 @@ def test_folder_task_reads_questions(tmp_path: Path) -> None:
 def test_a_file_of_nothing_but_questions(tmp_path: Path) -> None:
     plain = {"image": "a.png", "question": "Which color?", "answer": "red"}
     file = write(tmp_path, plain, question(answers=["red", "dark red"]))
-    given = task(f"folder:{file}")
-    assert (given.name, given.metric, given.max_new_tokens) == ("folder/toy", "exact", 32)
-    by_index = {item.index: item for item in given.items(None, seed=0)}
+    folder = task(f"folder:{file}")
+    assert (folder.name, folder.metric, folder.max_new_tokens) == ("folder/toy", "exact", 32)
+    by_index = {item.index: item for item in folder.items(None, seed=0)}
     assert [by_index[index].answers for index in (0, 1)] == [("red",), ("red", "dark red")]
     assert [by_index[index].identity for index in (0, 1)] == ["line 1", "line 2"]
     assert by_index[0].question == "Which color?"
@@ -81,24 +81,24 @@ def test_a_file_of_nothing_but_questions(tmp_path: Path) -> None:
 
 
 def test_a_header_may_say_one_thing_only(tmp_path: Path) -> None:
-    given = task(f"folder:{write(tmp_path, {'metric': 'anls'}, question())}")
-    assert (given.name, given.metric) == ("folder/toy", "anls")
-    assert given.items(None, 0)[0].identity == "line 2"
+    folder = task(f"folder:{write(tmp_path, {'metric': 'anls'}, question())}")
+    assert (folder.name, folder.metric) == ("folder/toy", "anls")
+    assert folder.items(None, 0)[0].identity == "line 2"
 
 
 def test_folder_order_depends_on_the_seed_and_not_on_the_count(tmp_path: Path) -> None:
-    given = FolderTask.read(write(tmp_path, HEADER, *[question(id=str(n)) for n in range(20)]))
-    ten = [item.identity for item in given.items(10, seed=1)]
-    assert ten == [item.identity for item in given.items(20, seed=1)][:10]
-    assert ten != [item.identity for item in given.items(10, seed=2)]
+    folder = FolderTask.read(write(tmp_path, HEADER, *[question(id=str(n)) for n in range(20)]))
+    ten = [item.identity for item in folder.items(10, seed=1)]
+    assert ten == [item.identity for item in folder.items(20, seed=1)][:10]
+    assert ten != [item.identity for item in folder.items(10, seed=2)]
 
 
 def test_folder_fingerprint_follows_what_is_asked_and_the_truth_what_is_right(
     tmp_path: Path,
 ) -> None:
     def read(*lines: object) -> tuple[str, str]:
-        given = FolderTask.read(write(tmp_path, *lines))
-        return given.fingerprint, given.truth
+        folder = FolderTask.read(write(tmp_path, *lines))
+        return folder.fingerprint, folder.truth
 
     plain = read(HEADER, question())
     Image.new("RGB", (4, 4), "blue").save(tmp_path / "b.png")
@@ -135,8 +135,8 @@ def test_a_picture_with_other_content_is_another_question(tmp_path: Path) -> Non
 
 
 def test_questions_about_one_picture_are_told(tmp_path: Path) -> None:
-    given = FolderTask.read(write(tmp_path, question(), question(), question(image=["a.png"] * 2)))
-    assert [item.picture for item in given.questions] == ["a.png", "a.png", "a.png a.png"]
+    folder = FolderTask.read(write(tmp_path, question(), question(), question(image=["a.png"] * 2)))
+    assert [item.picture for item in folder.questions] == ["a.png", "a.png", "a.png a.png"]
 
 
 @pytest.mark.parametrize(
@@ -190,26 +190,26 @@ def test_unreadable_images_are_found_before_anything_runs(tmp_path: Path) -> Non
     for image in ("missing.png", "text.png"):
         wrong = question(image=["a.png", image])
         for lines, line in (((HEADER, "", question(), wrong), 4), ((question(), wrong), 2)):
-            given = FolderTask.read(write(tmp_path, *lines))
+            folder = FolderTask.read(write(tmp_path, *lines))
             with pytest.raises(InputError, match=rf"toy\.jsonl, line {line}: .*{image}"):
-                given.items(None, 0)
+                folder.items(None, 0)
 
 
 def test_of_several_bad_images_the_first_line_is_named(tmp_path: Path) -> None:
-    given = FolderTask.read(write(tmp_path, *[question(image=f"{n}.png") for n in range(9)]))
+    folder = FolderTask.read(write(tmp_path, *[question(image=f"{n}.png") for n in range(9)]))
     for seed in range(5):
         with pytest.raises(InputError, match=r"line 1: the image .* is not there"):
-            given.items(None, seed)
+            folder.items(None, seed)
 
 
 def test_too_many_samples(tmp_path: Path) -> None:
-    given = FolderTask.read(write(tmp_path, HEADER, question()))
+    folder = FolderTask.read(write(tmp_path, HEADER, question()))
     with pytest.raises(InvalidValueError, match="at most 1"):
-        given.items(2, 0)
+        folder.items(2, 0)
 
 
 def test_request_leaves_files_unopened(tmp_path: Path) -> None:
-    given = FolderTask.read(write(tmp_path, HEADER | {"system": "Look."}, question()))
-    request = given.items(None, 0)[0].request()
+    folder = FolderTask.read(write(tmp_path, HEADER | {"system": "Look."}, question()))
+    request = folder.items(None, 0)[0].request()
     assert (request.question, request.system) == ("Which color? Be brief.", "Look.")
     assert request.images == (tmp_path / "a.png",)

@@ -71,9 +71,9 @@ def test_commands_exist(page: str, words: list[str]) -> None:
     context = click.Context(main, info_name="lightkv")
     rest = words[1:]
     while isinstance(command, click.Group):
-        found = command.get_command(context, rest[0])
-        assert found is not None, f"{page}: lightkv {rest[0]} is not a command"
-        command, rest = found, rest[1:]
+        subcommand = command.get_command(context, rest[0])
+        assert subcommand is not None, f"{page}: lightkv {rest[0]} is not a command"
+        command, rest = subcommand, rest[1:]
     # Values are not read, options have to exist.
     rest = [word for word in rest if not word.startswith("[")]
     command.make_context(words[1], rest, resilient_parsing=True)

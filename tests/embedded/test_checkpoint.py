@@ -84,11 +84,13 @@ def test_checkpoint_is_small_and_documented() -> None:
 
 
 def test_processor_of_the_checkpoint_is_the_one_of_the_code(answerer: Answerer) -> None:
-    own = build_processor()
+    built = build_processor()
     item = items("read", 1)[0]
-    prompt = own.apply_chat_template([user(item.question, image=True)], add_generation_prompt=True)
-    assert answerer.processor.chat_template == own.chat_template
-    a = own(text=prompt, images=item.image, return_tensors="pt")
+    prompt = built.apply_chat_template(
+        [user(item.question, image=True)], add_generation_prompt=True
+    )
+    assert answerer.processor.chat_template == built.chat_template
+    a = built(text=prompt, images=item.image, return_tensors="pt")
     b = answerer.processor(text=prompt, images=item.image, return_tensors="pt")
     assert torch.equal(a["input_ids"], b["input_ids"])
     assert torch.equal(a["pixel_values"], b["pixel_values"])

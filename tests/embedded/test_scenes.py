@@ -33,8 +33,8 @@ def test_sample_respects_ranges(shapes: tuple[int, int], numbers: tuple[int, int
 def test_numbers_of_a_picture_differ_in_color() -> None:
     drawn = scenes.sample(np.random.default_rng(1), 100, numbers=(3, 3))
     for kind, color in zip(drawn.kind, drawn.color, strict=True):
-        own = color[kind == NUMBER]
-        assert len(set(own.tolist())) == len(own)
+        number_colors = color[kind == NUMBER]
+        assert len(set(number_colors.tolist())) == len(number_colors)
 
 
 def test_coverage_matches_pixels() -> None:

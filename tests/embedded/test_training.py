@@ -74,10 +74,10 @@ def test_lean_forward_equals_stock_forward_for_each_independent_turn() -> None:
         image = lean.project(lean.vision(batch.pixels))
         got = lean(batch.prefix, image, batch.text, mask, position)
         for turn in range(1, int(batch.turn[batch.turn < NO_TURN].max()) + 1):
-            own = batch.turn[0] == turn
-            ids = torch.cat([batch.prefix, torch.full((1, 256), 3), batch.text[:, own]], 1)
+            of_turn = batch.turn[0] == turn
+            ids = torch.cat([batch.prefix, torch.full((1, 256), 3), batch.text[:, of_turn]], 1)
             stock = model(input_ids=ids, pixel_values=pixels).logits[0, len(PREFIX_IDS) + 256 : -1]
-            assert_close(got[0, own][1:], stock, 1e-3)
+            assert_close(got[0, of_turn][1:], stock, 1e-3)
 
 
 def test_batch_supervises_exactly_the_answers() -> None:
@@ -86,8 +86,8 @@ def test_batch_supervises_exactly_the_answers() -> None:
         inside = batch.turn[row] < NO_TURN
         assert (batch.text[row][~inside] == PAD_ID).all()
         for turn in set(batch.turn[row][inside].tolist()):
-            own = batch.turn[row] == turn
-            text, target = batch.text[row][own], batch.target[row][own]
+            of_turn = batch.turn[row] == turn
+            text, target = batch.text[row][of_turn], batch.target[row][of_turn]
             supervised = target != IGNORE
             assert (text[supervised] == target[supervised]).all()
             assert target[-1] == EOS_ID

@@ -32,7 +32,7 @@ def layout_of(text: str) -> TokenLayout:
     return single_layout(kinds, [Grid(1, 1, count)] if count else [])
 
 
-def given(text: str, attention: Sequence[Sequence[float]] | Tensor, layer: int = 0) -> LayerView:
+def layer_of(text: str, attention: Sequence[Sequence[float]] | Tensor, layer: int = 0) -> LayerView:
     """A layer with a given attention matrix (N, N) of one head, or (H, N, N)."""
     layout = layout_of(text)
     matrix = torch.zeros(layout.length, layout.length)
@@ -60,7 +60,7 @@ def causal(text: str, seed: int = 0, heads: int = 2, sharpness: float = 1.0) -> 
     length = len(text)
     draw = torch.randn(heads, length, length, generator=torch.Generator().manual_seed(seed))
     later = torch.ones(length, length).triu(1).bool()
-    return given(text, torch.softmax((sharpness * draw).masked_fill(later, -torch.inf), -1))
+    return layer_of(text, torch.softmax((sharpness * draw).masked_fill(later, -torch.inf), -1))
 
 
 class Rows:

@@ -14,7 +14,7 @@ from lightkv.contract.layout import TokenKind
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.methods.aircache import EliteText, StrengthSkewness
 from tests.closeness import SINGLE, assert_close
-from tests.eviction.prompts import FACTS, Rows, given
+from tests.eviction.prompts import FACTS, Rows, layer_of
 
 
 def decide(budget, strengths, nominal, lengths):
@@ -31,7 +31,7 @@ def two_heads() -> LayerView:
     rows = torch.eye(4).repeat(2, 1, 1)
     rows[0, 3] = torch.tensor([0.90, 0.08, 0.01, 0.01])
     rows[1, 3] = torch.tensor([0.10, 0.10, 0.70, 0.10])
-    return given("vttt", rows)
+    return layer_of("vttt", rows)
 
 
 def marked(mask):
@@ -59,7 +59,7 @@ def test_elite_text_example():
         view_rows[query, 5] = (1 - sum(row)) / scale
         view_rows[query, 4] = 1 - 1 / scale
     view_rows[7, 4:8] = torch.tensor([0.05, 0.40, 0.38, 0.17])
-    view = given("vvvvtttt", view_rows)
+    view = layer_of("vvvvtttt", view_rows)
     ranking = EliteText(0.9)
     assert ranking.elite(view)[0, 0].nonzero()[:, 0].tolist() == [5, 6]
     score = ranking.score(view)[0]
@@ -69,7 +69,7 @@ def test_elite_text_example():
 
 def aircache_views():
     scores = [[0.25, 0.10, 0.31, 0.04], [0.03, 0.02, 0.01, 0.24]]
-    view = given("vvvvt", torch.eye(5))
+    view = layer_of("vvvvt", torch.eye(5))
     return view, [torch.tensor([[*score, 9.0]]) for score in scores]
 
 
@@ -89,7 +89,7 @@ def test_without_skewness_anywhere_strength_decides_over_equal_halves():
 
 @pytest.mark.parametrize("text", ["vt", "vvt"])
 def test_skewness_of_fewer_than_three_vision_tokens_is_zero(text):
-    view = given(text, torch.eye(len(text)))
+    view = layer_of(text, torch.eye(len(text)))
     score = torch.arange(len(text)).float()[None] + 1
     assert float(StrengthSkewness().strength(view, score)[0, 1]) == 0
 

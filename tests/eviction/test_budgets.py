@@ -13,7 +13,7 @@ from lightkv.eviction.parts.allocation import round_to_sum
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.text_grounded import TextVision
 from tests.closeness import assert_close
-from tests.eviction.prompts import FACTS, Rows, causal, given, layout_of
+from tests.eviction.prompts import FACTS, Rows, causal, layer_of, layout_of
 
 
 def decide(budget, strengths, nominal, lengths, floors=0, redistribute=True):
@@ -146,7 +146,7 @@ def test_cake_example():
     rows = torch.zeros(6, 6)
     rows[4, :4] = 0.25
     rows[5, :4] = torch.tensor([0.7, 0.1, 0.1, 0.1])
-    view = given("vvvvtt", rows)
+    view = layer_of("vvvvtt", rows)
     strength = EntropyVariance(window=2).strength(view, torch.zeros(1, 6))
     assert_close(strength, torch.tensor([2.327 * 0.135]), 1e-3)
     warm = EntropyVariance(window=2, tau1=2.0, tau2=0.5).strength(view, torch.zeros(1, 6))
@@ -156,7 +156,7 @@ def test_cake_example():
 def test_cake_window_rows_that_agree_have_no_strength():
     rows = torch.zeros(6, 6)
     rows[4, :4] = rows[5, :4] = torch.tensor([0.4, 0.3, 0.2, 0.1])
-    strength = EntropyVariance(window=2).strength(given("vvvvtt", rows), torch.zeros(1, 6))
+    strength = EntropyVariance(window=2).strength(layer_of("vvvvtt", rows), torch.zeros(1, 6))
     assert float(strength) == pytest.approx(0, abs=1e-6)
 
 

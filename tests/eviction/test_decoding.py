@@ -166,17 +166,17 @@ def test_whoever_leaves_is_in_the_run_of_slots(first, stop, counts, leaving):
     value = torch.tensor([[[0.0, 9.0, 1.0, 2.0, 3.0], [0.1, 0.9, 0.2, 0.2, 0.3]]])
     held = HeldCounts(layer=0, lengths=np.array([[4, 5]]), seen=np.array([9]))
     counts = np.full((1, 2), counts)
-    chosen = Leaving.between(held, counts, first, np.full((1, 2), stop), "score")
-    mask = chosen.marked(valid, value)
+    leaving_slots = Leaving.between(held, counts, first, np.full((1, 2), stop), "score")
+    mask = leaving_slots.marked(valid, value)
     slots = (valid.cumsum(-1) - 1)[0]
     assert [slots[group][mask[0, group]].tolist() for group in (0, 1)] == leaving
-    assert chosen.counts.tolist() == [[len(group) for group in leaving]]
+    assert leaving_slots.counts.tolist() == [[len(group) for group in leaving]]
 
 
 def test_of_equal_values_the_lowest_slot_leaves():
     held = HeldCounts(layer=0, lengths=np.array([[4]]), seen=np.array([4]))
-    chosen = Leaving.between(held, np.array([[2]]), 1, np.array([[4]]), "score")
-    mask = chosen.marked(torch.ones(1, 1, 4, dtype=torch.bool), torch.zeros(1, 1, 4))
+    leaving_slots = Leaving.between(held, np.array([[2]]), 1, np.array([[4]]), "score")
+    mask = leaving_slots.marked(torch.ones(1, 1, 4, dtype=torch.bool), torch.zeros(1, 1, 4))
     assert mask.tolist() == [[[False, True, True, False]]]
 
 

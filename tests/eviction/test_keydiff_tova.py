@@ -15,7 +15,7 @@ from lightkv.eviction.methods.keydiff import KeyDifference
 from lightkv.eviction.parts.rankings import ObservationWindow
 from lightkv.eviction.parts.selections import WindowFirst
 from tests.closeness import assert_close
-from tests.eviction.prompts import Rows, causal, given, kept
+from tests.eviction.prompts import Rows, causal, kept, layer_of
 
 KEYS = torch.tensor([[1, 0], [0.9, 0.1], [0.8, 0.2], [0, 1], [-1, 0.3], [1, 1], [0.5, 0.5]])
 
@@ -67,7 +67,7 @@ def test_tova_example():
     rows = torch.zeros(2, 6, 6)
     rows[0, 5] = torch.tensor([0.1, 0.4, 0.05, 0.25, 0.15, 0.05])
     rows[1, 5] = torch.tensor([0.3, 0.1, 0.2, 0.05, 0.05, 0.3])
-    view = given("vvvvvt", rows)
+    view = layer_of("vvvvvt", rows)
     evictor = replace(method("tova", entries=3), protect_first=0, protect_last=0)
     retention = evictor.retain([evictor.observe(view)])[0]
     assert retention.index.shape[1] == 1  # one set for both heads
@@ -90,6 +90,6 @@ def test_tova_reads_the_last_row_alone(seed):
     changed = causal(texts[0], seed + 50)
     rows = changed.attention.probabilities(torch.arange(10)[None])[0]
     rows[:, -1] = view.attention.probabilities(torch.arange(10)[None])[0, :, -1]
-    other = given(texts[0], rows)
+    other = layer_of(texts[0], rows)
     first, second = (kept(evictor.retain([evictor.observe(v)])[0]) for v in (view, other))
     assert first == second

@@ -104,10 +104,10 @@ def test_scores_are_the_largest_attention_of_the_repetition(vision, words, seed)
 def test_as_many_stay_as_were_asked_for(system, vision, retention, over, seed):
     draw = torch.Generator().manual_seed(seed)
     scores = torch.rand(3, 2, system + vision, generator=draw).tolist()
-    found = retained(KVzip(retention, over), "s" * system + "v" * vision, scores)
+    kept_places = retained(KVzip(retention, over), "s" * system + "v" * vision, scores)
     together = {"model": 6, "layer": 2, "head": 1}[over]
     budget = round(retention * vision * together)
-    counts = [len(one) - system for layer in found for one in layer]
+    counts = [len(one) - system for layer in kept_places for one in layer]
     groups = [counts[i : i + together] for i in range(0, 6, together)]
     assert all(abs(sum(group) - budget) <= 1e-9 for group in groups) or retention == 1
 

@@ -64,13 +64,13 @@ def test_attention_of_the_example():
 
 def test_a_measured_ratio_takes_the_place_of_the_prompts_own():
     view = example()
-    own = MixedScore(window=2, kernel=1).score(view)
+    by_layer = MixedScore(window=2, kernel=1).score(view)
     diversity, importance = (
         MixedScore(mode, window=2, kernel=1).score(view) for mode in ("diversity", "importance")
     )
-    assert_close(own, 0.3340 * diversity + 0.6660 * importance, 1e-3)
-    given = MixedScore(window=2, kernel=1, ratios=((0.75,),)).score(view)
-    assert_close(given, 0.75 * diversity + 0.25 * importance)
+    assert_close(by_layer, 0.3340 * diversity + 0.6660 * importance, 1e-3)
+    at_ratio = MixedScore(window=2, kernel=1, ratios=((0.75,),)).score(view)
+    assert_close(at_ratio, 0.75 * diversity + 0.25 * importance)
 
 
 def test_equal_value_norms_count_for_nothing():

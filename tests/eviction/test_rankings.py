@@ -20,7 +20,7 @@ from lightkv.eviction.parts.rankings import (
 )
 from lightkv.eviction.parts.text_grounded import TextWeighted
 from tests.closeness import SINGLE, assert_close
-from tests.eviction.prompts import FACTS, Rows, causal, given
+from tests.eviction.prompts import FACTS, Rows, causal, layer_of
 
 H2O_ROWS = [
     [1.0],
@@ -81,7 +81,7 @@ def test_normalising_the_text_weights_keeps_the_order_of_vision():
 
 
 def test_self_attention_is_the_column_sum():
-    score = SelfAttention().score(given("ssvvtt", H2O_ROWS))
+    score = SelfAttention().score(layer_of("ssvvtt", H2O_ROWS))
     assert_close(score, torch.tensor([[2.8, 1.2, 0.9, 0.8, 0.25, 0.05]]))
 
 
@@ -110,7 +110,7 @@ def test_snapkv_example(pooling, best):
     rows[6, :6] = torch.tensor([0.10, 0.05, 0.60, 0.05, 0.0, 0.10])
     rows[7, 5] = 0.20
     rows[6, 6] = rows[7, 6] = 0.9  # the window's own columns must not leak
-    score = ObservationWindow(2, 3, pooling).score(given("svvvvttt", rows))[0]
+    score = ObservationWindow(2, 3, pooling).score(layer_of("svvvvttt", rows))[0]
     assert set(score[:6].topk(3).indices.tolist()) == best
     if pooling == "avg":
         assert_close(score[:6], [0.05, 0.25, 0.7 / 3, 0.65 / 3, 0.35 / 3, 0.10])
@@ -121,7 +121,7 @@ def test_heads_of_a_group_are_averaged_before_pooling():
     # Max pooling does not commute with the mean: mean first gives .5 .5 .5.
     rows = torch.zeros(2, 4, 4)
     rows[0, 3, 0] = rows[1, 3, 2] = 1.0
-    view = given("vvvt", rows)
+    view = layer_of("vvvt", rows)
     one_group = replace(view, attention=GivenAttention(rows[None], group=2))
     score = ObservationWindow(1, 3, "max", per_head=True).score(one_group)
     assert score.tolist() == [[[0.5, 0.5, 0.5, 0.0]]]
@@ -142,7 +142,7 @@ def test_window_indicator_example():
     rows = torch.zeros(6, 6)
     rows[4, :4] = 0.25
     rows[5, :4] = torch.tensor([0.7, 0.1, 0.1, 0.1])
-    score = WindowIndicator(window=2, gamma=200, kernel=1).score(given("vvvvtt", rows))
+    score = WindowIndicator(window=2, gamma=200, kernel=1).score(layer_of("vvvvtt", rows))
     expected = torch.tensor([20.725, 2.425, 2.425, 2.425, 0, 0])
     assert_close(score[0, 0], expected, 1e-3)
 

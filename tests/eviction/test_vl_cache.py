@@ -14,7 +14,7 @@ from lightkv.contract.layout import TokenKind
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.eviction.methods.vl_cache import Density, PostVision, after_vision
 from tests.closeness import assert_close
-from tests.eviction.prompts import FACTS, Rows, given, kept, layout_of
+from tests.eviction.prompts import FACTS, Rows, kept, layer_of, layout_of
 
 FIRST = [
     [0.5, 0.2, 0.1, 0.1, 0.05, 0.04, 0.01],
@@ -32,7 +32,7 @@ def layers():
     """The two layers of the example: seven vision tokens, three text tokens."""
     for rows in (FIRST, SECOND):
         full = [[1.0] for _ in range(7)] + rows
-        yield given("v" * 7 + "t" * 3, full)
+        yield layer_of("v" * 7 + "t" * 3, full)
 
 
 def test_sparsity_of_the_example():
@@ -66,12 +66,12 @@ def test_the_exact_form_meets_the_total():
 
 
 def test_recent_entries_are_a_share_of_the_budget():
-    view = given("v" * 27 + "t" * 3, torch.eye(30))  # the text attends to itself alone
+    view = layer_of("v" * 27 + "t" * 3, torch.eye(30))  # the text attends to itself alone
     for window, recent in (("same", 4), ("own", 4)):
         evictor = method("vl-cache", entries=20, recent=0.2, window=window)
         evictor = replace(evictor, protect_first=0, protect_last=0)
-        found = kept(evictor.retain([evictor.observe(view)] * 2)[0])
-        assert set(range(30 - recent, 30)) <= set(found) and 30 - recent - 1 not in found
+        places = kept(evictor.retain([evictor.observe(view)] * 2)[0])
+        assert set(range(30 - recent, 30)) <= set(places) and 30 - recent - 1 not in places
 
 
 def test_text_between_images_does_not_vote():

@@ -184,8 +184,8 @@ def test_idefics_tiles_as_the_processor_writes_them() -> None:
         ids = torch.tensor([[ids_of.get(piece, 100 + len(piece)) for piece in pieces]])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         layout = family_of("idefics3").layout(config, inputs)
-        found = [int((layout.image == image).sum()) // 16 for image in range(len(tiles))]
-        assert found == tiles
+        tokens_of = [int((layout.image == image).sum()) // 16 for image in range(len(tiles))]
+        assert tokens_of == tiles
         assert int(layout.image.max()) + 1 == len(tiles)
 
 

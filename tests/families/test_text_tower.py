@@ -58,9 +58,9 @@ def checkpoint(embedded: VLM, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def relevance_of(vlm: VLM, inputs: dict[str, Any], words: QuestionWords) -> torch.Tensor:
     layout = vlm.layout(inputs)
     names = frozenset({"text_relevance"})
-    found = vlm.family.vision_features(vlm.model, inputs, layout, names, words).text_relevance
-    assert found is not None
-    return found
+    relevance = vlm.family.vision_features(vlm.model, inputs, layout, names, words).text_relevance
+    assert relevance is not None
+    return relevance
 
 
 def test_relevance_is_the_cosine_in_the_joint_space(embedded: VLM, checkpoint: Path) -> None:
@@ -68,9 +68,9 @@ def test_relevance_is_the_cosine_in_the_joint_space(embedded: VLM, checkpoint: P
     pair = items("read", 2)
     inputs = embedded.encode([Request((item.image,), item.question) for item in pair])
     texts = ("what ?", "what is the red number ?")
-    found = relevance_of(embedded, inputs, QuestionWords(texts, str(checkpoint)))
+    relevance = relevance_of(embedded, inputs, QuestionWords(texts, str(checkpoint)))
     layout = embedded.layout(inputs)
-    assert bool((found[~layout.vision] == 0).all())
+    assert bool((relevance[~layout.vision] == 0).all())
     model: Any = CLIPModel.from_pretrained(checkpoint)
     tokenizer: Any = CLIPTokenizer.from_pretrained(checkpoint)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_relevance_is_the_cosine_in_the_joint_space(embedded: VLM, checkpoint: P
                 said = model.text_projection(pooled)
                 cosines.append(torch.cosine_similarity(patches, said))
             assert len(cosines) == (1, 2)[row]
-            assert_close(found[row][layout.vision[row]], torch.stack(cosines).mean(0))
+            assert_close(relevance[row][layout.vision[row]], torch.stack(cosines).mean(0))
 
 
 def test_cdpruner_runs_where_a_checkpoint_holds_both_towers(

@@ -37,8 +37,8 @@ def patches(layout: TokenLayout) -> Tensor:
     """(B, N) bool: vision tokens that are no line break."""
     widths = torch.zeros_like(layout.col)
     for row, grids in enumerate(layout.grids):
-        own = torch.tensor([grid.cols for grid in grids])
-        widths[row] = own[layout.segment[row].clamp_min(0)]
+        columns = torch.tensor([grid.cols for grid in grids])
+        widths[row] = columns[layout.segment[row].clamp_min(0)]
     return layout.vision & (layout.col < widths)
 
 
@@ -162,9 +162,9 @@ def test_pruners_by_class_attention_run_on_tiles(name: str, pruner: Any) -> None
 def test_features_are_repeated_for_beams() -> None:
     vlm = ZOO["llava"].build()
     row = ZOO["llava"].rows(vlm.model.config)[0]
-    given = {"max_new_tokens": 3, "do_sample": False}
+    settings = {"max_new_tokens": 3, "do_sample": False}
     pruner = HiRED(kept=0.5)
-    alone = vlm.generate(row, pruner, num_beams=1, **given)
-    beams = vlm.generate(row, pruner, num_beams=2, num_return_sequences=2, **given)
+    alone = vlm.generate(row, pruner, num_beams=1, **settings)
+    beams = vlm.generate(row, pruner, num_beams=2, num_return_sequences=2, **settings)
     assert len(beams.records) == 2
     assert {record.kv_bytes for record in beams.records} == {alone.records[0].kv_bytes}

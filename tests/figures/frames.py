@@ -95,10 +95,10 @@ def window_sweep(
 ) -> pd.DataFrame:
     """Scores of 1, 2 and 4 windows after layers 1 and 6."""
     parts = [scored("vanilla", 0.9, layer=float("nan"), windows=float("nan"))]
-    for layer, found in ((1.0, shallow), (6.0, deep)):
+    for layer, scores in ((1.0, shallow), (6.0, deep)):
         parts += [
             scored(f"{layer} {w}", s, layer=layer, windows=float(w), kv_share=0.6)
-            for w, s in zip((1, 2, 4), found, strict=True)
+            for w, s in zip((1, 2, 4), scores, strict=True)
         ]
     return pd.concat(parts, ignore_index=True)
 
@@ -270,12 +270,12 @@ def every_method(*, reversed_later: bool = False, **scores: float) -> pd.DataFra
     later = dict(zip(first, reversed(first.values()), strict=True)) if reversed_later else first
     parts = []
     for protocol in ("question-first", "question-agnostic", "second-turn"):
-        found = first if protocol == "question-first" else later
+        of_protocol = first if protocol == "question-first" else later
         for task in TASKS:
             for name in ("vanilla", "lightkv"):
                 named = {"protocol": protocol, "retention": float("nan")}
                 parts.append(scored(name, 0.95, task=task, **named))
-            for (name, score), retention in itertools.product(found.items(), (0.5, 0.1)):
+            for (name, score), retention in itertools.product(of_protocol.items(), (0.5, 0.1)):
                 if name == "tgvkv" and protocol == "question-agnostic":
                     continue
                 named = {"protocol": protocol, "retention": retention, "kv_share": retention}
@@ -306,11 +306,11 @@ def compared(
 
 def _words(score: float) -> dict[str, object]:
     """Captions of which that share is word for word the reference."""
-    given = [f"top left red circle {n} , low blue ring" for n in range(QUESTIONS)]
+    captions = [f"top left red circle {n} , low blue ring" for n in range(QUESTIONS)]
     right = round(score * QUESTIONS)
-    answers = [text if n < right else "nothing at all" for n, text in enumerate(given)]
+    answers = [text if n < right else "nothing at all" for n, text in enumerate(captions)]
     words = [" ".join(["word"] * (4 + n % 6)) for n in range(QUESTIONS)]
-    return {"answer": answers, "reference": [[text] for text in given], "question": words}
+    return {"answer": answers, "reference": [[text] for text in captions], "question": words}
 
 
 PREFILL = {

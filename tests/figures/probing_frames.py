@@ -150,8 +150,8 @@ def causal_profile(
     known = information_profile(attention=attention)
     known = known.assign(panel="information")
     if learnt is not None:
-        chosen = known["measure"] == "decoded from last"
-        known.loc[chosen, "value"] = np.asarray(learnt, float)[known.loc[chosen, "layer"]]
+        decoded = known["measure"] == "decoded from last"
+        known.loc[decoded, "value"] = np.asarray(learnt, float)[known.loc[decoded, "layer"]]
     return pd.concat([frame, patch, known], ignore_index=True)
 
 
@@ -192,8 +192,8 @@ def redundancy_profile(
             where = {"layer": layer, "windows": count}
             rows.append({**where, "measure": "merge_error", "value": error})
             for quantile in (0.25, 0.5):
-                found = {"measure": "feature_divergence", "quantile": quantile, "value": apart}
-                rows.append({**where, **found})
+                divergence = {"measure": "feature_divergence", "quantile": quantile, "value": apart}
+                rows.append({**where, **divergence})
     return named(rows)
 
 

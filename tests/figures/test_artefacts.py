@@ -78,8 +78,8 @@ def test_draws_from_stored_real_results(file: Path) -> None:
 
 def test_paper_numbers_stand_beside_ours() -> None:
     for one in ("T-T1", "T-T4", "T-T5", "L-T5", "L-T6", "X-1", "L-F1", "L-F3", "X-6"):
-        chosen = artefact(one)
-        headings = [" ".join(map(str, name)) for name in chosen.table(frame_of(chosen)).columns]
+        of_paper = artefact(one)
+        headings = [" ".join(map(str, name)) for name in of_paper.table(frame_of(of_paper)).columns]
         assert any("paper" in name for name in headings), one
         assert any("here" in name or "computed" in name for name in headings), one
 
@@ -98,20 +98,20 @@ def test_every_method_stands_beside_the_control_where_it_was_asked() -> None:
     control = tgv.assign(method="downsample", score=0.0)
     asked = pd.concat([frame, control]).assign(**spent)
     table = artefact("X-6").table(asked).set_index([("method", ""), ("retention, %", "")])
-    own = table["here (embedded model)"].loc[("tgvkv", "50.0")]
-    score = own["question-first, %"].split(" ")[0]
-    assert own["answers of the full cache, %"].startswith("100.0 [")
-    assert own["over downsample at equal entries, points"].startswith(f"{score} [")
-    assert own["where downsample is wrong, %"].startswith(f"{score} [")
+    at_half = table["here (embedded model)"].loc[("tgvkv", "50.0")]
+    score = at_half["question-first, %"].split(" ")[0]
+    assert at_half["answers of the full cache, %"].startswith("100.0 [")
+    assert at_half["over downsample at equal entries, points"].startswith(f"{score} [")
+    assert at_half["where downsample is wrong, %"].startswith(f"{score} [")
     plain = artefact("X-6").table(frame)
     assert not any("downsample" in name for _, name in plain.columns)
 
 
 def _check(one: str, frame: pd.DataFrame) -> None:
-    found = artefact(one)
-    figure = found.figure(frame)
+    checked = artefact(one)
+    figure = checked.figure(frame)
     sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()]
     assert min(sizes) >= SMALLEST_FONT
     assert figure.get_size_inches()[1] < 10
-    assert len(found.table(frame)) and len(found.plotted(frame))
-    assert len(found.judge(frame)) == len(found.claims)
+    assert len(checked.table(frame)) and len(checked.plotted(frame))
+    assert len(checked.judge(frame)) == len(checked.claims)

@@ -45,8 +45,8 @@ def test_commands_of_every_room_load() -> None:
     assert isinstance(group, LazyGroup)
     assert {"reproduce", "report", "notebook", "artefacts", "ask", "cost"} <= set(commands())
     for name in commands():
-        found = call(name, "--help")
-        assert found.exit_code == 0, (name, found.output)
+        result = call(name, "--help")
+        assert result.exit_code == 0, (name, result.output)
 
 
 def leaves(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -63,9 +63,9 @@ def test_every_command_imports_what_the_user_names() -> None:
     commands_below = list(leaves(main))
     assert ("bench", "methods") in commands_below and ("evaluate",) in commands_below
     for command in commands_below:
-        found = call(*command, "--import", "missing_file.py")
-        assert found.exit_code == 2, command
-        assert "can't import" in found.stderr and "missing_file.py is not a file" in found.stderr
+        result = call(*command, "--import", "missing_file.py")
+        assert result.exit_code == 2, command
+        assert "can't import" in result.stderr and "missing_file.py is not a file" in result.stderr
         assert "--import MODULE" in call(*command, "--help").stdout
 
 
@@ -74,7 +74,7 @@ from lightkv.contract.registry import register
 from lightkv.eviction.evictor import Evicting
 
 @register("{name}")
-def own(retention: float, first: int = 4) -> Evicting:
+def two_ends(retention: float, first: int = 4) -> Evicting:
     \"\"\"Mine.\"\"\"
     return Evicting(retention=retention, protect_first=first)
 """
@@ -88,8 +88,8 @@ def test_an_imported_method_can_be_named_here_and_in_notebooks(
     file = tmp_path / "mine_to_name.py"
     file.write_text(OWN.format(name="mine-to-name"))
     monkeypatch.chdir(tmp_path)
-    found = call("list", "methods", "--import", file.name)
-    assert found.exit_code == 0 and "mine-to-name" in found.stdout
+    result = call("list", "methods", "--import", file.name)
+    assert result.exit_code == 0 and "mine-to-name" in result.stdout
     again = call("list", "methods", "--import", file.name, "--import", str(file))
     assert again.exit_code == 0, "a file that is loaded already is no error"
     # A kernel starts elsewhere, in the environment of this process.
@@ -141,11 +141,11 @@ def test_an_imported_module_is_part_of_what_a_notebook_depends_on(
     ],
 )
 def test_errors_are_one_line_without_traceback(arguments: tuple[str, ...], says: str) -> None:
-    found = call(*arguments)
-    assert found.exit_code == 2
-    assert found.stderr.startswith("Error: ")
-    assert says in found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_an_interrupt_says_that_work_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +153,9 @@ def test_an_interrupt_says_that_work_is_kept(monkeypatch: pytest.MonkeyPatch) ->
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reproduce, "plan", interrupted)
-    found = call("reproduce")
-    assert found.exit_code == cli.INTERRUPTED
-    assert "finished work is kept" in found.stderr
+    result = call("reproduce")
+    assert result.exit_code == cli.INTERRUPTED
+    assert "finished work is kept" in result.stderr
 
 
 def test_a_failed_notebook_does_not_stop_the_others(
@@ -171,13 +171,13 @@ def test_a_failed_notebook_does_not_stop_the_others(
     monkeypatch.setattr(Unit, "run", run)
     out = tmp_path / "report"
     places = ("--out", str(out), "--results", str(tmp_path), "--jobs", "1")
-    found = call("reproduce", "T-T5", "L-F6", "L-F1", "--samples", "3", *places)
+    result = call("reproduce", "T-T5", "L-F6", "L-F1", "--samples", "3", *places)
     assert ran == ["costs", "merging", "eviction"]
-    assert found.exit_code == 1
-    assert "failed: costs: ValueError: broken" in found.stderr
-    assert "--samples has no effect on L-F1" in found.stderr
-    assert f"report: {out / 'index.html'}" in found.stdout
-    assert "[3/3] eviction: T-T5 … about" in found.stderr
+    assert result.exit_code == 1
+    assert "failed: costs: ValueError: broken" in result.stderr
+    assert "--samples has no effect on L-F1" in result.stderr
+    assert f"report: {out / 'index.html'}" in result.stdout
+    assert "[3/3] eviction: T-T5 … about" in result.stderr
     assert "ValueError: broken" in (out / "index.html").read_text(encoding="utf-8")
 
 
@@ -220,35 +220,35 @@ def test_options_reach_the_units_that_take_them(tmp_path: Path) -> None:
     units = {unit.name: unit for unit in reproduce.plan((), options, tmp_path)}
     assert {one for unit in units.values() for one in unit.artefacts} == set(ids())
     assert sum(len(unit.artefacts) for unit in units.values()) == len(ids())
-    given = {name: unit.parameters for name, unit in units.items()}
-    assert given["eviction"]["artefacts"] == "T-T1 T-T5"
-    assert given["eviction"]["samples"] == 3 and given["eviction"]["tasks"] == ["embedded/read"]
-    assert given["eviction"]["device"] == "cuda"
-    assert given["costs"]["samples"] is None and given["costs"]["device"] == "cpu"
-    assert given["speed"]["samples"] is None and given["speed"]["tasks"] == ["embedded/read"]
-    assert given["protocols"]["samples"] == 3
+    passed = {name: unit.parameters for name, unit in units.items()}
+    assert passed["eviction"]["artefacts"] == "T-T1 T-T5"
+    assert passed["eviction"]["samples"] == 3 and passed["eviction"]["tasks"] == ["embedded/read"]
+    assert passed["eviction"]["device"] == "cuda"
+    assert passed["costs"]["samples"] is None and passed["costs"]["device"] == "cpu"
+    assert passed["speed"]["samples"] is None and passed["speed"]["tasks"] == ["embedded/read"]
+    assert passed["protocols"]["samples"] == 3
     without = reproduce.without_effect(("X-6", "L-F1", "T-T4"), options)
     assert without == {"samples": ("L-F1", "T-T4"), "device": ("L-F1",), "tasks": ("L-F1",)}
 
 
 @pytest.mark.parametrize(
-    ("given", "jobs"),
+    ("options", "jobs"),
     [({}, 2), ({"model": "a/b"}, 1), ({"device": "cuda"}, 1), ({"samples": 3}, 2)],
 )
 def test_small_models_use_every_core(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], jobs: int
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], jobs: int
 ) -> None:
     monkeypatch.setattr(reproduce, "_cores", lambda: 2)
-    assert reproduce.usual_jobs(given) == jobs
+    assert reproduce.usual_jobs(options) == jobs
     monkeypatch.setattr(reproduce, "_cores", lambda: 64)
     assert reproduce.usual_jobs({}) == reproduce.MOST_JOBS
 
 
 def test_artefacts_are_listed() -> None:
-    found = call("artefacts")
-    assert found.exit_code == 0
-    assert [line.split()[0] for line in found.output.splitlines()] == list(ids())
-    assert "[component_ablation, " in found.output
+    result = call("artefacts")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()] == list(ids())
+    assert "[component_ablation, " in result.output
 
 
 def test_the_groups_own_errors_pass_through() -> None:

@@ -30,13 +30,13 @@ def left_34() -> pd.DataFrame:
 def unlike() -> pd.DataFrame:
     """Merge maps whose tokens each span all brightnesses of the picture."""
     frame = f.merge_maps()
-    for item, own in frame[frame["stage"] == 3].groupby("item"):
-        bright = patch_means(pixels(own, 16, 16)).mean(-1).ravel()
+    for item, merge_map in frame[frame["stage"] == 3].groupby("item"):
+        bright = patch_means(pixels(merge_map, 16, 16)).mean(-1).ravel()
         group = bright.argsort().argsort() % 32
         target = np.array([np.flatnonzero(group == g)[0] for g in range(32)])[group]
-        place = target[own["row"].to_numpy() * 16 + own["col"].to_numpy()]
-        frame.loc[own.index, "target_row"] = place // 16
-        frame.loc[own.index, "target_col"] = place % 16
+        place = target[merge_map["row"].to_numpy() * 16 + merge_map["col"].to_numpy()]
+        frame.loc[merge_map.index, "target_row"] = place // 16
+        frame.loc[merge_map.index, "target_col"] = place % 16
         assert item is not None
     return frame
 
@@ -210,8 +210,8 @@ def test_the_cost_of_table_1_fails_if_it_is_counted_otherwise(
 
     real = prefill_claims.cost
     monkeypatch.setattr(prefill_claims, "cost", lambda *at: tuple(1.06 * x for x in real(*at)))
-    found = artefact("L-T1").judge(f.prefill_methods())[4].verdict
-    assert found.outcome is FAILS and "lightkv flops: +11" in found.reason
+    verdict = artefact("L-T1").judge(f.prefill_methods())[4].verdict
+    assert verdict.outcome is FAILS and "lightkv flops: +11" in verdict.reason
 
 
 def test_every_claim_is_tried_both_ways() -> None:

@@ -89,9 +89,11 @@ def test_options_without_effect() -> None:
 
 
 def test_several_share_a_store_and_leave_alone_what_they_do_not_take(tmp_path: Path) -> None:
-    found = list(make_all("L-F1 L-T6", options={"ratio": 0.25}, results=tmp_path, out=tmp_path))
-    assert [made.artefact.id for made in found] == ["L-F1", "L-T6"]
-    assert found[1].parameters["ratio"] == 0.25 and "ratio" not in found[0].parameters
+    everything = list(
+        make_all("L-F1 L-T6", options={"ratio": 0.25}, results=tmp_path, out=tmp_path)
+    )
+    assert [made.artefact.id for made in everything] == ["L-F1", "L-T6"]
+    assert everything[1].parameters["ratio"] == 0.25 and "ratio" not in everything[0].parameters
     assert (tmp_path / "L-T6" / "L-T6.csv").exists() or (tmp_path / "L-T6" / "rows.csv").exists()
     with pytest.raises(InvalidValueError, match="samples is 3"):
         next(make_all("L-F1 L-T6", samples=3))

@@ -80,10 +80,10 @@ def page(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_it_is_one_well_formed_file(page: str) -> None:
-    found = Page(page)
-    inside = {link.removeprefix("#") for link in found.links if link.startswith("#")}
-    assert inside <= found.anchors
-    beside = [link for link in found.links if not link.startswith(("#", "data:"))]
+    parsed = Page(page)
+    inside = {link.removeprefix("#") for link in parsed.links if link.startswith("#")}
+    assert inside <= parsed.anchors
+    beside = [link for link in parsed.links if not link.startswith(("#", "data:"))]
     assert all(
         re.fullmatch(r"verdicts\.csv|artefacts/[LTX]-[FT]?\d+/[\w.-]+", link) for link in beside
     )
@@ -92,10 +92,10 @@ def test_it_is_one_well_formed_file(page: str) -> None:
 
 
 def test_every_artefact_is_there_with_its_claims(page: str) -> None:
-    found, words = Page(page), html.unescape(page).replace("\u00a0", " ")
-    assert set(ids()) <= found.anchors
-    assert len(found.alts) == len(ids()) - 1
-    assert all(found.alts)
+    parsed, words = Page(page), html.unescape(page).replace("\u00a0", " ")
+    assert set(ids()) <= parsed.anchors
+    assert len(parsed.alts) == len(ids()) - 1
+    assert all(parsed.alts)
     for one in artefacts():
         if one.id != "T-T4":
             times = [2 + claim.main for claim in one.claims]

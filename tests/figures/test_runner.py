@@ -151,8 +151,8 @@ def test_an_interrupt_in_the_kernel_is_an_interrupt(
 def test_a_failing_notebook_is_kept_and_tried_again(tmp_path: Path) -> None:
     notebook = write(tmp_path, (PARAMETERS, True), ("raise ValueError(f'no {samples}')", False))
     unit = Unit.of(notebook, {"samples": 7}, tmp_path / "results")
-    found = unit.run()
-    assert found.error == "ValueError: no 7"
+    result = unit.run()
+    assert result.error == "ValueError: no 7"
     assert (unit.folder / FAILED).is_file()
     assert not (unit.folder / EXECUTED).exists()
     assert not unit.complete

@@ -34,18 +34,18 @@ from tests.figures.frames import scored
 
 
 def test_interval_decides() -> None:
-    found = mean(scored("a", 0.5, questions=100))
-    assert above(found, 0.2, "x").outcome is Outcome.HOLDS
-    assert above(found, 0.8, "x").outcome is Outcome.FAILS
-    assert above(found, 0.5, "x").outcome is Outcome.UNDECIDED
-    assert at_least(found, 0.2, "x").outcome is Outcome.HOLDS
-    assert at_most(found, 0.2, "x").outcome is Outcome.FAILS
-    assert "interval includes 0.5" in at_least(found, 0.5, "x").reason
+    half = mean(scored("a", 0.5, questions=100))
+    assert above(half, 0.2, "x").outcome is Outcome.HOLDS
+    assert above(half, 0.8, "x").outcome is Outcome.FAILS
+    assert above(half, 0.5, "x").outcome is Outcome.UNDECIDED
+    assert at_least(half, 0.2, "x").outcome is Outcome.HOLDS
+    assert at_most(half, 0.2, "x").outcome is Outcome.FAILS
+    assert "interval includes 0.5" in at_least(half, 0.5, "x").reason
 
 
 def test_few_questions_decide_nothing() -> None:
-    found = mean(scored("a", 1.0, questions=9))
-    few = above(found, 0.1, "x")
+    all_right = mean(scored("a", 1.0, questions=9))
+    few = above(all_right, 0.1, "x")
     assert few.outcome is Outcome.UNDECIDED and few.p == 1 and "at least 10" in few.reason
     assert above(mean(scored("a", 1.0, questions=10)), 0.1, "x").outcome is Outcome.HOLDS
 
@@ -82,9 +82,9 @@ def test_the_word_is_that_of_two_tests_at_two_and_a_half_percent() -> None:
     assert above(around(reach + 1e-4, 0.01), 0.0, "x").outcome is Outcome.HOLDS
     assert above(around(reach - 1e-4, 0.01), 0.0, "x").outcome is Outcome.UNDECIDED
     assert above(around(-reach - 1e-4, 0.01), 0.0, "x").outcome is Outcome.FAILS
-    found = above(around(0.02, 0.01), 0.0, "x")
-    assert found.p_holds == pytest.approx(0.02275, abs=1e-4)
-    assert found.p == pytest.approx(2 * 0.02275, abs=1e-4)
+    judgement = above(around(0.02, 0.01), 0.0, "x")
+    assert judgement.p_holds == pytest.approx(0.02275, abs=1e-4)
+    assert judgement.p == pytest.approx(2 * 0.02275, abs=1e-4)
     assert verdict(True, "x").p is None and untestable("x").p is None
 
 
@@ -180,8 +180,8 @@ def test_holm_is_by_hand() -> None:
 
 def test_graded_scores_that_hardly_vary_leave_room() -> None:
     same = pd.concat([scored("a", 1.0, questions=24).assign(score=0.5)])
-    found = difference(same, same)
-    assert found.low < -0.1 and found.high > 0.1
+    nothing = difference(same, same)
+    assert nothing.low < -0.1 and nothing.high > 0.1
     changed = same.assign(score=np.where(np.arange(24) < 6, np.linspace(0.3, 0.45, 24), 0.5))
     assert difference(same, changed).method == "t"
     five = same.assign(score=np.where(np.arange(24) < 5, np.linspace(0.3, 0.45, 24), 0.5))

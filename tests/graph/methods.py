@@ -98,12 +98,12 @@ class MergeSome(Reducer):
 
     def reduce(self, view: LayerView) -> Reduction:
         layout = view.layout
-        own = torch.arange(layout.length).expand(layout.batch_size, -1)
+        slot = torch.arange(layout.length).expand(layout.batch_size, -1)
         chance = draw(layout, 1000 + view.layer + self.seed)
-        after = torch.roll(layout.vision, -1, 1) & layout.vision & (own < layout.length - 1)
+        after = torch.roll(layout.vision, -1, 1) & layout.vision & (slot < layout.length - 1)
         source = after & (chance < 0.5) & (layout.position % 2 == 0)
         dropped = layout.vision & (chance > 0.9) & ~torch.roll(source, 1, 1)
-        target = torch.where(source, own + 1, own)
+        target = torch.where(source, slot + 1, slot)
         target = torch.where(layout.real & ~dropped, target, -1)
         return Reduction.from_groups(target, chance + 0.1)
 

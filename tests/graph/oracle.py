@@ -64,13 +64,13 @@ class MaskedRun:
                 if self.prefill_visible is None:
                     return (hidden, *args[1:]), kwargs
                 causal = torch.ones(self.length, self.length, dtype=torch.bool).tril()
-                own = self._boolean(mask, causal[None, None])
-                allowed = own & self.prefill_visible[number][:, None, None, :]
+                mask_of_model = self._boolean(mask, causal[None, None])
+                allowed = mask_of_model & self.prefill_visible[number][:, None, None, :]
             else:
                 keys = kwargs["past_key_values"].layers[number].keys.shape[2] + 1
                 every = torch.ones(hidden.shape[0], 1, 1, keys, dtype=torch.bool)
-                own = self._boolean(mask, every)
-                allowed = own & self.cached(number, keys - self.length)[:, None, None, :]
+                mask_of_model = self._boolean(mask, every)
+                allowed = mask_of_model & self.cached(number, keys - self.length)[:, None, None, :]
             return (hidden, *args[1:]), {**kwargs, "attention_mask": self._as_kernel(allowed)}
 
         return before

@@ -61,8 +61,10 @@ def test_the_record_names_the_request(embedded: VLM, name: str, retention: float
 
 
 def test_a_share_of_the_vision_entries_is_reported_as_a_share_of_all(embedded: VLM) -> None:
-    given = requests()[0]
-    record = embedded.ask(given.images[0], given.question, evictor("tgvkv-vision-only", 0.1)).record
+    request = requests()[0]
+    record = embedded.ask(
+        request.images[0], request.question, evictor("tgvkv-vision-only", 0.1)
+    ).record
     layout = record.layout
     text = int((layout.real & ~layout.vision).sum())
     wanted = (0.1 * int(layout.vision.sum()) + text) / int(layout.real.sum())
@@ -71,12 +73,12 @@ def test_a_share_of_the_vision_entries_is_reported_as_a_share_of_all(embedded: V
 
 
 def test_methods_that_decide_per_head_say_what_padding_hides(embedded: VLM) -> None:
-    given = requests()[0]
-    per_head = embedded.ask(given.images[0], given.question, evictor("ada-kv", 0.2)).record
+    request = requests()[0]
+    per_head = embedded.ask(request.images[0], request.question, evictor("ada-kv", 0.2)).record
     entry = per_head.full_kv_bytes // sum(layer.length for layer in per_head.layers)
     held = sum(layer.padded for layer in per_head.layers) * entry
     assert per_head.kv_bytes + per_head.padding_bytes == pytest.approx(held)
     assert per_head.padding_bytes > 0
     assert str(per_head.padding_bytes) in per_head.warnings[0]
-    shared = embedded.ask(given.images[0], given.question, evictor("snapkv", 0.2)).record
+    shared = embedded.ask(request.images[0], request.question, evictor("snapkv", 0.2)).record
     assert shared.padding_bytes == 0 and shared.warnings == ()

@@ -84,21 +84,21 @@ def counts(vlm: VLM, batch: str, text: str) -> Counts:
 def test_what_a_prefill_adds_to_each_layer(
     deep: VLM, batch: str, method: str, kernels: float, waits: float
 ) -> None:
-    found = counts(deep, batch, method)
-    assert found.prefill_kernels <= kernels
-    assert found.prefill_waits <= waits
+    counted = counts(deep, batch, method)
+    assert counted.prefill_kernels <= kernels
+    assert counted.prefill_waits <= waits
 
 
 @pytest.mark.parametrize("method", ["tgvkv:retention=0.3", "lightkv", "snapkv:retention=0.3"])
 def test_a_step_that_needs_nothing_costs_nothing(deep: VLM, method: str) -> None:
-    found = counts(deep, "one", method)
-    assert (found.steps.launches, found.steps.syncs) == (0, 0)
+    counted = counts(deep, "one", method)
+    assert (counted.steps.launches, counted.steps.syncs) == (0, 0)
 
 
 def test_a_step_against_rows_of_different_length_takes_one_more_column(deep: VLM) -> None:
-    found = counts(deep, "padded", "tgvkv:retention=0.3")
-    assert found.step_kernels <= 1
-    assert found.step_waits == 0
+    counted = counts(deep, "padded", "tgvkv:retention=0.3")
+    assert counted.step_kernels <= 1
+    assert counted.step_waits == 0
 
 
 EVICTING = [
@@ -113,9 +113,9 @@ EVICTING = [
 
 @pytest.mark.parametrize(("method", "kernels"), EVICTING)
 def test_a_step_that_evicts_knows_how_many_leave(deep: VLM, method: str, kernels: float) -> None:
-    found = counts(deep, "one", method)
-    assert found.step_kernels <= kernels
-    assert found.step_waits <= 0.1
+    counted = counts(deep, "one", method)
+    assert counted.step_kernels <= kernels
+    assert counted.step_waits <= 0.1
 
 
 @pytest.mark.parametrize(("method", "_"), EVICTING)

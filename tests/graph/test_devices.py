@@ -32,9 +32,9 @@ def test_no_method_mixes_device_and_host(name: str, batch: str) -> None:
     inputs = stack(BATCHES[batch])
     wanted = vlm.generate(dict(inputs), method, **settings)
     with elsewhere(vlm.model, inputs) as (there, _):
-        found = vlm.generate(there, method, **settings)
-        assert found.output.device == DEVICE
-        kept = [layer.kept for record in found.records for layer in record.layers]
+        output = vlm.generate(there, method, **settings)
+        assert output.output.device == DEVICE
+        kept = [layer.kept for record in output.records for layer in record.layers]
     expected = [layer.kept for record in wanted.records for layer in record.layers]
     assert all(type(one) is Tensor and one.device.type == "cpu" for one in kept)
     for one, other in zip(kept, expected, strict=True):

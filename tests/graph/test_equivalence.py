@@ -221,8 +221,8 @@ def test_two_parts_that_renumber_are_refused(tiny_vlm: VLM) -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_equivalence_holds_on_the_embedded_model(embedded: VLM, count: int) -> None:
-    chosen = [*items("read", 1, seed=9), *items("caption", 1, seed=9), *items("where", 1, seed=9)]
-    inputs = embedded.encode([Request((i.image,), i.question) for i in chosen[:count]])
+    drawn = [*items("read", 1, seed=9), *items("caption", 1, seed=9), *items("where", 1, seed=9)]
+    inputs = embedded.encode([Request((i.image,), i.question) for i in drawn[:count]])
     cases: list[tuple[Compressor, int | None]] = [
         (KeepSome(), None),
         (MergeSome((2,)), 2),

@@ -86,9 +86,9 @@ def test_what_is_kept_is_what_a_processor_keeps() -> None:
     plain = ZOO["llava"].build()
     for text in ("tgvkv:retention=0.4", "snapkv:retention=0.4;window=4"):
         method = compressor(text, vlm.facts)
-        found = vlm.generate(moved(vlm, rows[:2], torch.float32), method, max_new_tokens=1)
+        moved_output = vlm.generate(moved(vlm, rows[:2], torch.float32), method, max_new_tokens=1)
         wanted = plain.generate(stack(rows[:2]), method, max_new_tokens=1)
-        for one, other in zip(found.records, wanted.records, strict=True):
+        for one, other in zip(moved_output.records, wanted.records, strict=True):
             assert one.kv_bytes == other.kv_bytes
             for a, b in zip(one.layers, other.layers, strict=True):
                 # Products are rounded otherwise there, so a score near the threshold may swap.
@@ -99,10 +99,10 @@ def test_what_is_kept_is_what_a_processor_keeps() -> None:
 def test_probes_measure_what_they_do_on_a_processor() -> None:
     vlm, rows = on_gpu("llava", torch.float32)
     quantities = ["block_sum", "column_sum", "hidden"]
-    found = probe_inputs(vlm, [moved(vlm, rows[:2], torch.float32)], quantities)
+    dataset = probe_inputs(vlm, [moved(vlm, rows[:2], torch.float32)], quantities)
     wanted = probe_inputs(ZOO["llava"].build(), [stack(rows[:2])], quantities)
     for name in quantities:
-        assert_close(found[name], wanted[name], 1e-3)
+        assert_close(dataset[name], wanted[name], 1e-3)
 
 
 def test_the_embedded_model_answers_on_a_gpu_as_on_a_processor() -> None:
@@ -112,8 +112,8 @@ def test_the_embedded_model_answers_on_a_gpu_as_on_a_processor() -> None:
         assert vlm.device.type == device
         answers = [vlm.ask(picture, question, "tgvkv:retention=0.5") for picture, question in asked]
         if device == "cuda":
-            found = [one.text for one in answers]
-    assert [one.text for one in answers] == found
+            texts = [one.text for one in answers]
+    assert [one.text for one in answers] == texts
 
 
 @pytest.mark.parametrize("shape", ["llava-1.5-7b", "qwen2.5-vl-7b"])

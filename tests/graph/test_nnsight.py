@@ -93,8 +93,8 @@ def test_observers_and_interventions_work_inside_a_trace(
     )
     inside = Lengths()
 
-    def run(**given: Any) -> Tensor:
-        tensors = {name: given[name] for name in inputs}
+    def run(**traced_inputs: Any) -> Tensor:
+        tensors = {name: traced_inputs[name] for name in inputs}
         output: Tensor = tiny_vlm.generate(
             tensors, METHOD, observers=(inside,), interventions=cut, driver=driver, **SETTINGS
         ).output
@@ -111,8 +111,10 @@ def test_observers_and_interventions_work_inside_a_trace(
 def test_two_traces_of_ours_inside_one_another_are_refused_in_words(
     tiny_vlm: VLM, traced: Any, inputs: dict[str, Tensor]
 ) -> None:
-    def run(**given: Any) -> Tensor:
-        output: Tensor = tiny_vlm.generate(given, METHOD, driver="nnsight", **SETTINGS).output
+    def run(**traced_inputs: Any) -> Tensor:
+        output: Tensor = tiny_vlm.generate(
+            traced_inputs, METHOD, driver="nnsight", **SETTINGS
+        ).output
         return output
 
     with (

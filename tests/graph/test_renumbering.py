@@ -69,9 +69,9 @@ def by_hand(vlm: VLM, inputs: dict[str, Tensor], recent: int, hold: bool) -> Ten
                 use_cache=True,
             )
         logits.append(out.logits[0, -1])
-        own = angles(config, torch.tensor([count]))
+        turned_by = angles(config, torch.tensor([count]))
         for number, layer in enumerate(cache.layers):
-            new = turn(layer.keys[:, :, -1:].double(), -own)
+            new = turn(layer.keys[:, :, -1:].double(), -turned_by)
             raw[number] = torch.cat([raw[number], new], 2)
             values[number] = layer.values
             if hold:
@@ -95,9 +95,9 @@ def test_streamingllm_equals_rotating_by_place(tiny_vlm: VLM, hold: bool) -> Non
     assert {len(one.kept) for one in output.records[0].layers} == {length // 2}
     expected = by_hand(tiny_vlm, inputs, kept - SINKS, hold)
     # The end token is never chosen here: it is masked by min_new_tokens only.
-    found = torch.stack([step[0] for step in output.output.scores])
-    finite = found.isfinite()
-    assert_close(found[finite], expected[finite])
+    logits = torch.stack([step[0] for step in output.output.scores])
+    finite = logits.isfinite()
+    assert_close(logits[finite], expected[finite])
     kept_positions = tiny_vlm.generate(
         inputs,
         replace(ours, positions="keep"),
@@ -106,7 +106,7 @@ def test_streamingllm_equals_rotating_by_place(tiny_vlm: VLM, hold: bool) -> Non
         return_dict_in_generate=True,
     )
     other = torch.stack([step[0] for step in kept_positions.output.scores])
-    assert distance(found[finite], other[finite]) > 1e-3
+    assert distance(logits[finite], other[finite]) > 1e-3
 
 
 def test_rows_of_a_batch_are_renumbered_apart(tiny_vlm: VLM) -> None:

@@ -136,8 +136,8 @@ def test_templates_may_leave_out_the_end_of_an_answer(
         Request((item.image,), "is there a red circle ?", ((item.question, answer.text),))
         for item, answer in zip(pictures, first, strict=True)
     ]
-    found = session.ask(later, max_new_tokens=4)
-    assert [a.tokens for a in found] == [
+    later_answer = session.ask(later, max_new_tokens=4)
+    assert [a.tokens for a in later_answer] == [
         a.tokens for a in embedded.ask_many(later, max_new_tokens=4)
     ]
 

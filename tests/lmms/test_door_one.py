@@ -57,11 +57,11 @@ def test_every_question_is_asked_as_the_harness_words_it(
 ) -> None:
     assert len(answered) == len(BENCHMARKS) * len(METHODS) * COUNT
     for name in BENCHMARKS:
-        given = named(benchmarks, name)
-        items = given.items(None, 0)
+        benchmark = named(benchmarks, name)
+        items = benchmark.items(None, 0)
         assert [item.index for item in items] == list(range(COUNT))
         for item in items:
-            (turn,) = given.lmms.doc_to_messages(given.lmms.eval_docs[item.index])  # type: ignore[attr-defined]
+            (turn,) = benchmark.lmms.doc_to_messages(benchmark.lmms.eval_docs[item.index])  # type: ignore[attr-defined]
             shown, text = turn["content"]
             assert item.question == text["text"]
             (picture,) = item.pictures
@@ -76,8 +76,8 @@ def test_every_question_is_asked_as_the_harness_words_it(
 def test_scores_are_those_of_the_harness_on_the_same_answers(
     benchmarks: Path, answered: pd.DataFrame, name: str, method: str, tmp_path: Path
 ) -> None:
-    given: Any = named(benchmarks, name)
-    rows = answered[(answered["task"] == given.name) & (answered["method"] == method)]
+    benchmark: Any = named(benchmarks, name)
+    rows = answered[(answered["task"] == benchmark.name) & (answered["method"] == method)]
     ours = {name: score.value for name, score in benchmark_scores(rows).items()}
     raw: dict[str, list[Any]] = {}
     for packed in rows["outcome"]:
@@ -85,13 +85,13 @@ def test_scores_are_those_of_the_harness_on_the_same_answers(
             for one in names:
                 raw.setdefault(one, []).append(value)
     compared = 0
-    for score, aggregate in given.lmms.aggregation().items():
+    for score, aggregate in benchmark.lmms.aggregation().items():
         if score in ours:
             more = (SimpleNamespace(output_path=str(tmp_path)),) if is_caption_score(score) else ()
             assert_close(ours[score], aggregate(raw[score], *more), 1e-9, scale=1.0)
             compared += 1
     assert compared == len(ours) >= 1
-    assert set(given.lmms.aggregation()) - set(ours) <= {"coco_METEOR", "submission"}
+    assert set(benchmark.lmms.aggregation()) - set(ours) <= {"coco_METEOR", "submission"}
 
 
 def test_summaries_and_comparisons_hold_all_scores(answered: pd.DataFrame) -> None:
@@ -108,11 +108,11 @@ def test_summaries_and_comparisons_hold_all_scores(answered: pd.DataFrame) -> No
 def test_several_scores_of_one_run_are_stored_once(
     benchmarks: Path, embedded: VLM, tmp_path: Path
 ) -> None:
-    given = named(benchmarks, "tiny_coco")
+    benchmark = named(benchmarks, "tiny_coco")
     with Store(tmp_path) as store:
         for _ in range(2):
             frame = evaluate(
-                embedded, [given], {"vanilla": None}, samples=None, store=store, progress=False
+                embedded, [benchmark], {"vanilla": None}, samples=None, store=store, progress=False
             )
         assert len(frame) == COUNT
         assert len(store.rows()) == COUNT
@@ -124,21 +124,21 @@ def test_several_scores_of_one_run_are_stored_once(
 
 
 def test_a_part_has_whole_pictures(benchmarks: Path) -> None:
-    given = named(benchmarks, "tiny_mme")
+    benchmark = named(benchmarks, "tiny_mme")
     for seed in range(4):
-        indices = sorted(item.index for item in given.items(5, seed))
+        indices = sorted(item.index for item in benchmark.items(5, seed))
         assert len(indices) == 4
         assert all(indices[place] // 2 == indices[place + 1] // 2 for place in (0, 2))
-    assert {item.picture for item in given.items(None, 0)} == {
+    assert {item.picture for item in benchmark.items(None, 0)} == {
         f"{category} {number}.png"
         for number, category in enumerate(["existence"] * 2 + ["text_translation"] * 2)
     }
-    orders = {tuple(item.index for item in given.items(4, seed)) for seed in range(8)}
+    orders = {tuple(item.index for item in benchmark.items(4, seed)) for seed in range(8)}
     assert len(orders) > 1
     with pytest.raises(InvalidValueError, match="at least 2, the questions about one picture"):
-        given.items(1, 0)
+        benchmark.items(1, 0)
     with pytest.raises(InvalidValueError, match="at most 8"):
-        given.items(9, 0)
+        benchmark.items(9, 0)
 
 
 def test_pictures_stay_undecoded_until_they_are_asked(
@@ -146,7 +146,7 @@ def test_pictures_stay_undecoded_until_they_are_asked(
 ) -> None:
     from datasets import Image as ImageColumn
 
-    given = named(benchmarks, "tiny_pope")
+    benchmark = named(benchmarks, "tiny_pope")
     decoded: list[int] = []
     original = ImageColumn.decode_example
 
@@ -155,7 +155,7 @@ def test_pictures_stay_undecoded_until_they_are_asked(
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(ImageColumn, "decode_example", decode)
-    items = given.items(None, 0)
+    items = benchmark.items(None, 0)
     assert len(decoded) == 1, "one, to look at how the benchmark asks"
     assert items[3].pictures and len(decoded) == 2
 
@@ -254,10 +254,12 @@ def test_tasks_of_other_kinds(tmp_path: Path, more: dict[str, Any], words: str) 
 def test_captions_need_java_before_anything_is_asked(
     benchmarks: Path, embedded: VLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = named(benchmarks, "tiny_coco")
+    benchmark = named(benchmarks, "tiny_coco")
     monkeypatch.setenv("PATH", "")
     with Store(None) as store, pytest.raises(LightKVError, match="no java"):
-        evaluate(embedded, [given], {"vanilla": None}, samples=None, store=store, progress=False)
+        evaluate(
+            embedded, [benchmark], {"vanilla": None}, samples=None, store=store, progress=False
+        )
 
 
 def test_the_import_leaves_warnings_and_logs_as_they_are() -> None:

@@ -73,8 +73,8 @@ def test_both_doors_give_the_same_answers_and_scores(
     assert {number: _text(one["filtered_resps"]) for number, one in samples.items()} == told
     (results,) = harnessed.rglob("*results.json")
     theirs = json.loads(results.read_text())["results"][name]
-    for score, found in benchmark_scores(ours).items():
-        assert_close(found.value, theirs[f"{score},none"], 1e-9, scale=1.0)
+    for score, estimate in benchmark_scores(ours).items():
+        assert_close(estimate.value, theirs[f"{score},none"], 1e-9, scale=1.0)
 
 
 def _text(answer: Any) -> str:

@@ -87,13 +87,13 @@ def test_weights_are_the_named_quantities() -> None:
     for masked in (False, True):
         scores = logits.masked_fill(later, -torch.inf) if masked else logits
         for normalise, axis in (("keys", -1), ("queries", -2)):
-            for prompt, chosen in (("text", layout.text[0]), ("question", layout.question[0])):
+            for prompt, asking in (("text", layout.text[0]), ("question", layout.question[0])):
                 method = LightKV(
                     (0,), (1,), (0.5,), normalise=normalise, masked=masked, prompt=prompt
                 )
-                expected = torch.softmax(scores, axis)[:, :, chosen].sum((0, 2))
-                found = method.importance(view)[0]
-                assert_close(found, expected * layout.vision[0])
+                expected = torch.softmax(scores, axis)[:, :, asking].sum((0, 2))
+                importance = method.importance(view)[0]
+                assert_close(importance, expected * layout.vision[0])
     sized = dataclasses.replace(view, sizes=torch.arange(layout.length)[None])
     assert LightKV((0,), (1,), (0.5,), guidance="size").importance(sized).tolist() == [
         [float(n) for n in range(layout.length)]
@@ -119,8 +119,8 @@ def test_random_weights_do_not_depend_on_batch_company() -> None:
     method = LightKV((0,), (1,), (0.5,), guidance="random")
     for row in range(2):
         alone = row_of(view, row)
-        found = method.importance(view)[row, view.layout.real[row]]
-        assert_close(found, method.importance(alone)[0])
+        importance = method.importance(view)[row, view.layout.real[row]]
+        assert_close(importance, method.importance(alone)[0])
 
 
 def test_random_weights_are_the_same_however_many_are_drawn_at_once(

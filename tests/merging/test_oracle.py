@@ -78,8 +78,8 @@ def test_chained_stages_on_a_batch_equal_the_oracle() -> None:
         hidden = reduction.apply(view.hidden)
         layout = layout.select(reduction.index, reduction.valid)
         for b in range(len(rows)):
-            found = hidden[b][layout.real[b]].numpy()
-            assert_close(found, expected[b], 1e-11)
+            merged = hidden[b][layout.real[b]].numpy()
+            assert_close(merged, expected[b], 1e-11)
 
 
 def test_float32_stays_close_to_the_oracle_and_copies_bit_for_bit() -> None:
@@ -88,10 +88,10 @@ def test_float32_stays_close_to_the_oracle_and_copies_bit_for_bit() -> None:
     reduction = LightKV((0,), (2,), (0.4,)).reduce(view)
     logits = view.read_attention().logits(torch.arange(layout.length)[None])[0].double().numpy()
     expected, _, _ = merge_stage(view.hidden[0].double().numpy(), logits, tokens_of(layout), 2, 0.4)
-    found = reduction.apply(view.hidden)
-    assert_close(found[0].numpy(), expected, 1e-6)
+    merged = reduction.apply(view.hidden)
+    assert_close(merged[0].numpy(), expected, 1e-6)
     alone = reduction.sizes() == 1
-    assert torch.equal(found[alone], reduction.take(view.hidden)[alone])
+    assert torch.equal(merged[alone], reduction.take(view.hidden)[alone])
 
 
 def test_line_breaks_are_left_alone() -> None:

@@ -51,14 +51,14 @@ def test_keys_can_be_compared_as_they_were_before_the_rotary_embedding() -> None
     rotary = rotary_of(layout, 4)
     keys = turned(plain, rotary[0][:, None], rotary[1][:, None])
     view = dataclasses.replace(random_view(layout), keys=keys, rotary=rotary)
-    found = {}
+    kept_places = {}
     for metric in ("rotated", "unrotated"):
         method = ToMeCache(ratio=1 / 3, metric=metric)  # type: ignore[arg-type]
         assert method.needs_rotary() == (metric == "unrotated")
         (retention,) = method.retain([method.observe(view)])
-        found[metric] = retention.index[0, 0].tolist()
-    assert found["unrotated"] == [0, 2, 4, 5, 6, 7]
-    assert found["rotated"] == [0, 1, 2, 4, 6, 7]
+        kept_places[metric] = retention.index[0, 0].tolist()
+    assert kept_places["unrotated"] == [0, 2, 4, 5, 6, 7]
+    assert kept_places["rotated"] == [0, 1, 2, 4, 6, 7]
     with pytest.raises(UnsupportedError, match="rotary"):
         ToMeCache(metric="unrotated").observe(dataclasses.replace(view, rotary=None))
 
@@ -85,9 +85,9 @@ def test_rows_of_a_batch_merge_as_they_would_alone() -> None:
     for row, layout in enumerate(layouts):
         keys = view.keys[row : row + 1, :, view.layout.real[row]]
         single = dataclasses.replace(random_view(layout, width=8), keys=keys)
-        (own,) = method.retain([method.observe(single)])
-        assert_close(together[row][:, retention.valid[row, 0]], own.apply(keys)[0])
-        assert int(own.counts) == layout.length - int(layout.vision.sum()) // 2
+        (alone,) = method.retain([method.observe(single)])
+        assert_close(together[row][:, retention.valid[row, 0]], alone.apply(keys)[0])
+        assert int(alone.counts) == layout.length - int(layout.vision.sum()) // 2
 
 
 def test_limits() -> None:

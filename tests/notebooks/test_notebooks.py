@@ -75,10 +75,10 @@ def test_plain_papermill_refuses_an_unknown_parameter(tmp_path: Path) -> None:
 
 
 def test_smoke_run(tmp_path: Path) -> None:
-    given = {"artefacts": "T-T5 L-F1", "samples": 2, "tasks": ["embedded/read"]}
-    unit = Unit.of(Notebook.named(NOTEBOOK), given, tmp_path, name="some")
-    found = unit.run()
-    assert found.error is None
+    parameters = {"artefacts": "T-T5 L-F1", "samples": 2, "tasks": ["embedded/read"]}
+    unit = Unit.of(Notebook.named(NOTEBOOK), parameters, tmp_path, name="some")
+    result = unit.run()
+    assert result.error is None
     assert unit.artefacts == ("T-T5", "L-F1") and unit.folder.name.startswith("some-")
     assert (unit.folder / MARKER).is_file() and (unit.folder / EXECUTED).is_file()
     folder = unit.folder / "T-T5"

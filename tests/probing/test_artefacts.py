@@ -61,7 +61,7 @@ def test_artefacts_are_drawn_tabled_and_judged(one: Artefact, frames: Frames) ->
     assert one.figure(frame).get_axes()
     assert len(one.table(frame)) and len(one.plotted(frame))
     judged = one.judge(frame)
-    assert len(judged) == len(one.claims) and all(found.verdict.reason for found in judged)
+    assert len(judged) == len(one.claims) and all(judgement.verdict.reason for judgement in judged)
 
 
 def profiles(values: np.ndarray) -> pd.DataFrame:  # type: ignore[type-arg]

@@ -87,8 +87,10 @@ def test_the_known_bias_is_that_of_a_wishart_matrix() -> None:
 )
 def test_intervals_hold_the_gaussian_information(dims: int, rho: float, count: int) -> None:
     exact, draws = -0.5 * dims * np.log(1 - rho**2), 300
-    found = [gaussian_information(*gaussians(rho, dims, count, seed)[:2]) for seed in range(draws)]
-    assert sum(exact in one for one in found) / draws > 0.91
+    estimates = [
+        gaussian_information(*gaussians(rho, dims, count, seed)[:2]) for seed in range(draws)
+    ]
+    assert sum(exact in one for one in estimates) / draws > 0.91
 
 
 def test_the_interval_is_students_on_the_scale_of_the_root() -> None:
@@ -134,8 +136,8 @@ def test_neighbours_are_kraskovs_first_estimator() -> None:
             radius = np.sort(joint[i])[neighbours]
             near = [int((side[i] < radius).sum()) for side in apart]
             terms.append(digamma(neighbours) + digamma(40) - digamma(near[0]) - digamma(near[1]))
-        found = knn_information(x, y, neighbours=neighbours, ranks=False)
-        assert found == pytest.approx(np.mean(terms))
+        estimate = knn_information(x, y, neighbours=neighbours, ranks=False)
+        assert estimate == pytest.approx(np.mean(terms))
     assert knn_information(x, y) == knn_information(x, y, neighbours=3)
 
 
@@ -152,8 +154,8 @@ def test_equal_bits_have_the_information_of_a_bit() -> None:
     with pytest.raises(InvalidValueError, match="column 0 with 398 repeated values"):
         knn_information(bits, bits)
     for ranks in (True, False):
-        found = knn_information(bits, bits, ranks=ranks, ties="break")
-        assert found == pytest.approx(np.log(2), abs=0.06)
+        estimate = knn_information(bits, bits, ranks=ranks, ties="break")
+        assert estimate == pytest.approx(np.log(2), abs=0.06)
     draws = {knn_information(bits, bits, ties="break", seed=seed) for seed in (0, 0, 1)}
     assert len(draws) == 2
 

@@ -92,10 +92,10 @@ def test_knockout_equals_a_plain_model_with_hidden_pairs(
         if heads is not None:
             hidden = torch.stack([hidden[0] & (head in heads) for head in range(4)])
         expected = masked_forward(tiny_vlm, sequence, row, layers, hidden)[0, length - 1 : -1]
-        found = logits(output)[place]
-        assert_close(found, expected)
+        step_logits = logits(output)[place]
+        assert_close(step_logits, expected)
         if number == 0:
-            assert distance(found[0], logits(plain)[0, 0]) > 1e-2
+            assert distance(step_logits[0], logits(plain)[0, 0]) > 1e-2
 
 
 def test_a_knocked_out_head_goes_blind_and_the_others_see_as_before(tiny_vlm: VLM) -> None:
@@ -174,8 +174,8 @@ def test_vision_entries_of_all_layers_carry_the_whole_image(
     rows = [0, 1] if inputs is BATCH else [0]
     expected = logits(tiny_vlm.model.generate(**other, **SETTINGS))
     patched = tiny_vlm.generate(inputs, interventions=(patch_of(donors, everywhere),), **SETTINGS)
-    found = logits(patched.output)
-    assert_close(found[rows], expected[rows])
+    patched_logits = logits(patched.output)
+    assert_close(patched_logits[rows], expected[rows])
     half = tiny_vlm.generate(inputs, interventions=(patch_of(donors, (3, 4)),), **SETTINGS)
     assert distance(logits(half.output)[rows], expected[rows]) > 1e-2
 

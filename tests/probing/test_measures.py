@@ -40,10 +40,13 @@ def test_budgets_are_the_shares_of_the_strengths(data: xr.Dataset) -> None:
 
 def test_accumulated_attention_keeps_the_top_share(data: xr.Dataset) -> None:
     frame = gap.accumulated(data, 0.2)
-    for sample, own in frame.groupby("sample"):
-        assert len(own) == int(data.length[int(str(sample))])
-        assert own["kept"].sum() == round(0.2 * len(own))
-        assert own[own["kept"]]["value"].min() >= own[~own["kept"]]["value"].max()
+    for sample, of_sample in frame.groupby("sample"):
+        assert len(of_sample) == int(data.length[int(str(sample))])
+        assert of_sample["kept"].sum() == round(0.2 * len(of_sample))
+        assert (
+            of_sample[of_sample["kept"]]["value"].min()
+            >= of_sample[~of_sample["kept"]]["value"].max()
+        )
     lost = gap.evicted(data, 0.2)
     assert set(lost["kind"]) == {"vision", "text"} and lost["value"].between(0, 1).all()
     assert set(lost.columns) == {"sample", "layer", "kind", "value"}

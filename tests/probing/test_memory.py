@@ -30,8 +30,10 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     result = CliRunner().invoke(bench_group, arguments)
     assert result.exit_code == 0, result.output
     assert "random weights" in result.output and "own peak" in result.output
-    found = json.loads(out.read_text())
-    assert found["added"] == pytest.approx((found["probed"] - found["plain"]) / found["plain"])
+    measured = json.loads(out.read_text())
+    assert measured["added"] == pytest.approx(
+        (measured["probed"] - measured["plain"]) / measured["plain"]
+    )
     missing = CliRunner().invoke(bench_group, ["probe", "--out", str(tmp_path / "no" / "f.json")])
     assert isinstance(missing.exception, StoreError)
 

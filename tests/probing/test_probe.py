@@ -249,9 +249,9 @@ def test_layouts_without_processor_and_kinds(everything: xr.Dataset) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_wrong_input(tiny_vlm: VLM, change: Any, error: type[Exception], message: str) -> None:
-    given = {"batches": [BATCH], "quantities": ["block_sum"], **change}
+    options = {"batches": [BATCH], "quantities": ["block_sum"], **change}
     with pytest.raises(error, match=message):
-        probe_inputs(tiny_vlm, **given)
+        probe_inputs(tiny_vlm, **options)
 
 
 PICTURE = Image.new("RGB", (128, 128), "navy")

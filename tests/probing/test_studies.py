@@ -37,27 +37,27 @@ def test_forced_answers_have_the_probability_that_a_plain_forward_pass_gives(emb
     answers[1] = "top left"
     tokens = answer_tokens(embedded, answers)
     scored = score_answers(embedded, requests, tokens)
-    for request, own, logprob in zip(requests, tokens, scored["logprob"], strict=True):
+    for request, words, logprob in zip(requests, tokens, scored["logprob"], strict=True):
         inputs = embedded.encode([request])
         start = inputs["input_ids"].shape[1]
-        ids = torch.cat([inputs["input_ids"], torch.tensor([own])], 1)
+        ids = torch.cat([inputs["input_ids"], torch.tensor([words])], 1)
         with torch.no_grad():
             whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
             logits = embedded.model(**whole).logits[0, start - 1 : -1]
-        expected = torch.log_softmax(logits, -1)[range(len(own)), list(own)].sum()
+        expected = torch.log_softmax(logits, -1)[range(len(words)), list(words)].sum()
         assert logprob == pytest.approx(float(expected), abs=1e-3)
 
 
 def test_given_says_what_the_model_would_answer(embedded: VLM) -> None:
     requests, _ = some(6)
     said = embedded.ask_many(requests, max_new_tokens=4)
-    own = [answer.tokens for answer in said]
-    assert score_answers(embedded, requests, own)["given"].all()
+    spoken = [answer.tokens for answer in said]
+    assert score_answers(embedded, requests, spoken)["given"].all()
     blind = (Knockout(tuple(range(embedded.facts.layers))),)
-    unseen = score_answers(embedded, requests, own, interventions=blind)
+    unseen = score_answers(embedded, requests, spoken, interventions=blind)
     assert unseen["given"].mean() < 1
     with pytest.raises(InputError, match="1 answers for 6 questions"):
-        score_answers(embedded, requests, own[:1])
+        score_answers(embedded, requests, spoken[:1])
     with pytest.raises(InputError, match="no tokens"):
         answer_tokens(embedded, [""])
 

@@ -197,9 +197,9 @@ def test_cdpruner_follows_the_sign_of_relevance(sign: str, kept: list[int]) -> N
 def test_cdpruner_relevance_is_a_min_max_per_image() -> None:
     cosines = torch.tensor([[0.20, 0.18, 0.16, 0.22], [0.5, 0.5, 9.0, 9.0]])
     valid = torch.tensor([[True] * 4, [True, True, False, False]])
-    found = relevance(cosines, valid, "negative")
-    assert_close(found[0], torch.tensor([1 / 3, 2 / 3, 1.0, 0.0]), 1e-4)
-    assert found[1, :2].tolist() == [1, 1]
+    shares = relevance(cosines, valid, "negative")
+    assert_close(shares[0], torch.tensor([1 / 3, 2 / 3, 1.0, 0.0]), 1e-4)
+    assert shares[1, :2].tolist() == [1, 1]
     assert_close(
         relevance(cosines, valid, "positive")[0], torch.tensor([2 / 3, 1 / 3, 0.0, 1.0]), 1e-4
     )
@@ -218,8 +218,8 @@ def test_cdpruner_greedy_map_equals_the_determinants() -> None:
             for j in range(7)
         ]
         picks.append(max(range(7), key=dets.__getitem__))
-        chosen = greedy_map(kernel[None], valid, torch.tensor([count]))
-        assert chosen[0].nonzero()[:, 0].tolist() == sorted(picks)
+        selected = greedy_map(kernel[None], valid, torch.tensor([count]))
+        assert selected[0].nonzero()[:, 0].tolist() == sorted(picks)
     assert int(greedy_map(kernel[None], valid, torch.tensor([7])).sum()) == 7
 
 

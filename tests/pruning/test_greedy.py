@@ -47,14 +47,14 @@ def test_farthest_points(seed: int) -> None:
 
 def plain_picks(table: list[list[float]], there: list[int], count: int) -> list[int]:
     """The farthest points of some."""
-    chosen: list[int] = []
-    while len(chosen) < count:
-        free = [j for j in there if j not in chosen]
+    selected: list[int] = []
+    while len(selected) < count:
+        free = [j for j in there if j not in selected]
         reach = [
-            min((table[i][j] for i in chosen or there if i != j), default=math.inf) for j in free
+            min((table[i][j] for i in selected or there if i != j), default=math.inf) for j in free
         ]
-        chosen.append(free[reach.index(max(reach))])
-    return sorted(chosen)
+        selected.append(free[reach.index(max(reach))])
+    return sorted(selected)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -66,13 +66,15 @@ def test_greedy_map_takes_the_largest_determinant_each_time(seed: int) -> None:
     counts = counts_of(members, seed)
     picked = greedy_map(kernel, members, counts)
     for group in range(2):
-        chosen: list[int] = []
+        selected: list[int] = []
         there = members[group].nonzero()[:, 0].tolist()
-        while len(chosen) < counts[group]:
-            free = [j for j in there if j not in chosen]
-            volumes = [torch.linalg.det(kernel[group][[*chosen, j]][:, [*chosen, j]]) for j in free]
-            chosen.append(free[int(torch.stack(volumes).argmax())])
-        assert picked[group].nonzero()[:, 0].tolist() == sorted(chosen)
+        while len(selected) < counts[group]:
+            free = [j for j in there if j not in selected]
+            volumes = [
+                torch.linalg.det(kernel[group][[*selected, j]][:, [*selected, j]]) for j in free
+            ]
+            selected.append(free[int(torch.stack(volumes).argmax())])
+        assert picked[group].nonzero()[:, 0].tolist() == sorted(selected)
 
 
 def test_greedy_map_goes_on_when_the_rank_is_used_up() -> None:

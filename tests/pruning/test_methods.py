@@ -124,11 +124,11 @@ def test_batch_rows_are_pruned_as_they_would_be_alone(method: Reducer, tiles: bo
     assert torch.equal(after.text.sum(1), layout.text.sum(1))
     assert (after.vision.sum(1) < layout.vision.sum(1)).all()
     for row in range(len(ROWS)):
-        own = single(view, row)
-        expected = method.reduce(own)
-        kept = own.layout.position[0, expected.index[0]]
+        alone = single(view, row)
+        expected = method.reduce(alone)
+        kept = alone.layout.position[0, expected.index[0]]
         assert torch.equal(after.position[row, after.real[row]], kept)
-        assert_close(states[row, after.real[row]], states_of(method, own, expected)[0])
+        assert_close(states[row, after.real[row]], states_of(method, alone, expected)[0])
         assert (kept[1:] > kept[:-1]).all()
 
 

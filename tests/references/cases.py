@@ -86,8 +86,8 @@ def drawn(rng: np.random.Generator, large: bool = False) -> Batch:
 
 def _parts(row: np.ndarray, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     heads, kv = FACTS.heads, FACTS.kv_heads
-    own = row[layer]
-    return own[:heads], own[heads : heads + kv], own[heads + kv :]
+    parts = row[layer]
+    return parts[:heads], parts[heads : heads + kv], parts[heads + kv :]
 
 
 def _prompt(layout: TokenLayout, row: np.ndarray) -> Prompt:
@@ -125,8 +125,8 @@ def _view(layout: TokenLayout, states: list[np.ndarray], layer: int) -> LayerVie
     )
 
 
-def told(reference: Callable[..., Answer], *given: Any) -> Answer | None:
+def told(reference: Callable[..., Answer], *arguments: Any) -> Answer | None:
     """What a reference says, None where it hangs on less than single precision holds."""
     calls = Calls()
-    answer = reference(*given, calls)
+    answer = reference(*arguments, calls)
     return answer if calls.closest > TELLING else None

@@ -97,8 +97,8 @@ def evict(
         layers = len(prompt.layers)
         budgets = entries(wanted, [floors] * layers, [counted] * layers, calls, even)
         return [
-            rule(prompt, own, budget, always, calls)
-            for own, budget in zip(scores, budgets, strict=True)
+            rule(prompt, layer_scores, budget, always, calls)
+            for layer_scores, budget in zip(scores, budgets, strict=True)
         ]
 
     return kept
@@ -129,7 +129,7 @@ def pyramid_wishes(window: int) -> Callable[..., list[float]]:
 
 
 def prefix_wishes(prompt: Prompt, share: float, scores: list[Scores], calls: Calls) -> list[float]:
-    masses = [[own[0][j] for j in range(prompt.length)] for own in scores]
+    masses = [[layer_scores[0][j] for j in range(prompt.length)] for layer_scores in scores]
     return by_mass(masses, share * prompt.length * len(scores), calls)
 
 
@@ -155,8 +155,8 @@ def aircache(prompt: Prompt, share: float, calls: Calls) -> Kept:
     wanted = shared_out(strength_and_skewness(prompt, scores), total)
     budgets = entries(wanted, floors, [len(vision)] * len(scores), calls)
     return [
-        vision_only(prompt, own, budget, always, calls)
-        for own, budget in zip(scores, budgets, strict=True)
+        vision_only(prompt, layer_scores, budget, always, calls)
+        for layer_scores, budget in zip(scores, budgets, strict=True)
     ]
 
 
@@ -219,17 +219,17 @@ def kvzip(scores: list[Scores], share: float, calls: Calls) -> Kept:
     """The best of all layers and heads together, of the context alone."""
     flat = {
         (layer * 1000 + head) * 1000 + j: score
-        for layer, own in enumerate(scores)
-        for head, entries_ in enumerate(own)
+        for layer, layer_scores in enumerate(scores)
+        for head, entries_ in enumerate(layer_scores)
         for j, score in entries_.items()
     }
-    chosen = set(calls.best(flat, calls.rounded(share * len(flat))))
+    kept_keys = set(calls.best(flat, calls.rounded(share * len(flat))))
     return [
         [
-            {j for j in own[head] if (layer * 1000 + head) * 1000 + j in chosen}
-            for head in range(len(own))
+            {j for j in layer_scores[head] if (layer * 1000 + head) * 1000 + j in kept_keys}
+            for head in range(len(layer_scores))
         ]
-        for layer, own in enumerate(scores)
+        for layer, layer_scores in enumerate(scores)
     ]
 
 
@@ -291,7 +291,7 @@ for _tvb in (0, 1):
             )
 
 MERGES: dict[str, Callable[[Prompt, set[int], np.ndarray, Calls], np.ndarray]] = {
-    "elasticcache": lambda prompt, own, keys, calls: nearest_anchor(prompt, own),
+    "elasticcache": lambda prompt, entries_, keys, calls: nearest_anchor(prompt, entries_),
     "look-m": pivot,
 }
 """Weights (K, N) by which evicted entries join kept ones."""

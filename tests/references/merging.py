@@ -83,7 +83,7 @@ def _target(picture: Picture, members: list[int]) -> int:
             across = 0 if cell.col < -(-cell.cols // 2) else 1
             down = 0 if cell.row < -(-cell.rows // 2) else 1
             windows.setdefault((cell.grid, down, across), []).append(place)
-    odd = {place for own in windows.values() for place in own[1::2]}
+    odd = {place for members_of_window in windows.values() for place in members_of_window[1::2]}
     return next(place for place in members if place in odd)
 
 

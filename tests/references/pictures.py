@@ -62,19 +62,19 @@ class Picture:
 
     def tiles(self) -> list[list[int]]:
         """Vision tokens of each grid."""
-        found: dict[int, list[int]] = {}
+        places_of: dict[int, list[int]] = {}
         for place, cell in enumerate(self.cells):
             if cell is not None:
-                found.setdefault(cell.grid, []).append(place)
-        return list(found.values())
+                places_of.setdefault(cell.grid, []).append(place)
+        return list(places_of.values())
 
     def images(self) -> list[list[int]]:
         """Vision tokens of each image."""
-        found: dict[int, list[int]] = {}
+        places_of: dict[int, list[int]] = {}
         for place, cell in enumerate(self.cells):
             if cell is not None:
-                found.setdefault(cell.image, []).append(place)
-        return list(found.values())
+                places_of.setdefault(cell.image, []).append(place)
+        return list(places_of.values())
 
     @property
     def mean_attention(self) -> Array:
@@ -118,8 +118,8 @@ def proposals(
         likeness[a] = cosines[nearest[a]]
     # In the order of the sources, so that the first of equal ones wins.
     numbered = {number: likeness[a] for number, a in enumerate(sources)}
-    chosen = calls.best(numbered, count)
-    return {sources[number]: nearest[sources[number]] for number in chosen}
+    merged = calls.best(numbered, count)
+    return {sources[number]: nearest[sources[number]] for number in merged}
 
 
 def merges(ratio: float, count: int) -> int:

@@ -89,13 +89,15 @@ def clusters(hidden: np.ndarray, members: list[int], count: int, calls: Calls) -
         for i in members
     }
     width = math.sqrt(hidden.shape[1])
-    apart = {i: {j: value / width for j, value in own.items()} for i, own in apart.items()}
+    apart = {
+        i: {j: value / width for j, value in distances.items()} for i, distances in apart.items()
+    }
     spread = {i: sum(sorted(v**2 for v in apart[i].values())[:count]) / count for i in members}
     calls.ordered(spread)
     peak = {}
     for i in members:
         denser = [j for j in members if (spread[j], j) < (spread[i], i)]
-        far = max(max(own.values()) for own in apart.values())
+        far = max(max(distances.values()) for distances in apart.values())
         near = min((apart[i][j] for j in denser), default=far)
         peak[i] = math.exp(-spread[i]) * near
     centres = calls.best(peak, count)
@@ -112,15 +114,15 @@ def sparsevlm_plus(picture: Picture, calls: Calls) -> Left:
     width = picture.keys.shape[2]
     paid = []
     for head in picture.attention:
-        own = dict.fromkeys(vision, 0.0)
+        rated = dict.fromkeys(vision, 0.0)
         for i in rating:
             for j in vision:
                 place = sum(
                     float(cos[i, d] * cos[j, d] + sin[i, d] * sin[j, d]) for d in range(width)
                 )
-                own[j] += float(head[i, j]) / (place / math.sqrt(width))
-        paid.append(own)
-    mass = {number: sum(own.values()) for number, own in enumerate(paid)}
+                rated[j] += float(head[i, j]) / (place / math.sqrt(width))
+        paid.append(rated)
+    mass = {number: sum(rated.values()) for number, rated in enumerate(paid)}
     counting = calls.best(mass, RATERS_HEADS)
     score = {j: sum(paid[number][j] for number in counting) for j in vision}
     return only(picture, calls.best(score, min(KEPT, len(vision) - 1)))

@@ -25,12 +25,12 @@ def ranked(
 ) -> list[set[int]]:
     """Always those, then the higher tier, then the higher score."""
     kept = []
-    for own in scores:
-        chosen = set(always)
+    for head_scores in scores:
+        kept_places = set(always)
         for tier in sorted(set(tiers.values()), reverse=True):
-            members = {j: own[j] for j in tiers if tiers[j] == tier and j not in always}
-            chosen |= set(calls.best(members, min(len(members), budget - len(chosen))))
-        kept.append(chosen)
+            members = {j: head_scores[j] for j in tiers if tiers[j] == tier and j not in always}
+            kept_places |= set(calls.best(members, min(len(members), budget - len(kept_places))))
+        kept.append(kept_places)
     return kept
 
 
@@ -65,7 +65,7 @@ def vision_only(
     vision = dict.fromkeys(prompt.places("v"), 0)
     paid = {j for j in always if j in vision}
     kept = ranked(prompt, scores, budget, paid, vision, calls)
-    return [own | set(prompt.places("st")) for own in kept]
+    return [head_kept | set(prompt.places("st")) for head_kept in kept]
 
 
 def with_recent(text_before: bool) -> Callable[..., list[set[int]]]:
@@ -101,8 +101,8 @@ def across_heads(
     rest = max(0, budget - len(always))
     pooled_claims: dict[int, float] = {}
     sure: set[int] = set()
-    for number, own in enumerate(claims):
-        free = {j: own[j] for j in own if j not in always}
+    for number, pick in enumerate(claims):
+        free = {j: pick[j] for j in pick if j not in always}
         equal = calls.best(free, rest)
         total = sum(free.values())
         share = sum(free[j] for j in equal) / total if total else 0.0
@@ -110,12 +110,12 @@ def across_heads(
             pooled_claims[number * prompt.length + j] = free[j] * share
         sure |= {number * prompt.length + j for j in calls.best(free, math.floor(rest * 0.2))}
     left = {place: claim for place, claim in pooled_claims.items() if place not in sure}
-    chosen = sure | set(calls.best(left, rest * len(claims) - len(sure)))
+    claimed = sure | set(calls.best(left, rest * len(claims) - len(sure)))
     kept = []
-    for number, own in enumerate(picks):
+    for number, pick in enumerate(picks):
         first = number * prompt.length
-        count = sum(first <= place < first + prompt.length for place in chosen)
-        free = {j: own[j] for j in own if j not in always}
+        count = sum(first <= place < first + prompt.length for place in claimed)
+        free = {j: pick[j] for j in pick if j not in always}
         kept.append(always | set(calls.best(free, count)))
     return kept
 

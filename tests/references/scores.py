@@ -79,16 +79,16 @@ def self_attention(prompt: Prompt, layer: Layer) -> Scores:
 
 
 def self_attention_per_head(prompt: Prompt, layer: Layer) -> Scores:
-    return [collected(own.mean(0), range(prompt.length)) for own in kv_heads(layer)]
+    return [collected(heads.mean(0), range(prompt.length)) for heads in kv_heads(layer)]
 
 
 def pooled(scores: dict[int, float], kernel: int, kind: str) -> dict[int, float]:
     reach = kernel // 2
-    found = {}
+    pooled_scores = {}
     for j in scores:
         near = [scores.get(j + step, 0.0) for step in range(-reach, reach + 1)]
-        found[j] = max(near) if kind == "max" else sum(near) / kernel
-    return found
+        pooled_scores[j] = max(near) if kind == "max" else sum(near) / kernel
+    return pooled_scores
 
 
 def window_of(weights: Array, window: int, kernel: int, kind: str) -> dict[int, float]:
@@ -105,7 +105,7 @@ def observation_window(window: int, kernel: int, kind: str) -> Callable[[Prompt,
 
 def window_per_head(window: int, kernel: int, kind: str) -> Callable[[Prompt, Layer], Scores]:
     return lambda _, layer: [
-        window_of(own.mean(0), window, kernel, kind) for own in kv_heads(layer)
+        window_of(heads.mean(0), window, kernel, kind) for heads in kv_heads(layer)
     ]
 
 
@@ -121,13 +121,13 @@ def vision_and_text(prompt: Prompt, layer: Layer) -> Scores:
 
 def text_weighted(prompt: Prompt, layer: Layer) -> Scores:
     weights, text = mean_head(layer), prompt.places("t")
-    own = {}
+    received = {}
     for number, j in enumerate(text):
-        own[j] = sum(float(weights[i, j]) for i in text if i >= j) / (len(text) - number)
-    total = sum(own.values())
+        received[j] = sum(float(weights[i, j]) for i in text if i >= j) / (len(text) - number)
+    total = sum(received.values())
     scores = collected(weights, text)
     for j in prompt.places("v"):
-        scores[j] = sum(own[i] / total * float(weights[i, j]) for i in text)
+        scores[j] = sum(received[i] / total * float(weights[i, j]) for i in text)
     return [scores]
 
 
@@ -172,9 +172,9 @@ def elite_text(prompt: Prompt, layer: Layer, calls: Calls) -> Scores:
     return [scores]
 
 
-def moments(own: Array, rows: Sequence[int], j: int) -> tuple[float, float]:
+def moments(weights: Array, rows: Sequence[int], j: int) -> tuple[float, float]:
     """Mean and unbiased variance of a key's attention over some rows of one head."""
-    values = [float(own[i, j]) for i in rows]
+    values = [float(weights[i, j]) for i in rows]
     mean = sum(values) / len(values)
     return mean, sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
 
@@ -182,15 +182,15 @@ def moments(own: Array, rows: Sequence[int], j: int) -> tuple[float, float]:
 def window_indicator(window: int, gamma: float, kernel: int) -> Callable[[Prompt, Layer], Scores]:
     def scores(prompt: Prompt, layer: Layer) -> Scores:
         rows = range(max(0, prompt.length - window), prompt.length)
-        found = []
+        indicators = []
         for heads in kv_heads(layer):
-            own = {}
+            claims = {}
             for j in range(rows[0]):
                 pairs = [moments(head, rows, j) for head in heads]
-                own[j] = sum(mean + gamma * spread for mean, spread in pairs) / len(pairs)
-            smooth = pooled(own, kernel, "avg")
-            found.append({j: smooth.get(j, 0.0) for j in range(prompt.length)})
-        return found
+                claims[j] = sum(mean + gamma * spread for mean, spread in pairs) / len(pairs)
+            smooth = pooled(claims, kernel, "avg")
+            indicators.append({j: smooth.get(j, 0.0) for j in range(prompt.length)})
+        return indicators
 
     return scores
 
@@ -211,16 +211,16 @@ def mixed(window: int) -> Callable[[Prompt, Layer], Scores]:
 
     def scores(prompt: Prompt, layer: Layer) -> Scores:
         start = max(0, prompt.length - window)
-        found = []
-        for own, keys, values in zip(kv_heads(layer), layer.keys, layer.values, strict=True):
+        weighted = []
+        for heads, keys, values in zip(kv_heads(layer), layer.keys, layer.values, strict=True):
             rows = prompt.length - start
             means = {
-                j: sum(float(own[:, i, j].mean()) for i in range(start, prompt.length)) / rows
+                j: sum(float(heads[:, i, j].mean()) for i in range(start, prompt.length)) / rows
                 for j in range(start)
             }
             attention = pooled(means, 5, "avg")
             if not start:
-                found.append(dict.fromkeys(range(prompt.length), 0.0))
+                weighted.append(dict.fromkeys(range(prompt.length), 0.0))
                 continue
             level = sum(attention.values()) / start
             mean = unit(keys).mean(0)
@@ -228,9 +228,9 @@ def mixed(window: int) -> Callable[[Prompt, Layer], Scores]:
             norms = spread([math.sqrt(float(v @ v)) for v in values[:start]], 0.0)
             unlike, norms = scaled(unlike, level), scaled(norms, level)
             ratio = (prompt.length * float(mean @ mean) - 1) / (prompt.length - 1)
-            found.append(dict.fromkeys(range(prompt.length), 0.0))
+            weighted.append(dict.fromkeys(range(prompt.length), 0.0))
             for j in range(start):
-                found[-1][j] = ratio * unlike[j] + (1 - ratio) * (attention[j] + norms[j])
-        return found
+                weighted[-1][j] = ratio * unlike[j] + (1 - ratio) * (attention[j] + norms[j])
+        return weighted
 
     return scores

@@ -61,9 +61,9 @@ def kept(retention: Retention, drawn: Batch, row: int) -> list[set[int]]:
 def merge_of(retention: Retention, drawn: Batch, row: int, group: int) -> np.ndarray:
     """(K, N) weights of one set of entries."""
     assert retention.merge is not None
-    own = row * retention.index.shape[1] + group
-    weights = retention.merge.matrix()[own]
-    return weights[retention.merge.valid[own]][:, drawn.padding(row) :].double().numpy()
+    set_number = row * retention.index.shape[1] + group
+    weights = retention.merge.matrix()[set_number]
+    return weights[retention.merge.valid[set_number]][:, drawn.padding(row) :].double().numpy()
 
 
 @pytest.mark.parametrize("name", EVICTORS)
@@ -71,12 +71,12 @@ def test_an_evictor_keeps_what_its_reference_keeps(name: str) -> None:
     compared = 0
     for number in range(DRAWS):
         drawn = batch(number, large=name == "rank-window")
-        found = retained(method(name, drawn.share, **options(name)), drawn, number % 2 == 0)
+        retentions = retained(method(name, drawn.share, **options(name)), drawn, number % 2 == 0)
         for row, prompt in enumerate(drawn.prompts):
             wanted = told(EVICTORS[name], prompt, drawn.share)
-            for layer, retention in enumerate(found if wanted else []):
-                own, note = kept(retention, drawn, row), (number, row, layer, drawn.share)
-                assert wanted is not None and own == wanted[layer], note
+            for layer, retention in enumerate(retentions if wanted else []):
+                kept_places, note = kept(retention, drawn, row), (number, row, layer, drawn.share)
+                assert wanted is not None and kept_places == wanted[layer], note
                 compared += 1
     assert compared >= LEAST
 
@@ -86,11 +86,11 @@ def test_evicted_entries_leave_what_their_reference_says(name: str) -> None:
     compared = 0
     for number in range(DRAWS):
         drawn = batch(number)
-        found = retained(method(name, drawn.share), drawn)
+        retentions = retained(method(name, drawn.share), drawn)
         for row, prompt in enumerate(drawn.prompts):
-            for retention, layer in zip(found, prompt.layers, strict=True):
-                for group, own in enumerate(kept(retention, drawn, row)):
-                    wanted = told(MERGES[name], prompt, own, layer.keys[group])
+            for retention, layer in zip(retentions, prompt.layers, strict=True):
+                for group, kept_places in enumerate(kept(retention, drawn, row)):
+                    wanted = told(MERGES[name], prompt, kept_places, layer.keys[group])
                     if wanted is not None:
                         weights = merge_of(retention, drawn, row, group)
                         assert_close(weights, wanted, 1e-6, note=(number, row, group))
@@ -129,7 +129,7 @@ def test_kvzip_keeps_what_its_reference_keeps() -> None:
         rows = [alone(evictor, drawn, row, scores, later) for row in range(len(drawn.prompts))]
         for row, prompt in enumerate(drawn.prompts):
             vision = prompt.places("v")
-            own = [
+            scores_of_prompt = [
                 kvzip_scores(
                     layer.attention,
                     FACTS.kv_heads,
@@ -138,7 +138,7 @@ def test_kvzip_keeps_what_its_reference_keeps() -> None:
                 )
                 for layer in prompt.layers
             ]
-            wanted = told(kvzip, own, drawn.share)
+            wanted = told(kvzip, scores_of_prompt, drawn.share)
             for layer, sets in enumerate(wanted or []):
                 fixed = set(range(vision[0]))
                 assert rows[row][layer] == [fixed | one for one in sets], (number, row, layer)
@@ -159,13 +159,13 @@ def alone(
     cut = drawn.layout.select(everyone, torch.ones_like(everyone, dtype=torch.bool))
     made = evictor.with_scores([one[:, :, here[0]] for one in scores])
     views = [replace(view, layout=cut) for view in drawn.views]
-    found = made.retain([made.observe(view) for view in views])
+    retentions = made.retain([made.observe(view) for view in views])
     return [
         [
             set(index[valid].tolist())
             for index, valid in zip(one.index[row], one.valid[row], strict=True)
         ]
-        for one in found
+        for one in retentions
     ]
 
 
@@ -175,14 +175,20 @@ def test_what_is_drawn_keeps_the_budget_and_its_order(name: str) -> None:
     fixed, guarded = DRAWN[name]
     for number in range(DRAWS):
         drawn = batch(number)
-        found = retained(method(name, drawn.share), drawn)
+        retentions = retained(method(name, drawn.share), drawn)
         for row, prompt in enumerate(drawn.prompts):
             always = set(prompt.places(fixed)) | (ends(prompt, 4, 1) if guarded else set())
             counts = told(counted, prompt, drawn.share, len(always))
-            for layer, retention in enumerate(found if counts else []):
-                (own,) = kept(retention, drawn, row)
-                assert counts is not None and len(own) == counts[layer] and always <= own
-                _in_order(name, prompt, own - always, set(range(prompt.length)) - own)
+            for layer, retention in enumerate(retentions if counts else []):
+                (kept_places,) = kept(retention, drawn, row)
+                assert (
+                    counts is not None
+                    and len(kept_places) == counts[layer]
+                    and always <= kept_places
+                )
+                _in_order(
+                    name, prompt, kept_places - always, set(range(prompt.length)) - kept_places
+                )
                 compared += 1
     assert compared >= LEAST
 

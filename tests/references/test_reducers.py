@@ -62,9 +62,9 @@ def built(name: str, layer: int) -> Reducer:
         return SparseVLM(
             (0,), (KEPT,), recycle=False, heads=RATERS_HEADS, correct_rotary=True, positions="keep"
         )
-    found = method(name, **options)
-    assert isinstance(found, Reducer)
-    return found
+    reducer = method(name, **options)
+    assert isinstance(reducer, Reducer)
+    return reducer
 
 
 @cache

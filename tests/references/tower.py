@@ -39,16 +39,16 @@ def cdpruner(picture: Picture, calls: Calls) -> Left:
         weights = np.array([relevance[j] for j in tile])
         alike = [[cosine(picture.hidden[i], picture.hidden[j]) for j in tile] for i in tile]
         kernel = weights[:, None] * np.array(alike) * weights
-        chosen: list[int] = []
+        selected: list[int] = []
         for _ in range(min(TOKENS, len(tile))):
             gains = {}
             for j in range(len(tile)):
-                if j not in chosen:
-                    rows = [*chosen, j]
-                    before = np.linalg.det(kernel[np.ix_(chosen, chosen)]) if chosen else 1.0
+                if j not in selected:
+                    rows = [*selected, j]
+                    before = np.linalg.det(kernel[np.ix_(selected, selected)]) if selected else 1.0
                     gains[j] = np.linalg.det(kernel[np.ix_(rows, rows)]) / before
-            chosen.append(calls.largest(gains))
-        kept += [tile[j] for j in chosen]
+            selected.append(calls.largest(gains))
+        kept += [tile[j] for j in selected]
     return only(picture, kept)
 
 
@@ -77,10 +77,10 @@ def hired(picture: Picture, calls: Calls) -> Left:
         marked = calls.best(first, math.floor(0.5 * len(whole)))
         left = min(budget - full, len(finer))
         for one in sorted({tile(j) for j in finer}):
-            own = {j: score[j] for j in finer if tile(j) == one}
+            scores_of_tile = {j: score[j] for j in finer if tile(j) == one}
             covered = sum(tile(j) == one for j in marked)
             quota = left * covered // max(1, len(marked))
-            kept += calls.best(own, min(quota, len(own)))
+            kept += calls.best(scores_of_tile, min(quota, len(scores_of_tile)))
     return only(picture, kept)
 
 
@@ -142,10 +142,10 @@ def hiprune(picture: Picture, calls: Calls) -> Left:
             if away <= 1:
                 near[j] = math.inf if away == 0 else middle[j]
         finite = {j: value for j, value in near.items() if value < math.inf}
-        own = {j for j in near if j not in finite}
-        own |= set(calls.best(finite, min(len(finite), TOKENS - 1)))
-        left = {j: float(received[j, -1]) for j in tile if j not in own}
-        kept |= own | set(calls.best(left, TOKENS - len(own)))
+        members = {j for j in near if j not in finite}
+        members |= set(calls.best(finite, min(len(finite), TOKENS - 1)))
+        left = {j: float(received[j, -1]) for j in tile if j not in members}
+        kept |= members | set(calls.best(left, TOKENS - len(members)))
     return only(picture, sorted(kept))
 
 
