@@ -184,7 +184,7 @@ def test_the_newest_queries_over_a_cache(mask: str) -> None:
             assert_close(newest[row, head], torch.softmax(logits, -1))
 
 
-@pytest.mark.parametrize("attention", [projected(), given()], ids=["projected", "given"])
+@pytest.mark.parametrize("attention", [projected(), held_rows()], ids=["projected", "given"])
 def test_rows_that_were_asked_for_last_are_kept(attention: Attention) -> None:
     queries = marked(1, 9)
     rows = attention.rows(queries)
@@ -198,11 +198,11 @@ def test_rows_that_were_asked_for_last_are_kept(attention: Attention) -> None:
 def test_some_heads_of_attention_given_as_matrices() -> None:
     index = torch.tensor([[0, 12], [3, 4]])
     for part, heads in (
-        (given().of_heads(slice(2, 4)), [2, 3]),
-        (given().pick_heads([5, 0]), [5, 0]),
+        (held_rows().of_heads(slice(2, 4)), [2, 3]),
+        (held_rows().pick_heads([5, 0]), [5, 0]),
     ):
-        assert torch.equal(part.logits(index), given().logits(index)[:, heads])
-        assert torch.equal(part.probabilities(index), given().probabilities(index)[:, heads])
+        assert torch.equal(part.logits(index), held_rows().logits(index)[:, heads])
+        assert torch.equal(part.probabilities(index), held_rows().probabilities(index)[:, heads])
 
 
 def test_attention_given_without_a_part_says_so() -> None:

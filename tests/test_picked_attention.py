@@ -100,8 +100,8 @@ def by_hand(full: ProjectedAttention, row: int, head: int, query: int) -> list[f
     keys = full.keys[row, head * KV_HEADS // HEADS].tolist()
     seen = [key <= query for key in range(LENGTH)]
     if full.mask is not None:
-        own = full.mask[row % len(full.mask), 0, query]
-        seen = (own if own.dtype == torch.bool else own == 0).tolist()
+        query_mask = full.mask[row % len(full.mask), 0, query]
+        seen = (query_mask if query_mask.dtype == torch.bool else query_mask == 0).tolist()
     weights = [
         math.exp(SCALING * sum(a * b for a, b in zip(vector, key, strict=True))) if look else 0.0
         for key, look in zip(keys, seen, strict=True)
@@ -182,7 +182,7 @@ def test_any_heads_in_any_order() -> None:
     assert_close(full.pick_heads([5, 0, 2]).probabilities(index), every[:, [5, 0, 2]])
     per_head = torch.cat([layer(1, "boolean").mask, layer(3, "boolean").mask], 1)  # type: ignore[list-item]
     mask = per_head.repeat(1, HEADS // 2, 1, 1)
-    own = ProjectedAttention(full.queries, full.keys, SCALING, mask)
+    masked = ProjectedAttention(full.queries, full.keys, SCALING, mask)
     for heads in (slice(2, 4), [3, 1]):
-        part = own.of_heads(heads) if isinstance(heads, slice) else own.pick_heads(heads)
-        assert_close(part.probabilities(index), own.probabilities(index)[:, heads])
+        part = masked.of_heads(heads) if isinstance(heads, slice) else masked.pick_heads(heads)
+        assert_close(part.probabilities(index), masked.probabilities(index)[:, heads])
