@@ -72,13 +72,17 @@ class WordAlignment(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.nothing = nn.Parameter(torch.zeros(len(_NAMED)))
+        ids = [words.TOKEN[word] for names in _NAMED.values() for word in names]
+        # On the model's device once: a list that is copied there at every step waits for the GPU.
+        self.register_buffer("ids", torch.tensor(ids), persistent=False)
+        self.ids: Tensor
 
     def forward(self, image: Tensor, embed: Embedding, labels: dict[str, Tensor]) -> Tensor:
         """Loss of image tokens ``(B, N, D)`` with labels ``(B, N)``."""
         loss = image.new_zeros((), dtype=torch.float32)
-        for index, (name, names) in enumerate(_NAMED.items()):
-            ids = torch.tensor([words.TOKEN[word] for word in names], device=image.device)
-            similarity = F.linear(image.float(), embed.weight[ids])
+        similarities = F.linear(image.float(), embed.weight[self.ids])
+        parts = torch.split(similarities, [len(names) for names in _NAMED.values()], -1)
+        for index, (name, similarity) in enumerate(zip(_NAMED, parts, strict=True)):
             nothing = self.nothing[index].expand(*similarity.shape[:2], 1)
             logit = torch.cat([nothing, similarity], -1)
             loss = loss + F.cross_entropy(logit.flatten(0, 1), labels[name].flatten())

@@ -56,7 +56,8 @@ class Muon(torch.optim.Optimizer):
         """Nesterov momentum of the gradient of each weight."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
-            self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+            if "momentum" not in self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
         buffers = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         return list(torch._foreach_lerp(gradients, buffers, momentum))

@@ -119,6 +119,11 @@ def test_a_dry_run_measures_and_writes_nothing(
     assert lines[0]["torch"] == torch.__version__ and lines[1]["batches_per_second"] > 0
     assert [line["part"] for line in lines[2:]] == list(PARTS)
     assert all(line["steps_per_second"] > 0 and line["peak_gb"] is None for line in lines[2:])
+    for line in lines[2:]:
+        times = list(line["host_ms"].values())
+        assert len(times) == 5 and times == sorted(times, reverse=True) and times[-1] > 0
+        assert any("attention" in name for name in line["host_ms"])
+        assert torch.cuda.is_available() or line["kernel_ms"] == {}
     assert not list(tmp_path.iterdir())
 
 

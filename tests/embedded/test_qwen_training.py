@@ -22,8 +22,8 @@ from lightkv.embedded.qwen import checkpoint
 from lightkv.embedded.qwen import trainer as training
 from lightkv.embedded.qwen.architecture import MERGE
 from lightkv.embedded.qwen.batches import SORTS
-from lightkv.embedded.qwen.containers import Batch, Sort
-from lightkv.embedded.qwen.lean import axis_of_frequency
+from lightkv.embedded.qwen.containers import Batch, Sort, View
+from lightkv.embedded.qwen.lean import added_mask, axis_of_frequency
 from lightkv.embedded.qwen.legends import MOST_DEFINITIONS
 from lightkv.embedded.qwen.prompts import prefix_positions
 from lightkv.embedded.qwen.recipe import QUICK, SHIPPED, Rates, with_batches
@@ -144,6 +144,31 @@ def test_text_follows_what_stands_before_it() -> None:
     for row in range(length):
         same = (turns == turns[row]) & (torch.arange(length) <= row)
         assert (seen[row] == same).all()
+
+
+def test_the_mask_is_added_and_its_rows_are_aligned() -> None:
+    sees = torch.rand(2, 1, 3, 13, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask = added_mask(sees, torch.bfloat16)
+    assert mask.dtype == torch.bfloat16
+    assert ((mask == 0) == sees).all() and ((mask == -torch.inf) == ~sees).all()
+    assert mask.stride() == (48, 48, 16, 1)
+    assert added_mask(sees[..., :8], torch.float32).stride() == (24, 24, 8, 1)
+
+
+def test_a_step_takes_no_kernel_that_is_built_for_each_size(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    seen: list[bool] = []
+
+    def note(view: View) -> list[Tensor]:
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return Trainer.features(trainer, view)
+
+    monkeypatch.setattr(trainer, "features", note)
+    with torch.no_grad():
+        trainer.answer(_batch("picture", 0.0))
+    assert seen == [False] and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_patches_in_use_hold_every_object() -> None:

@@ -11,7 +11,7 @@ vision tokens may be used, and the last layer is evaluated on the text rows alon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ from lightkv.embedded.qwen.architecture import FRAMES, MERGE, ROPE_BASE
 if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration
 
-_EPSILON = 1e-6
+_EPSILON: Final = 1e-6
+_ALIGNED: Final = 8
 Rotation = tuple[Tensor, Tensor]
 
 
@@ -134,17 +135,17 @@ class LeanModel(nn.Module):
         Args:
             before: embeddings of everything before the text ``(B, P, D)``.
             added: what deepstack adds to them after each of the first layers ``(B, P, D)``.
-            text: token ids ``(B, T)``.
+            text: embeddings of the text ``(B, T, D)``.
             mask: which tokens the rows that predict text see ``(B, 1, T + 1, P + T)``, boolean.
             position: rotary positions ``(B, 3, P + T)``: time, height and width.
 
         Returns:
             ``(B, T, vocabulary)``; row ``t`` is the prediction of ``text[:, t]``.
         """
-        embed = self.decoder.embed_tokens
         start = before.shape[1]
-        x = torch.cat([before, embed(text).to(before.dtype)], 1)
+        x = torch.cat([before, text], 1)
         rotation = self._rotation(position)
+        mask = added_mask(mask, _kernel_dtype(x))
         run = self._trained_layer if torch.is_grad_enabled() else self._layer
         for index, layer in enumerate(self.decoder.layers[:-1]):
             x = run(layer, x, rotation, mask, start)
@@ -152,25 +153,26 @@ class LeanModel(nn.Module):
                 x = x + F.pad(added[index], (0, 0, 0, text.shape[1]))
         x = self._last_layer(self.decoder.layers[-1], x, rotation, mask, start)
         x = _norm(x, self.decoder.norm.weight)
-        return F.linear(x[:, :-1], embed.weight)
+        return F.linear(x[:, :-1], self.decoder.embed_tokens.weight)
 
     def _rotation(self, position: Tensor) -> Rotation:
-        """Cosine and sine ``(B, 1, P + T, d)``: every frequency turns with one axis."""
+        """Cosine and sine ``(B, P + T, 1, d)``: every frequency turns with one axis."""
         size = self.head_size
         even = torch.arange(0, size, 2, device=position.device)
         frequency = ROPE_BASE ** -(even / size)
         angle = position[:, self.axis].transpose(1, 2) * frequency
-        angle = torch.cat([angle, angle], -1)[:, None]
+        angle = torch.cat([angle, angle], -1)[:, :, None]
         return angle.cos(), angle.sin()
 
     def _layer(self, layer: Any, x: Tensor, rotation: Rotation, mask: Tensor, start: int) -> Tensor:
         """One decoder layer: what stands before the text is causal, the text follows ``mask``."""
         q, k, v = self._qkv(layer, x, rotation)
+        first, rest = torch.split(q, [start, q.shape[2] - start], 2)
         seen = F.scaled_dot_product_attention(
-            q[:, :, :start], k[:, :, :start], v[:, :, :start], is_causal=True
+            first, k[:, :, :start], v[:, :, :start], is_causal=True
         )
-        told = F.scaled_dot_product_attention(q[:, :, start:], k, v, attn_mask=mask[:, :, 1:])
-        return self._finish(layer, x, torch.cat([seen, told], 2))
+        told = F.scaled_dot_product_attention(rest, k, v, attn_mask=mask[:, :, 1:])
+        return self._finish(layer, x, torch.cat([seen.transpose(1, 2), told.transpose(1, 2)], 1))
 
     def _last_layer(
         self, layer: Any, x: Tensor, rotation: Rotation, mask: Tensor, start: int
@@ -178,25 +180,34 @@ class LeanModel(nn.Module):
         """The last layer on the rows that predict text, ``(B, T + 1, D)``."""
         q, k, v = self._qkv(layer, x, rotation)
         mixed = F.scaled_dot_product_attention(q[:, :, start - 1 :], k, v, attn_mask=mask)
-        return self._finish(layer, x[:, start - 1 :], mixed)
+        return self._finish(layer, x[:, start - 1 :], mixed.transpose(1, 2))
 
     def _qkv(self, layer: Any, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, all ``(B, heads, P + T, d)``."""
+        """Queries, keys and values, all ``(B, heads, P + T, d)``.
+
+        Queries and keys are normalised and turned as one tensor: half the kernels.
+        """
         attention = layer.self_attn
         h = _norm(x, layer.input_layernorm.weight)
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         weight = torch.cat([projection.weight for projection in projections])
-        sizes = [heads * self.head_size for heads in (self.heads, self.key_heads, self.key_heads)]
-        q, k, v = torch.split(F.linear(h, weight), sizes, -1)
-        queries = _norm(split_heads(q, self.heads), attention.q_norm.weight)
-        keys = _norm(split_heads(k, self.key_heads), attention.k_norm.weight)
-        group = self.heads // self.key_heads
-        values = split_heads(v, self.key_heads).repeat_interleave(group, 1)
-        turned = rotate(keys, *rotation).to(values.dtype).repeat_interleave(group, 1)
-        return rotate(queries, *rotation).to(values.dtype), turned, values
+        heads, key_heads = self.heads, self.key_heads
+        # (B, P + T, (heads + 2 key heads) d) to (B, P + T, heads + 2 key heads, d)
+        rows = F.linear(h, weight).view(*x.shape[:2], -1, self.head_size)
+        turned, values = torch.split(rows, [heads + key_heads, key_heads], 2)
+        scales = (
+            attention.q_norm.weight.expand(heads, -1),
+            attention.k_norm.weight.expand(key_heads, -1),
+        )
+        turned = rotate(_norm(turned, torch.cat(scales)), *rotation).to(values.dtype)
+        queries, keys = torch.split(turned, [heads, key_heads], 2)
+        group = heads // key_heads
+        keys, values = (part.repeat_interleave(group, 2) for part in (keys, values))
+        return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
 
     def _finish(self, layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
+        """What follows the attention; ``mixed`` is ``(B, S, heads, d)``."""
+        x = x + layer.self_attn.o_proj(mixed.flatten(2))
         h = _norm(x, layer.post_attention_layernorm.weight)
         weight = torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight])
         gate, up = F.linear(h, weight).chunk(2, -1)
@@ -212,8 +223,31 @@ def axis_of_frequency(sections: Sequence[int]) -> Tensor:
     return axis
 
 
+def added_mask(sees: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds to its scores: 0 where ``sees`` is True, minus infinity elsewhere.
+
+    Made once for all layers. Rows start at multiples of eight entries, since kernels that read a
+    mask copy one with other strides at every call.
+    """
+    keys = sees.shape[-1]
+    room = -(-keys // _ALIGNED) * _ALIGNED
+    mask = torch.zeros((*sees.shape[:-1], room), dtype=dtype, device=sees.device)[..., :keys]
+    return mask.masked_fill_(~sees, -torch.inf)
+
+
+def _kernel_dtype(x: Tensor) -> torch.dtype:
+    """Of queries, keys and values."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def _norm(x: Tensor, weight: Tensor) -> Tensor:
-    return F.rms_norm(x.float(), (x.shape[-1],), weight, _EPSILON)
+    """Root mean square norm in float32.
+
+    The weight stands outside, because a sum over all rows is fast on a GPU for any width, and the
+    weight's gradient inside the fused kernel is left to a few of its cores if rows are short.
+    """
+    return F.rms_norm(x.float(), (x.shape[-1],), None, _EPSILON) * weight
 
 
 def _by_token(grid: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from lightkv.embedded.qwen.containers import Batch, View
 from lightkv.embedded.qwen.recipe import Recipe
@@ -18,6 +19,9 @@ PARTS: Final = {"vision": 0.0, "language, vision tokens left out": 0.6, "languag
 """Parts of the run that are measured, and at which share of it they stand."""
 _ENDLESS: Final = 1e9
 _WARM: Final = 3
+_PROFILED: Final = 3
+_SHOWN: Final = 5
+_NAME: Final = 90
 
 
 def rates(
@@ -26,7 +30,7 @@ def rates(
     device: str = "cpu",
     workers: int = 0,
     compile: bool = False,
-    seconds: float = 8.0,
+    seconds: float = 5.0,
 ) -> Iterator[dict[str, Any]]:
     """Measure the machine; nothing is written.
 
@@ -40,7 +44,8 @@ def rates(
     Yields:
         The machine; how many batches a second the workers draw alone; then for every part of the
         run steps and prompts (pictures, for the tower) a second, the share of time that the
-        training waited for batches, and on a GPU the peak memory in GB.
+        training waited for batches, on a GPU the peak memory in GB, and what took most of
+        the time: the five most expensive kernels and calls of the host, in milliseconds a step.
     """
     torch.set_float32_matmul_precision("high")
     cuda = device == "cuda"
@@ -84,13 +89,40 @@ def _trained(trainer: Trainer, begin: float, workers: int, seconds: float) -> di
         _wait(cuda)
         steps += 1
     spent = time.perf_counter() - began
+    peak = round(torch.cuda.max_memory_allocated() / 1e9, 1) if cuda else None
     return {
         "warm_up_seconds": round(warm, 2),
         "steps_per_second": round(steps / spent, 2),
         "prompts_per_second": round(prompts / spent, 1),
         "waited_share": round(waited / spent, 2),
-        "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1) if cuda else None,
+        "peak_gb": peak,
+        **_most_expensive(trainer, source),
     }
+
+
+def _most_expensive(trainer: Trainer, source: Iterator[View | Batch]) -> dict[str, Any]:
+    """Kernels and calls of the host that take most milliseconds of a step by themselves."""
+    cuda = trainer.device.type == "cuda"
+    drawn = [next(source).to(trainer.device) for _ in range(_PROFILED)]
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities) as measured:
+        for batch in drawn:
+            trainer.train_step(batch)
+        _wait(cuda)
+    host: dict[str, float] = {}
+    kernels: dict[str, float] = {}
+    for event in measured.key_averages():
+        name = event.key[:_NAME]
+        if event.device_type.name == "CPU":
+            host[name] = host.get(name, 0.0) + event.self_cpu_time_total
+        else:
+            kernels[name] = kernels.get(name, 0.0) + event.self_device_time_total
+    return {"kernel_ms": _largest(kernels), "host_ms": _largest(host)}
+
+
+def _largest(microseconds: dict[str, float]) -> dict[str, float]:
+    most = sorted(microseconds, key=lambda name: -microseconds[name])[:_SHOWN]
+    return {name: round(microseconds[name] / _PROFILED / 1e3, 2) for name in most}
 
 
 def _source(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightkv.embedded.objectives import PatchHeads, WordAlignment, answer_loss, exact_answers
 from lightkv.embedded.optimizer import build_optimizers, descend, scale_rates
@@ -33,6 +34,16 @@ STAGES: Final = ("vision", "language")
 LOG_EVERY: Final = 50
 SCORE_EVERY: Final = 10
 """Answers are scored at every such step only, because that waits for the GPU."""
+ATTENTION: Final = (
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+)
+"""Attention kernels that serve any size at once.
+
+cuDNN's, which torch prefers on recent GPUs, builds a plan for every new size, for tens of
+milliseconds in each direction; here nearly every batch has a size of its own.
+"""
 
 
 class Trainer:
@@ -124,7 +135,7 @@ class Trainer:
         return min(1.0, self.recipe.language_share(self.progress))
 
     def _vision_loss(self, view: View) -> Tensor:
-        with self._autocast():
+        with self._forward():
             *_, features = self.features(view)
         # (B, 1, N, 4, V) to (B, N, 4 V)
         labels = {name: label.flatten(0, 1) for name, label in view.labels.items()}
@@ -166,15 +177,17 @@ class Trainer:
     def answer(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Logits of the text ``(B, T, vocabulary)``, and each view's vision tokens
         ``(B, S, K, D)``."""
-        with self._autocast():
+        with self._forward():
             seen = [self._seen(view) for view in batch.views]
-            words = [self.lean.decoder.embed_tokens(part) for part in batch.words]
+            parts = [*batch.words, batch.text]
+            embeddings = self.lean.decoder.embed_tokens(torch.cat(parts, 1))
+            *words, text = torch.split(embeddings, [part.shape[1] for part in parts], 1)
             before = _joined(words, [layers[-1] for layers in seen])
             blank = [torch.zeros_like(part) for part in words]
             deep = range(len(seen[0]) - 1)
             added = [_joined(blank, [layers[index] for layers in seen]) for index in deep]
             mask, position = attention_inputs(batch)
-            logits = self.lean(before, added, batch.text, mask, position)
+            logits = self.lean(before, added, text, mask, position)
         return logits, [layers[-1] for layers in seen]
 
     def _seen(self, view: View) -> list[Tensor]:
@@ -185,10 +198,12 @@ class Trainer:
         kept = [x.gather(2, index.expand(-1, -1, -1, *x.shape[3:])) for x in features]
         return self.lean.project(kept)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.device.type == "cpu":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+    @contextmanager
+    def _forward(self) -> Iterator[None]:
+        """The kernels and the precision of a forward pass; its backward pass follows them."""
+        low = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu")
+        with sdpa_kernel(list(ATTENTION)), low:
+            yield
 
     def _begin(self, stage: str) -> None:
         """Fresh optimizers: Muon for the matrices inside layers and mergers, AdamW for the rest."""
