@@ -34,9 +34,12 @@ ANSWER: Final = 100
 """Tokens of an answer whose latency they give."""
 
 RECORDED: Final = resources.files("analysis") / "stored" / "bench_model.csv"
-"""What ``lightkv bench model`` measured for the papers' models, where that ships."""
+"""What ``lightkv bench model`` measured on one NVIDIA H200 (docs/performance.md)."""
 
-_TIMED: Final = ("shape", "tokens", "batch_size", "method", "repeat", "ttft_ms", "step_ms")
+_TIMED: Final = (
+    *("shape", "tokens", "batch_size", "layers", "machine"),
+    *("method", "repeat", "ttft_ms", "step_ms", "tower_ms"),
+)
 
 
 @register
@@ -112,14 +115,14 @@ def request_times(
         One row per model, method and round: model, tokens (of vision), ``compared`` (the name),
         method (as it was typed), repeat, ttft_ms (with the vision tower where it was timed),
         latency_s (of 100 tokens), machine. Of several lengths that with the most methods counts,
-        then the one nearest to the model's. No rows where nothing was measured.
+        then the one nearest to the model's.
 
     Raises:
         InputError: The file can't be read, or is not one of that command.
     """
     import pandas as pd
 
-    rows = _measured(RECORDED if recorded is None else Path(recorded), recorded is None)
+    rows = _measured(RECORDED if recorded is None else Path(recorded))
     rows = rows.assign(compared=rows["method"].str.extract(r"^([\w-]+)", expand=False))
     single = (rows["batch_size"] == 1) & rows["repeat"].notna()
     joined = rows["method"].str.contains("|", regex=False)
@@ -133,19 +136,16 @@ def request_times(
     return named[columns]
 
 
-def _measured(path: Traversable, ships: bool) -> pd.DataFrame:
-    """Rows of a file; none if it would ship but does not."""
+def _measured(path: Traversable) -> pd.DataFrame:
+    """Rows of a file at the models' full depth."""
     import pandas as pd
 
-    extra = ("tower_ms", "machine", "layers")
-    if ships and not path.is_file():
-        return pd.DataFrame(columns=[*_TIMED, *extra]).astype({"method": str})
     try:
         with path.open(encoding="utf-8") as text:
             rows = pd.read_csv(text)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path} can't be read as a CSV: {error}") from error
-    missing = [name for name in (*_TIMED, *extra) if name not in rows.columns]
+    missing = [name for name in _TIMED if name not in rows.columns]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}: not written by lightkv bench model")
     depth = rows["shape"].map({name: preset(name).shape.text.layers for name in PAPER_MODELS})

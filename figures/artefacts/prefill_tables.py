@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
+from analysis import studies
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.prefill_claims import (
     cost,
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 
 
 CAPTION: Final = "embedded/caption"
+
+TIMED: Final = (VANILLA, "lightkv")
+"""Methods that were timed in the tables' setting: LightKV's stages at the model's depth."""
+
+TIMED_AT: Final = 0.55
 
 COCO = Column("coco-caption", "score", "COCO", CAPTION)
 NOCAPS = Column("nocaps", "score", "NoCaps")
@@ -53,7 +60,7 @@ def layout(paper: str, *columns: Column) -> Layout:
 
 
 def efficiency(model: str, method: str, at: Any, rows: pd.DataFrame) -> dict[Any, Any]:
-    """FLOPs, KV memory and TTFT: printed and computed of the paper's models, shares of ours."""
+    """FLOPs, KV memory, TTFT: printed, counted and timed of the paper's models; shares of ours."""
     if model == HERE:
         held = rows[["kv_share", "token_share"]].mean()
         return {
@@ -69,7 +76,16 @@ def efficiency(model: str, method: str, at: Any, rows: pd.DataFrame) -> dict[Any
         cells[heading, "printed"] = printed(rows, metric=metric)
         cells[heading, "computed"] = value
     cells["TTFT, s", "printed"] = printed(rows, metric="ttft")
+    if method in TIMED and at in (1.0, TIMED_AT):
+        cells["TTFT, s", "measured"] = first_token_seconds().get((model, method), float("nan"))
     return cells
+
+
+@functools.cache
+def first_token_seconds() -> dict[tuple[str, str], float]:
+    """Median time to the first token by model and method, as the record that ships has it."""
+    times = studies.request_times(methods=TIMED).groupby(["model", "compared"])["ttft_ms"].median()
+    return {(str(model), str(method)): ms / 1000 for (model, method), ms in times.items()}
 
 
 def plotted(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
@@ -180,7 +196,8 @@ FOUR_MODELS: Final = _artefact(
     + "FLOPs and memory are counted from the dimensions of the paper's models for a prompt of 48 "
     "and 100 generated tokens; ToMe (P), PiToMe and ToFu act after LightKV's layers, FastV after a "
     "sixteenth of the layers, HiRED before the first. Methods after prefill hold 55 % of the "
-    "cache here. TTFT needs the paper's models and its GPU.",
+    "cache here. TTFT was measured on decoders of the same dimensions on an H200 "
+    "(docs/performance.md): compare ratios.",
 )
 
 INTERNVL: Final = _artefact(

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from analysis import studies
-from analysis.studies import speed
 from lightkv.errors import InputError
 
 
@@ -75,12 +74,13 @@ def test_the_length_with_the_most_methods_counts_then_the_nearest(tmp_path: Path
     assert frame["tokens"].tolist() == [8000, 8000]
 
 
-def test_without_a_record_there_are_no_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(speed, "RECORDED", tmp_path / "bench_model.csv")
-    frame = studies.request_times()
-    assert frame.empty and "latency_s" in frame.columns
+def test_the_record_that_ships_has_the_papers_models_in_several_rounds() -> None:
+    frame = studies.request_times(methods=("vanilla", "lightkv"))
+    rounds = frame.groupby(["model", "compared"])["repeat"].nunique()
+    for model in ("llava-1.5-13b", "llava-1.5-7b"):
+        assert set(rounds[model].index) == {"vanilla", "lightkv"}
+        assert (rounds[model] >= 3).all()
+    assert (frame[["ttft_ms", "latency_s"]] > 0).all(axis=None)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
