@@ -78,6 +78,12 @@ def test_even_spread_gives_every_layer_the_same_more():
     assert allocation.entries.tolist() == [[12, 11, 7]]
 
 
+def test_even_spread_is_not_proportional():
+    problem = doubles([24.0, 10.0, 2.0]), wholes([0, 0, 0]), wholes([20, 20, 20]), True
+    assert allot(*problem, "even").entries.tolist() == [[20, 12, 4]]
+    assert allot(*problem, "proportional").entries.tolist() == [[20, 13, 3]]
+
+
 def test_a_layer_that_wants_nothing_takes_what_nobody_else_can():
     allocation = allot(doubles([20.0, 0.0]), wholes([0, 0]), wholes([10, 30]), True)
     assert allocation.entries.tolist() == [[10, 10]]
@@ -93,6 +99,18 @@ def test_requested_shows_the_wish_where_protection_alone_exceeds_it():
     allocation = allot(doubles([2.0, 2.0]), wholes([5, 5]), wholes([50, 50]), True)
     assert allocation.entries.tolist() == [[5, 5]]
     assert allocation.requested.tolist() == [[2.0, 2.0]]
+
+
+def test_requested_is_what_was_redistributed_up_to_the_last_entry_that_there_is():
+    full = allot(doubles([30.0, 10.0]), wholes([0, 0]), wholes([20, 20]), True)
+    assert full.requested.tolist() == [[20.0, 20.0]]
+    least = allot(doubles([2.0, 8.0]), wholes([5, 5]), wholes([50, 50]), True)
+    assert_close(least.requested, doubles([5.0, 5.0]))
+    # Each row of a batch by its own lengths.
+    wishes, lengths = doubles([30.0, 30.0], [30.0, 30.0]), wholes([10, 10], [100, 100])
+    both = allot(wishes, torch.zeros_like(lengths), lengths, True)
+    assert both.requested.tolist() == [[30.0, 30.0], [30.0, 30.0]]
+    assert both.entries.tolist() == [[10, 10], [30, 30]]
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=12))
