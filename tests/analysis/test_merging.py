@@ -23,9 +23,9 @@ from analysis.asking.store_cli import merge_command, summary_command
 from analysis.asking.stored import stored_rows, stored_summary
 from lightkv import TGVKV
 from lightkv.errors import InputError, InvalidValueError, StoreError, UnknownNameError
+from tests.analysis.asked import echo, run
 from tests.analysis.fake import FakeVLM
 from tests.analysis.stored import CONFIGURATION, SCORER, outcome, outcomes, row, rows
-from tests.analysis.test_evaluation import echo, run
 from tests.analysis.test_store_trouble import older
 
 

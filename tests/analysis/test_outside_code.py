@@ -20,8 +20,8 @@ from lightkv import TGVKV, LightKV, Request
 from lightkv.contract.compressor import Compressor
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.evictor import Evicting
+from tests.analysis.asked import run
 from tests.analysis.fake import FakeVLM
-from tests.analysis.test_evaluation import run
 
 MINE = '''
 """A ranking of mine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from figures.verdicts import Outcome
-from tests.figures import frames as f
+from tests.figures import cost_frames, map_frames, method_frames
 from tests.figures.step_frames import ranked_entries, stage_plan, window_steps
 
 HOLDS, FAILS = Outcome.HOLDS, Outcome.FAILS
@@ -21,48 +21,50 @@ def without(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
 
 
 def captions(**scores: float) -> pd.DataFrame:
-    return f.evictors_compared(retentions=(0.5, 0.1), tasks=("embedded/caption",), **scores)
+    return method_frames.evictors_compared(
+        retentions=(0.5, 0.1), tasks=("embedded/caption",), **scores
+    )
 
 
 def two(**scores: float) -> pd.DataFrame:
-    return f.prefill_methods((0.6, 0.55), FIVE, **scores)
+    return method_frames.prefill_methods((0.6, 0.55), FIVE, **scores)
 
 
 def low(**scores: float) -> pd.DataFrame:
-    return f.prefill_methods((0.55, 0.4, 0.3), FOUR, **scores)
+    return method_frames.prefill_methods((0.55, 0.4, 0.3), FOUR, **scores)
 
 
 CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T1", 0): [
-        (HOLDS, f.prefill_methods(lightkv=0.95)),
-        (FAILS, f.prefill_methods(lightkv=0.7)),
-        (HALF, f.prefill_methods(lightkv=0.93)),
+        (HOLDS, method_frames.prefill_methods(lightkv=0.95)),
+        (FAILS, method_frames.prefill_methods(lightkv=0.7)),
+        (HALF, method_frames.prefill_methods(lightkv=0.93)),
     ],
     ("L-T1", 1): [
-        (HOLDS, f.prefill_methods()),
-        (FAILS, f.prefill_methods(lightkv=0.4)),
-        (FAILS, f.prefill_methods(**ALIKE)),
+        (HOLDS, method_frames.prefill_methods()),
+        (FAILS, method_frames.prefill_methods(lightkv=0.4)),
+        (FAILS, method_frames.prefill_methods(**ALIKE)),
     ],
     ("L-T1", 2): [
-        (HOLDS, f.prefill_methods()),
-        (FAILS, f.prefill_methods(fastv=0.95, lightkv=0.6)),
-        (OPEN, without(f.prefill_methods(), "fastv", "hired")),
+        (HOLDS, method_frames.prefill_methods()),
+        (FAILS, method_frames.prefill_methods(fastv=0.95, lightkv=0.6)),
+        (OPEN, without(method_frames.prefill_methods(), "fastv", "hired")),
     ],
     ("L-T1", 3): [
-        (HOLDS, f.prefill_methods(tome_cache=0.3)),
-        (FAILS, f.prefill_methods(random=0.9)),
-        (OPEN, f.prefill_methods().query("task == 'embedded/exist'")),
+        (HOLDS, method_frames.prefill_methods(tome_cache=0.3)),
+        (FAILS, method_frames.prefill_methods(random=0.9)),
+        (OPEN, method_frames.prefill_methods().query("task == 'embedded/exist'")),
     ],
-    ("L-T1", 4): [(HOLDS, f.prefill_methods())],
+    ("L-T1", 4): [(HOLDS, method_frames.prefill_methods())],
     ("L-T2", 0): [(HOLDS, two(lightkv=0.95)), (FAILS, two(lightkv=0.6))],
     ("L-T2", 1): [(HOLDS, two()), (FAILS, two(tofu=0.95, lightkv=0.6))],
     ("L-T7", 0): [
-        (HOLDS, f.prefill_methods((0.55,), FOUR)),
-        (FAILS, f.prefill_methods((0.55,), FOUR, tome=0.95, lightkv=0.6)),
+        (HOLDS, method_frames.prefill_methods((0.55,), FOUR)),
+        (FAILS, method_frames.prefill_methods((0.55,), FOUR, tome=0.95, lightkv=0.6)),
     ],
     ("L-T8", 0): [
-        (HOLDS, f.prefill_methods((0.55, 0.4), ("lightkv",), lightkv=0.95)),
-        (FAILS, f.prefill_methods((0.55, 0.4), ("lightkv",), lightkv=0.6)),
+        (HOLDS, method_frames.prefill_methods((0.55, 0.4), ("lightkv",), lightkv=0.95)),
+        (FAILS, method_frames.prefill_methods((0.55, 0.4), ("lightkv",), lightkv=0.6)),
     ],
     ("L-F4", 0): [
         (HOLDS, low()),
@@ -70,31 +72,34 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
         (OPEN, low().query("share > 0.5")),
     ],
     ("L-T9", 0): [
-        (HOLDS, f.window_schedules()),
-        (FAILS, f.window_schedules(wide=0.5)),
-        (HALF, f.window_schedules(wide=0.86)),
-        (OPEN, f.window_schedules().query("windows != '6,4,2'")),
+        (HOLDS, method_frames.window_schedules()),
+        (FAILS, method_frames.window_schedules(wide=0.5)),
+        (HALF, method_frames.window_schedules(wide=0.86)),
+        (OPEN, method_frames.window_schedules().query("windows != '6,4,2'")),
     ],
-    ("L-T9", 1): [(HOLDS, f.window_schedules()), (FAILS, f.window_schedules(narrow=0.6))],
+    ("L-T9", 1): [
+        (HOLDS, method_frames.window_schedules()),
+        (FAILS, method_frames.window_schedules(narrow=0.6)),
+    ],
     ("T-T2", 0): [
-        (HOLDS, f.evictors_compared()),
-        (FAILS, f.evictors_compared(snapkv=0.92, tgvkv=0.5)),
-        (OPEN, without(f.evictors_compared(), "tgvkv")),
+        (HOLDS, method_frames.evictors_compared()),
+        (FAILS, method_frames.evictors_compared(snapkv=0.92, tgvkv=0.5)),
+        (OPEN, without(method_frames.evictors_compared(), "tgvkv")),
     ],
     ("T-T2", 1): [
-        (HOLDS, f.evictors_compared()),
-        (FAILS, f.evictors_compared(h2o=0.92, tgvkv=0.5)),
+        (HOLDS, method_frames.evictors_compared()),
+        (FAILS, method_frames.evictors_compared(h2o=0.92, tgvkv=0.5)),
     ],
     ("T-T2", 2): [
-        (HOLDS, f.evictors_compared(tgvkv=0.92)),
-        (FAILS, f.evictors_compared(tgvkv=0.6)),
+        (HOLDS, method_frames.evictors_compared(tgvkv=0.92)),
+        (FAILS, method_frames.evictors_compared(tgvkv=0.6)),
     ],
     ("T-T3", 0): [(HOLDS, captions()), (FAILS, captions(snapkv=0.92, tgvkv=0.5))],
     ("T-T3", 1): [(HOLDS, captions(tgvkv=0.92)), (FAILS, captions(tgvkv=0.5))],
     ("T-T6", 0): [
-        (HOLDS, f.pruning_against_eviction()),
-        (FAILS, f.pruning_against_eviction(cdpruner=0.95, tgvkv=0.5)),
-        (OPEN, without(f.pruning_against_eviction(), "tgvkv")),
+        (HOLDS, method_frames.pruning_against_eviction()),
+        (FAILS, method_frames.pruning_against_eviction(cdpruner=0.95, tgvkv=0.5)),
+        (OPEN, without(method_frames.pruning_against_eviction(), "tgvkv")),
     ],
     ("T-T7", 0): [
         (HOLDS, captions()),
@@ -127,38 +132,41 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("T-F3", 1): [(HOLDS, ranked_entries()), (FAILS, ranked_entries(worst=True))],
     ("T-F3", 2): [(HOLDS, ranked_entries()), (FAILS, ranked_entries(words=False))],
     ("L-T4", 0): [
-        (HOLDS, f.request_times()),
-        (FAILS, f.request_times(light=0.81)),
-        (HALF, f.request_times(last=0.1)),
-        (OPEN, f.request_times(methods=("vanilla",))),
-        (OPEN, f.request_times(("llava-1.5-7b",))),
+        (HOLDS, cost_frames.request_times()),
+        (FAILS, cost_frames.request_times(light=0.81)),
+        (HALF, cost_frames.request_times(last=0.1)),
+        (OPEN, cost_frames.request_times(methods=("vanilla",))),
+        (OPEN, cost_frames.request_times(("llava-1.5-7b",))),
     ],
     ("L-T10", 0): [
-        (HOLDS, f.request_times(light=0.99)),
-        (FAILS, f.request_times(light=1.01)),
-        (HALF, f.request_times(last=0.3)),
+        (HOLDS, cost_frames.request_times(light=0.99)),
+        (FAILS, cost_frames.request_times(light=1.01)),
+        (HALF, cost_frames.request_times(last=0.3)),
     ],
     ("L-T10", 1): [
-        (HOLDS, f.request_times(light=0.77)),
-        (FAILS, f.request_times(light=0.79)),
-        (FAILS, f.request_times(light=0.7)),
+        (HOLDS, cost_frames.request_times(light=0.77)),
+        (FAILS, cost_frames.request_times(light=0.79)),
+        (FAILS, cost_frames.request_times(light=0.7)),
     ],
     ("X-7", 0): [
-        (HOLDS, f.released_choices()),
-        (FAILS, f.released_choices(light=0.7)),
-        (HALF, f.released_choices(light=0.86)),
-        (OPEN, f.released_choices().query("departure != 'all'")),
+        (HOLDS, method_frames.released_choices()),
+        (FAILS, method_frames.released_choices(light=0.7)),
+        (HALF, method_frames.released_choices(light=0.86)),
+        (OPEN, method_frames.released_choices().query("departure != 'all'")),
     ],
-    ("X-7", 1): [(HOLDS, f.released_choices()), (FAILS, f.released_choices(tgv=0.7))],
+    ("X-7", 1): [
+        (HOLDS, method_frames.released_choices()),
+        (FAILS, method_frames.released_choices(tgv=0.7)),
+    ],
     ("X-7", 2): [
-        (HOLDS, f.released_choices()),
-        (FAILS, f.released_choices(random=0.95)),
-        (OPEN, f.released_choices().query("departure != 'guidance'")),
+        (HOLDS, method_frames.released_choices()),
+        (FAILS, method_frames.released_choices(random=0.95)),
+        (OPEN, method_frames.released_choices().query("departure != 'guidance'")),
     ],
-    ("T-F8", 0): [(HOLDS, f.kept_maps(12, 6)), (FAILS, f.kept_maps(6, 12))],
-    ("T-F8", 1): [(HOLDS, f.kept_maps()), (FAILS, f.kept_maps(whole_text=False))],
+    ("T-F8", 0): [(HOLDS, map_frames.kept_maps(12, 6)), (FAILS, map_frames.kept_maps(6, 12))],
+    ("T-F8", 1): [(HOLDS, map_frames.kept_maps()), (FAILS, map_frames.kept_maps(whole_text=False))],
     ("T-T8", 0): [
-        (HOLDS, f.evictors_compared(VISION)),
-        (FAILS, f.evictors_compared(VISION, aircache=0.92, tgvkv_vision_only=0.5)),
+        (HOLDS, method_frames.evictors_compared(VISION)),
+        (FAILS, method_frames.evictors_compared(VISION, aircache=0.92, tgvkv_vision_only=0.5)),
     ],
 }

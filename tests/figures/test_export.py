@@ -25,7 +25,7 @@ from figures.export import (
 from figures.style import PRINT_WIDTH, canvas, styled
 from figures.tables import as_text, cell, percent, read, to_html
 from lightkv.errors import StoreError
-from tests.figures.frames import ablation
+from tests.figures.score_frames import ablation
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from figures.artefacts import artefact
 from figures.making import ignored, make, make_all, refuse_idle, taken
 from lightkv import VLM
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
-from tests.figures.frames import ablation
+from tests.figures.score_frames import ablation
 
 ONE: dict[str, Any] = {"samples": 2, "tasks": ["embedded/read"], "retentions": (0.2,)}
 

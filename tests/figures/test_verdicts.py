@@ -30,7 +30,7 @@ from figures.verdicts import (
     verdict,
     worst_of,
 )
-from tests.figures.frames import scored
+from tests.figures.score_frames import scored
 
 
 def test_interval_decides() -> None:

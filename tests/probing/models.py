@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analysis.probing.quantities import QUANTITIES
 from lightkv.vlm import VLM
 from tests.tiny import prompt, stack
 
 ROWS = [prompt(1, 5), prompt(1, 9, seed=2), prompt(2, 4, seed=3)]
 BATCH = stack(ROWS)
+EVERYTHING = list(QUANTITIES)
 
 
 def eager(vlm: VLM, inputs: dict[str, Tensor]) -> Any:

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Literal
 
 import pytest
 import torch
 
-from lightkv.contract.compressor import LayerView, PromptInputs
+from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import Grid
 from lightkv.contract.similarity import cosine
 from lightkv.errors import InvalidValueError
-from lightkv.pruning import (
-    CDPruner,
-    DivPrune,
-    FastV,
-    HiPrune,
-    HiRED,
-    SparseVLM,
-    VisionZip,
-    VisPruner,
-)
-from lightkv.pruning.cdpruner import relevance
-from lightkv.pruning.density import cluster_centres
-from lightkv.pruning.greedy import greedy_map, without_duplicates
-from lightkv.pruning.sparsevlm import TABLE, raters
+from lightkv.pruning import DivPrune, FastV, HiPrune, HiRED, VisionZip, VisPruner
+from lightkv.pruning.greedy import without_duplicates
 from tests.closeness import assert_close
 from tests.merging.views import random_view, row_layout
-from tests.pruning.views import before, circle, with_rows
-
-
-def kept_vision(index: torch.Tensor, first: int) -> list[int]:
-    return [n - first for n in index[0].tolist()]
-
+from tests.pruning.views import before, circle, kept_vision, with_rows
 
 # ---------------------------------------------------------------- FastV
 
@@ -180,74 +161,6 @@ def test_vispruner_never_removes_too_many(wanted: int) -> None:
     assert not left[0, 6]
 
 
-# ---------------------------------------------------------------- CDPruner
-
-
-@pytest.mark.parametrize(("sign", "kept"), [("negative", [1, 2]), ("positive", [0, 3])])
-def test_cdpruner_follows_the_sign_of_relevance(sign: str, kept: list[int]) -> None:
-    view = before(
-        [Grid(1, 2, 2)],
-        circle(0, 5, 60, 90),
-        text_relevance=torch.tensor([0.20, 0.18, 0.16, 0.22], dtype=torch.float64),
-    )
-    reduction = CDPruner(tokens=2, sign=sign).reduce(view)  # type: ignore[arg-type]
-    assert kept_vision(reduction.index, 1) == [-1, *kept, 4, 5]
-
-
-def test_cdpruner_relevance_is_a_min_max_per_image() -> None:
-    cosines = torch.tensor([[0.20, 0.18, 0.16, 0.22], [0.5, 0.5, 9.0, 9.0]])
-    valid = torch.tensor([[True] * 4, [True, True, False, False]])
-    shares = relevance(cosines, valid, "negative")
-    assert_close(shares[0], torch.tensor([1 / 3, 2 / 3, 1.0, 0.0]), 1e-4)
-    assert shares[1, :2].tolist() == [1, 1]
-    assert_close(
-        relevance(cosines, valid, "positive")[0], torch.tensor([2 / 3, 1 / 3, 0.0, 1.0]), 1e-4
-    )
-
-
-def test_cdpruner_greedy_map_equals_the_determinants() -> None:
-    """Each pick maximises the determinant of the chosen submatrix, beyond the rank too."""
-    generator = torch.Generator().manual_seed(0)
-    vectors = torch.randn(7, 5, generator=generator, dtype=torch.float64)
-    kernel = vectors @ vectors.T
-    valid = torch.ones(1, 7, dtype=torch.bool)
-    picks: list[int] = []
-    for count in range(1, 6):
-        dets = [
-            -1.0 if j in picks else float(torch.linalg.det(kernel[[*picks, j]][:, [*picks, j]]))
-            for j in range(7)
-        ]
-        picks.append(max(range(7), key=dets.__getitem__))
-        selected = greedy_map(kernel[None], valid, torch.tensor([count]))
-        assert selected[0].nonzero()[:, 0].tolist() == sorted(picks)
-    assert int(greedy_map(kernel[None], valid, torch.tensor([7])).sum()) == 7
-
-
-@pytest.mark.parametrize("theta", [None, 0.2, 0.5, 0.8])
-@pytest.mark.parametrize("sign", ["negative", "positive"])
-def test_cdpruner_conditions_the_kernel_on_relevance(
-    theta: float | None, sign: Literal["negative", "positive"]
-) -> None:
-    """Picks maximise the determinant of diag(w) S diag(w), w = r or exp(θ r / 2(1 − θ))."""
-    for seed in range(25):
-        generator = torch.Generator().manual_seed(seed)
-        states = torch.randn(6, 4, generator=generator, dtype=torch.float64)
-        cosines = torch.rand(6, generator=generator, dtype=torch.float64)
-        values = [float(c) if sign == "positive" else -float(c) for c in cosines]
-        weights = [(v - min(values) + 1e-6) / (max(values) - min(values)) for v in values]
-        if theta is not None:
-            weights = [math.exp(theta * w / (2 * (1 - theta))) for w in weights]
-        unit = states / states.norm(dim=1, keepdim=True)
-        kernel = unit @ unit.T * torch.tensor(weights)[:, None] * torch.tensor(weights)
-        picks: list[int] = []
-        for _ in range(3):
-            left = [j for j in range(6) if j not in picks]
-            picks.append(max(left, key=lambda j: float(kernel[[*picks, j]][:, [*picks, j]].det())))
-        view = before([Grid(1, 2, 3)], states, text_relevance=cosines)
-        reduction = CDPruner(tokens=3, sign=sign, theta=theta).reduce(view)
-        assert kept_vision(reduction.index, 1) == [-1, *sorted(picks), 6, 7]
-
-
 # ---------------------------------------------------------------- HiPrune
 
 
@@ -294,64 +207,3 @@ def test_hiprune_takes_the_ninth_of_23_layers_and_refuses_more_than_there_are() 
     assert kept == [-1, 1, 3, 4, 5, 7, 8, 9, 10]
     with pytest.raises(InvalidValueError, match="at most 23"):
         HiPrune(tokens=6, object_layer=24).reduce(view)
-
-
-# ---------------------------------------------------------------- SparseVLM
-
-
-def test_sparsevlm_raters_look_at_the_image_more_than_average() -> None:
-    layout = row_layout([Grid(1, 1, 3)], system=1, text=4)
-    hidden = torch.zeros(1, 8, 2)
-    hidden[0, 0] = torch.tensor([50.0, 50.0])
-    hidden[0, 1:4] = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
-    hidden[0, 4:] = torch.tensor([[2.0, 0], [0, 0.5], [1, 1], [0, 0]])
-    assert raters(PromptInputs(hidden, layout)).nonzero()[:, 1].tolist() == [4, 6]
-
-
-def test_sparsevlm_counts_with_recycling() -> None:
-    """576 tokens at the table for 192: 300 + 9, then 200 + 4, then 110 + 3."""
-    layout = row_layout([Grid(1, 24, 24)], text=5)
-    inputs = PromptInputs(random_view(layout, width=8).hidden, layout)
-    method, counts = SparseVLM(kept=TABLE[192]), []
-    for stage, layer in enumerate(method.layers):
-        view = random_view(layout, seed=stage, layer=layer, heads=1, width=8)
-        reduction = method.reduce(dataclasses.replace(view, inputs=inputs))
-        layout = layout.select(reduction.index, reduction.valid)
-        counts.append(int(layout.vision.sum()))
-    assert counts == [309, 204, 113]
-
-
-def test_sparsevlm_scores_by_the_raters_rows_and_keeps_one_less_than_all() -> None:
-    layout = row_layout([Grid(1, 1, 4)], system=1, text=3)
-    inputs = torch.zeros(1, 8, 2)
-    inputs[0, 1:5] = torch.tensor([1.0, 0])
-    inputs[0, 6] = torch.tensor([3.0, 0])
-    attention = torch.zeros(8, 8)
-    attention[6, 1:5] = torch.tensor([0.1, 0.4, 0.2, 0.3])
-    attention[7, 1:5] = torch.tensor([0.9, 0.0, 0.0, 0.0])
-    view = dataclasses.replace(with_rows(layout, attention, 2), inputs=PromptInputs(inputs, layout))
-    method = SparseVLM(layers=(2,), kept=(2,), recycle=False)
-    assert method.reduce(view).index.tolist() == [[0, 2, 4, 5, 6, 7]]
-    all_but_one = SparseVLM(layers=(2,), kept=(99,), recycle=False)
-    assert all_but_one.reduce(view).index.tolist() == [[0, 2, 3, 4, 5, 6, 7]]
-
-
-def test_density_peaks_find_separate_clusters() -> None:
-    points = torch.tensor([[0.0], [0.1], [0.25], [5.0], [5.1], [5.3]])
-    hidden = torch.cat([torch.full((2, 1), 0.1), points])[None]
-    members = torch.tensor([[False, False] + [True] * 6])
-    centres = cluster_centres(hidden, members, torch.tensor([2]))[0].tolist()
-    assert centres == [-1, -1, 2, 2, 2, 5, 5, 5]
-
-
-def test_sparsevlm_recycled_tokens_are_means_of_clusters() -> None:
-    layout = row_layout([Grid(1, 4, 10)], text=3)
-    view = random_view(layout, layer=2, width=4)
-    view = dataclasses.replace(view, inputs=PromptInputs(view.hidden, layout))
-    reduction = SparseVLM(layers=(2,), kept=(10,)).reduce(view)
-    merged = reduction.apply(view.hidden)[0]
-    assert int(layout.vision[0][reduction.index[0]].sum()) == 10 + 2
-    for slot in range(reduction.new_length):
-        members = reduction.target[0] == slot
-        assert_close(merged[slot], view.hidden[0, members].mean(0))
-    assert int((reduction.target >= 0).sum()) == layout.length - 40 + 10 + 10

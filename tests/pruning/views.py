@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView, VisionFeatures
+from lightkv.contract.compressor import LayerView, ModelFacts, VisionFeatures
 from lightkv.contract.layout import Grid, TokenLayout
 from tests.merging.views import random_view, row_layout, row_of
 
@@ -79,3 +79,15 @@ def with_rows(layout: TokenLayout, attention: Tensor, layer: int) -> LayerView:
     """A view whose causal attention is given as (N, N), one head."""
     view = random_view(layout, layer=layer, heads=1)
     return dataclasses.replace(view, attention=GivenAttention(attention=attention[None, None]))
+
+
+FACTS = ModelFacts(layers=8, heads=4, kv_heads=4, hidden_size=12)
+
+
+def tiled(layout: TokenLayout) -> TokenLayout:
+    """The same layout with all grids of a row belonging to one image."""
+    return dataclasses.replace(layout, image=layout.image.clamp_max(0))
+
+
+def kept_vision(index: torch.Tensor, first: int) -> list[int]:
+    return [n - first for n in index[0].tolist()]

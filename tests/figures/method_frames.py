@@ -1,0 +1,140 @@
+"""Constructed frames in which methods are compared."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from tests.figures.score_frames import QUESTIONS, TASKS, scored
+
+COMPARED = ("streamingllm", "snapkv", "h2o", "elasticcache", "prefixkv")
+SHORT = ("embedded/exist", "embedded/where", "embedded/count")
+EVICTORS = {
+    "tgvkv": 0.9,
+    "snapkv": 0.8,
+    "prefixkv": 0.7,
+    "h2o": 0.6,
+    "elasticcache": 0.5,
+    "streamingllm": 0.4,
+    "random": 0.1,
+}
+
+
+def every_method(*, reversed_later: bool = False, **scores: float) -> pd.DataFrame:
+    """Seven evictors and a merging method under three protocols; TGV-KV needs a question."""
+    first = {**EVICTORS, **scores}
+    later = dict(zip(first, reversed(first.values()), strict=True)) if reversed_later else first
+    parts = []
+    for protocol in ("question-first", "question-agnostic", "second-turn"):
+        of_protocol = first if protocol == "question-first" else later
+        for task in TASKS:
+            for name in ("vanilla", "lightkv"):
+                named = {"protocol": protocol, "retention": float("nan")}
+                parts.append(scored(name, 0.95, task=task, **named))
+            for (name, score), retention in itertools.product(of_protocol.items(), (0.5, 0.1)):
+                if name == "tgvkv" and protocol == "question-agnostic":
+                    continue
+                named = {"protocol": protocol, "retention": retention, "kv_share": retention}
+                parts.append(scored(name, score, task=task, **named))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compared(
+    column: str,
+    settings: Sequence[float],
+    scores: Mapping[str, float],
+    *,
+    whole: float = 1.0,
+    tasks: Sequence[str] = TASKS,
+    vanilla: float = 0.95,
+) -> pd.DataFrame:
+    """The full cache, and methods by name with their scores at every setting of a column."""
+    parts = []
+    for task in tasks:
+        where = {"compared": "vanilla", column: whole, **_words(vanilla)}
+        parts.append(scored("vanilla", vanilla, task=task, **where))
+        for (name, score), at in itertools.product(scores.items(), settings):
+            label = f"{name} {at}"
+            where = {"compared": name, column: at, **_words(score)}
+            parts.append(scored(label, score, task=task, kv_share=0.5, token_share=0.6, **where))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _words(score: float) -> dict[str, object]:
+    """Captions of which that share is word for word the reference."""
+    captions = [f"top left red circle {n} , low blue ring" for n in range(QUESTIONS)]
+    right = round(score * QUESTIONS)
+    answers = [text if n < right else "nothing at all" for n, text in enumerate(captions)]
+    words = [" ".join(["word"] * (4 + n % 6)) for n in range(QUESTIONS)]
+    return {"answer": answers, "reference": [[text] for text in captions], "question": words}
+
+
+PREFILL = {
+    **{"lightkv": 0.9, "tome": 0.6, "pitome": 0.6, "tofu": 0.6, "fastv": 0.7, "hired": 0.5},
+    **{"elasticcache": 0.3, "random": 0.2, "random-vision": 0.3, "tome-cache": 0.4},
+}
+
+
+VISION = ("embedded/exist", "embedded/caption")
+
+
+def prefill_methods(
+    shares: Sequence[float] = (0.55,),
+    methods: Sequence[str] = tuple(PREFILL),
+    **scores: float,
+) -> pd.DataFrame:
+    """Methods in prefill at some shares."""
+    changed = {name.replace("_", "-"): score for name, score in scores.items()}
+    known = {name: {**PREFILL, **changed}[name] for name in methods}
+    return compared("share", shares, known, tasks=VISION)
+
+
+def window_schedules(narrow: float = 0.9, wide: float = 0.9) -> pd.DataFrame:
+    """Two window schedules on four tasks."""
+    parts = []
+    for task in VISION:
+        parts.append(scored("vanilla", 0.9, task=task, windows=""))
+        for windows, score in (("4,2,1", narrow), ("6,4,2", wide)):
+            parts.append(scored(windows, score, task=task, windows=windows))
+    return pd.concat(parts, ignore_index=True)
+
+
+def evictors_compared(
+    methods: Sequence[str] = (*COMPARED, "tgvkv"),
+    retentions: Sequence[float] = (0.5, 0.2, 0.1, 0.05),
+    tasks: Sequence[str] = TASKS,
+    **scores: float,
+) -> pd.DataFrame:
+    """Evictors at some retentions."""
+    changed = {name.replace("_", "-"): score for name, score in scores.items()}
+    known = {
+        name: {**EVICTORS, "tgvkv-vision-only": 0.9, "aircache": 0.5, **changed}[name]
+        for name in methods
+    }
+    return compared("retention", retentions, known, tasks=tasks, vanilla=0.92)
+
+
+def pruning_against_eviction(**scores: float) -> pd.DataFrame:
+    """Four pruners and TGV-KV at three sizes."""
+    known = {"divprune": 0.6, "visionzip": 0.5, "vispruner": 0.5, "cdpruner": 0.6, "tgvkv": 0.9}
+    return compared("kept", (128, 64, 32), {**known, **scores}, whole=576, tasks=SHORT)
+
+
+def released_choices(light: float = 0.9, tgv: float = 0.9, random: float = 0.6) -> pd.DataFrame:
+    """The paper's variants at 0.9; the code's at ``light`` and ``tgv``, random guidance too."""
+    scores = {
+        ("vanilla", ""): 0.95,
+        ("lightkv", "paper"): 0.9,
+        ("lightkv", "guidance"): random,
+        ("lightkv", "all"): light,
+        ("tgvkv", "paper"): 0.9,
+        ("tgvkv", "decoding"): 0.7,
+        ("tgvkv", "all"): tgv,
+    }
+    parts = []
+    for task, ((name, departure), score) in itertools.product(TASKS, scores.items()):
+        where = {"compared": name, "departure": departure, "overlap": 0.5, **_words(score)}
+        parts.append(scored(f"{name}, {departure}", score, task=task, kv_share=0.5, **where))
+    return pd.concat(parts, ignore_index=True)
