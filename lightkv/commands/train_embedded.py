@@ -171,7 +171,7 @@ def _print_rates(
     if threads is not None:
         torch.set_num_threads(threads)
     recipe = replace(with_batches(QUICK if quick else SHIPPED, batch_factor), seed=seed)
-    seconds = 0.1 if quick else 5.0
+    seconds = 0.1 if quick else 3.0
     measured = rates(recipe, device=device, workers=workers, compile=compile, seconds=seconds)
     for line in measured:
         click.echo(json.dumps(line))

@@ -30,7 +30,7 @@ def rates(
     device: str = "cpu",
     workers: int = 0,
     compile: bool = False,
-    seconds: float = 5.0,
+    seconds: float = 3.0,
 ) -> Iterator[dict[str, Any]]:
     """Measure the machine; nothing is written.
 
