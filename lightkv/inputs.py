@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightkv.errors import InputError, ModelError
-from lightkv.prompting import Request, read_image
+from lightkv.prompting import Request, read_image, read_video
 
 
 def completed(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def processed(
     Args:
         processor: The model's processor.
         name: The model, for messages.
-        requests: Questions about pictures, checked.
+        requests: Questions about pictures and videos, checked.
         vision_ids: Ids of the placeholders of vision tokens.
 
     Raises:
@@ -120,7 +120,7 @@ def processed(
             "vlm.generate(inputs, ...)"
         )
     marks = _marks(processor, vision_ids)
-    texts, images = [], []
+    texts, images, videos = [], [], []
     for number, request in enumerate(requests):
         mark = next((m for m in marks for text in request.texts if m in text), None)
         if mark is not None:
@@ -130,7 +130,11 @@ def processed(
             )
         texts.append(chat(processor, name, request))
         images.append([read_image(image) for image in request.images])
-    pictures = {"images": images} if any(images) else {}
+        videos += [read_video(frames) for frames in request.videos]
+    pictures: dict[str, Any] = {"images": images} if any(images) else {}
+    if videos:
+        # Processors would leave out frames by themselves.
+        pictures |= {"videos": videos, "do_sample_frames": False}
     try:
         return processor(text=texts, padding=True, return_tensors="pt", **pictures)
     except (ValueError, IndexError) as error:

@@ -160,7 +160,8 @@ class LoadedModel(NotAModule):
         Raises:
             InputError: If the list or a question is empty, a text contains the mark of a picture,
                 or an image can't be used.
-            UnsupportedError: If smaller pictures would have no fewer vision tokens.
+            UnsupportedError: If smaller pictures would have no fewer vision tokens, or the model's
+                family takes no videos.
             ModelError: If the model came without a processor.
         """
         shares = picture_shares
@@ -184,6 +185,11 @@ class LoadedModel(NotAModule):
     def _encoded(self, requests: Sequence[Request]) -> dict[str, Tensor]:
         vision_ids = self.family.vision_ids(self.model.config)
         check_requests(requests)
+        if any(request.videos for request in requests) and not self.family.takes_videos:
+            raise UnsupportedError(
+                f"videos are read with models of the Qwen families, and {self.name} is none; pass "
+                "frames as images"
+            )
         asked = [
             request if request.system is not None else replace(request, system=self.system)
             for request in requests

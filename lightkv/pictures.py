@@ -28,7 +28,13 @@ The model does not take it."""
 def smaller(requests: Sequence[Request], shares: Sequence[float]) -> list[Request]:
     """Requests whose pictures have a share of their pixels each, both sides shrunk alike."""
     return [
-        replace(request, images=tuple(_resized(image, share) for image in request.images))
+        replace(
+            request,
+            images=tuple(_resized(image, share) for image in request.images),
+            videos=tuple(
+                tuple(_resized(frame, share) for frame in frames) for frames in request.videos
+            ),
+        )
         for request, share in zip(requests, shares, strict=True)
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightkv.catalogue import MethodLike
 from lightkv.contract.layout import TokenLayout
 from lightkv.errors import UnsupportedError
@@ -14,7 +16,7 @@ from lightkv.prompting import Request, read_image
 def picture_places(
     model: LoadedModel, request: Request, compressor: MethodLike, layout: TokenLayout
 ) -> tuple[PicturePlace, ...]:
-    """One place per picture of a request, in prompt order.
+    """One place per picture of a request, in prompt order, and then one per video.
 
     Args:
         model: The model that was asked.
@@ -29,14 +31,15 @@ def picture_places(
     shares = model.picture_shares([request], compressor)
     shown = request if shares is None else smaller([request], shares)[0]
     numbers = sorted(set(layout.image[0][layout.vision[0]].tolist()))
-    if len(numbers) != len(request.images):
+    pictures = _pictures(request)
+    if len(numbers) != len(pictures):
         raise UnsupportedError(
-            f"the prompt holds {len(numbers)} pictures for {len(request.images)} that were given; "
+            f"the prompt holds {len(numbers)} pictures for {len(pictures)} that were given; "
             "where added crops lie on a picture is not known"
         )
     image_processor = getattr(model.processor, "image_processor", model.processor)
     places = []
-    for number, whole, small in zip(numbers, request.images, shown.images, strict=True):
+    for number, whole, small in zip(numbers, pictures, _pictures(shown), strict=True):
         segments = _segments(layout, number)
         grids = [layout.grids[0][segment] for segment in segments]
         width, height = read_image(small).size
@@ -44,6 +47,11 @@ def picture_places(
         width, height = read_image(whole).size
         places.append(PicturePlace(height, width, segments, tuple(boxes)))
     return tuple(places)
+
+
+def _pictures(request: Request) -> list[Any]:
+    """The pictures of a request, and one frame of every video."""
+    return [*request.images, *(frames[0] for frames in request.videos)]
 
 
 def _segments(layout: TokenLayout, number: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a user asks: images, a question, earlier turns."""
+"""What a user asks: images, videos, a question, earlier turns."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ SECOND_TURN: Final = "second-turn"
 
 @dataclass(frozen=True)
 class Request:
-    """A question about some images, perhaps after earlier turns.
+    """A question about some images or videos, perhaps after earlier turns.
 
     Attributes:
         images: PIL images, (H, W, 3) uint8 arrays or paths; none for text only.
         question: The question; not empty.
-        history: Earlier (question, answer) turns; the images belong to the first.
+        history: Earlier (question, answer) turns; images and videos belong to the first.
         system: System sentence, None for the template's own.
+        videos: Videos after the images, each a list of frames of one size, which are what
+            ``images`` may hold. All frames are read; the model takes them for frames at the rate
+            that its processor assumes.
     """
 
     images: tuple[Any, ...]
     question: str
     history: tuple[tuple[str, str], ...] = ()
     system: str | None = None
+    videos: tuple[Sequence[Any], ...] = ()
 
     def check(self) -> None:
         """Refuse what no processor could make a prompt of.
@@ -44,6 +48,7 @@ class Request:
                 f"images is of type {type(self.images).__name__}; give a tuple of images, (image,) "
                 "for one"
             )
+        self._check_videos()
         if not isinstance(self.history, list | tuple):
             raise InputError(
                 f"history is of type {type(self.history).__name__}; give (question, answer) pairs"
@@ -63,6 +68,20 @@ class Request:
         if self.system is not None:
             _check_text("the system sentence", self.system)
 
+    def _check_videos(self) -> None:
+        if not isinstance(self.videos, list | tuple):
+            raise InputError(
+                f"videos is of type {type(self.videos).__name__}; give a tuple of lists of frames, "
+                "(frames,) for one"
+            )
+        for number, frames in enumerate(self.videos):
+            if not isinstance(frames, list | tuple):
+                raise InputError(
+                    f"video {number} is of type {type(frames).__name__}; give a list of frames"
+                )
+            if not frames:
+                raise InputError(f"video {number} has no frame; give at least one")
+
     @property
     def texts(self) -> tuple[str, ...]:
         """Everything that the user wrote."""
@@ -74,7 +93,8 @@ class Request:
         chat: list[dict[str, Any]] = []
         if self.system is not None:
             chat.append({"role": "system", "content": [_text(self.system)]})
-        pictures: Sequence[dict[str, Any]] = [{"type": "image"}] * len(self.images)
+        images: list[dict[str, Any]] = [{"type": "image"}] * len(self.images)
+        pictures = [*images, *[{"type": "video"}] * len(self.videos)]
         for question, answer in self.history:
             chat.append({"role": "user", "content": [*pictures, _text(question)]})
             chat.append({"role": "assistant", "content": [_text(answer)]})
@@ -114,6 +134,22 @@ def _check_text(name: str, text: object) -> None:
 
 def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
+
+
+def read_video(frames: Sequence[Any]) -> list[Image.Image]:
+    """RGB pictures of one size from the frames of a video.
+
+    Raises:
+        InputError: If a frame can't be read, or sizes differ.
+    """
+    pictures = [read_image(frame) for frame in frames]
+    sizes = sorted({picture.size for picture in pictures})
+    if len(sizes) > 1:
+        raise InputError(
+            f"the frames of a video differ in size, {sizes[0]} and {sizes[-1]} (width, height); "
+            "resize them to one"
+        )
+    return pictures
 
 
 def read_image(image: Any) -> Image.Image:

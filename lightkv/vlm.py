@@ -120,16 +120,19 @@ class VLM(LoadedModel):
         compressor: MethodLike = None,
         *,
         history: Sequence[tuple[str, str]] = (),
+        videos: Sequence[Sequence[Any]] = (),
         max_new_tokens: int = 32,
         seed: int = 0,
     ) -> Answer:
-        """Answer a question about an image (or a list of images), greedily.
+        """Answer a question about an image (or a list of images, or videos), greedily.
 
         Args:
-            image: A PIL image, an (H, W, 3) uint8 array, a path, or a list of them.
+            image: A PIL image, an (H, W, 3) uint8 array, a path, or a list of them; an empty list
+                where there are only videos.
             question: The question.
             compressor: A method, also as text ("tgvkv:retention=0.2"); None for the full cache.
             history: Earlier (question, answer) turns about the same image.
+            videos: Lists of frames, for models of the Qwen families.
             max_new_tokens: Longest answer, at least 1.
             seed: For methods that draw at random.
 
@@ -139,7 +142,8 @@ class VLM(LoadedModel):
         """
         images = tuple(image) if isinstance(image, list | tuple) else (image,)
         turns = tuple(history) if isinstance(history, list) else history
-        request = Request(images, question, turns)  # type: ignore[arg-type]
+        films = tuple(videos) if isinstance(videos, list) else videos
+        request = Request(images, question, turns, videos=films)  # type: ignore[arg-type]
         return self.ask_many([request], compressor, max_new_tokens=max_new_tokens, seed=seed)[0]
 
     def ask_many(

@@ -117,10 +117,10 @@ def _stacked(
 def _token_coordinates(
     vlm: VLM, dim: str, samples: Sequence[Sample], length: int
 ) -> dict[str, Any]:
-    """Kind, text, image and cell of every token along ``dim``."""
+    """Kind, text, image, frame and cell of every token along ``dim``."""
     shape = (len(samples), length)
     kind, text = np.full(shape, "", object), np.full(shape, "", object)
-    cells = {name: np.full(shape, -1) for name in ("image", "row", "col")}
+    cells = {name: np.full(shape, -1) for name in ("image", "frame", "row", "col")}
     for number, sample in enumerate(samples):
         here = (number, slice(len(sample.tokens)))
         kind[here] = [kind_name(value) for value in sample.layout.kind[0].tolist()]

@@ -47,6 +47,7 @@ def probe(
     layers: Sequence[int] | None = None,
     heads: Heads | Sequence[int] = "mean",
     *,
+    videos: Sequence[Sequence[Any]] | None = None,
     batch_size: int = 8,
     compressor: MethodLike = None,
     interventions: Sequence[Intervention] = (),
@@ -65,6 +66,8 @@ def probe(
             states only. None for all decoder layers.
         heads: "mean" averages attention over heads first, as the papers do; "all" keeps a ``head``
             dimension; a list such as ``[0, 2]`` keeps these heads alone, in this order.
+        videos: For every question its videos, each a list of frames; a question that has one needs
+            no image (``[]``). None for no videos.
         batch_size: Prompts run at once; changes nothing but speed and memory.
         compressor: Probe the model as this method leaves it; also as text.
         interventions: Probe it under these, see :mod:`lightkv.contract.interventions`.
@@ -73,15 +76,16 @@ def probe(
     Returns:
         One variable per quantity with dimensions (sample, layer, ...). Token dimensions (query,
         key) count positions of the prompt itself, without padding, and carry the coordinates
-        ``key_kind``, ``key_text``, ``key_row``, ``key_col``, ``key_image`` (and the same for
-        query). What a token does not have, or a method has merged away, is NaN (-1 for integers).
+        ``key_kind``, ``key_text``, ``key_frame``, ``key_row``, ``key_col``, ``key_image`` (and the
+        same for query). What a token does not have, or a method has merged away, is NaN (-1 for
+        integers).
 
     Raises:
-        InputError: If there is no question, a question is empty, or one has no image.
+        InputError: If there is no question, a question is empty, or one has no image and no video.
         UnknownNameError: If a quantity is unknown; the message lists the known ones.
         InvalidValueError: If a layer, ``heads`` or ``batch_size`` is out of range.
     """
-    requests = _requests(images, questions)
+    requests = _requests(images, questions, videos)
     check_count("batch_size", batch_size)
     batches = [requests[i : i + batch_size] for i in range(0, len(requests), batch_size)]
     return probe_inputs(
@@ -226,7 +230,9 @@ def _wanted(asked: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity,
     return wanted
 
 
-def _requests(images: Any, questions: str | Sequence[str]) -> list[Request]:
+def _requests(
+    images: Any, questions: str | Sequence[str], videos: Sequence[Sequence[Any]] | None
+) -> list[Request]:
     asked = [questions] if isinstance(questions, str) else questions
     if not isinstance(asked, list | tuple):
         raise InputError(f"the questions are of type {type(asked).__name__}; give a list of texts")
@@ -235,14 +241,20 @@ def _requests(images: Any, questions: str | Sequence[str]) -> list[Request]:
     pictures = list(images) if isinstance(images, list | tuple) else [images] * len(asked)
     if len(pictures) != len(asked):
         raise InputError(f"{len(pictures)} images for {len(asked)} questions; give one for each")
+    films = [()] * len(asked) if videos is None else videos
+    if not isinstance(films, list | tuple) or len(films) != len(asked):
+        raise InputError(
+            f"videos is not a list of {len(asked)} entries; give one list of videos for each "
+            "question, [] for none"
+        )
     requests = []
-    for number, (image, question) in enumerate(zip(pictures, asked, strict=True)):
+    for number, (image, question, shown) in enumerate(zip(pictures, asked, films, strict=True)):
         several = tuple(image) if isinstance(image, list | tuple) else (image,)
-        if not several or any(one is None for one in several):
+        if not (several or shown) or any(one is None for one in several):
             raise InputError(f"question {number} has no image; give every question one")
         if not isinstance(question, str):
             raise InputError(f"question {number} is of type {type(question).__name__}; give a text")
-        requests.append(Request(several, question))
+        requests.append(Request(several, question, videos=shown))
     return requests
 
 

@@ -39,6 +39,9 @@ class Family(ABC):
     #: True if a smaller picture has fewer vision tokens.
     grid_follows_picture: bool = False
 
+    #: True if requests may hold videos.
+    takes_videos: bool = False
+
     #: True if a token's position is one number, in pictures too.
     one_axis: bool = True
 

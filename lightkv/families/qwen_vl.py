@@ -22,6 +22,7 @@ class QwenVL(Family):
     model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
     one_axis = False
     grid_follows_picture = True
+    takes_videos = True
     # Without it positions are one-dimensional, without any error.
     required_inputs = ("mm_token_type_ids",)
 
