@@ -158,6 +158,14 @@ def test_the_system_sentence_of_llava_is_sent_where_its_template_lacks_it() -> N
     assert system_of("./llava", Template(VICUNA)) is None
 
 
+def test_loading_llava_by_its_hub_id_sends_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightkv.loading.located", lambda name: str(CHECKPOINT))
+    published = lightkv.load("llava-hf/llava-1.5-7b-hf")
+    assert published.system is not None and published.system.startswith("A chat between a curious")
+    assert lightkv.load("llava-hf/llava-1.5-7b-hf", system="be brief").system == "be brief"
+    assert lightkv.load("someone/a-model").system is None
+
+
 def test_the_models_system_sentence_is_in_every_prompt_that_names_none(embedded: VLM) -> None:
     tokenizer = embedded.processor.tokenizer
 

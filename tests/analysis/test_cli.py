@@ -94,6 +94,25 @@ def test_evaluate_stores_prints_and_resumes(tmp_path: Path) -> None:
     assert "4/4" in again.stderr
 
 
+def test_evaluate_loads_no_weights_when_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--samples", "1", "--method", "vanilla", "--out", str(tmp_path)]
+    first = run(evaluate_command, *arguments)
+    assert first.exit_code == 0, first.output
+    assert "not loaded" not in first.stderr
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("lightkv.loading.model_of", read)
+    again = run(evaluate_command, *arguments)
+    assert again.exit_code == 0, again.output
+    assert again.stdout == first.stdout
+    assert "nothing was left to ask, so the model was not loaded" in again.stderr
+    assert run(evaluate_command, *arguments, "--seed", "1").exception is not None
+
+
 @pytest.mark.usefixtures("loaded")
 def test_latency_prints_and_writes(tmp_path: Path) -> None:
     arguments = ["--method", "vanilla", "--new-tokens", "2", "--warmup", "0", "--repeats", "1"]
