@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LMMS := .lmms-venv
 LMMS_READY := $(LMMS)/.ready
+SNAKE := .snake-venv
+SNAKE_READY := $(SNAKE)/.ready
 WORKERS ?= 2
 
 export HF_HUB_OFFLINE ?= 1
@@ -27,7 +29,7 @@ NUMERIC := tests/test_closeness.py tests/test_attention.py tests/test_picked_att
 	tests/probing/test_families.py tests/probing/test_interventions.py \
 	tests/probing/test_measures.py tests/probing/test_information.py
 
-.PHONY: reproduce test test-processors test-numeric $(ONE_THREAD) $(TWO_THREADS) test-oldest test-lmms
+.PHONY: reproduce test test-processors test-numeric $(ONE_THREAD) $(TWO_THREADS) test-oldest test-lmms test-workflow
 .PHONY: mutants lint docs lock clean
 
 reproduce: $(READY)
@@ -74,6 +76,15 @@ $(LMMS_READY): $(READY) requirements-lmms.lock
 	$(LMMS)/bin/python -m pip install -q --no-deps -r requirements-lmms.lock
 	touch $(LMMS_READY)
 
+# Sweeps run by Snakemake, which is called from an environment of its own.
+test-workflow: $(READY) $(SNAKE_READY)
+	PATH="$(CURDIR)/$(SNAKE)/bin:$$PATH" OMP_NUM_THREADS=1 $(PYTEST) tests/workflow
+
+$(SNAKE_READY): requirements-workflow.lock
+	$(PYTHON) -m venv --clear $(SNAKE)
+	$(SNAKE)/bin/python -m pip install -q -r requirements-workflow.lock
+	touch $(SNAKE_READY)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -104,4 +115,4 @@ lock:
 	rm -rf .lock-venv
 
 clean:
-	rm -rf $(VENV) $(LMMS) .oldest mutants report results site build *.egg-info
+	rm -rf $(VENV) $(LMMS) $(SNAKE) .oldest mutants report results site build *.egg-info
