@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightkv.contract.groups import Groups
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.reduction import Reduction, Rule
+from lightkv.contract.reduction import Reduction
 from lightkv.contract.similarity import cosine
 from lightkv.cost.token_counts import merges
 
@@ -82,16 +82,13 @@ def match(hidden: Tensor, sources: Groups, targets: Groups, merges: Tensor) -> P
     return Pairs(source, target)
 
 
-def reduction(
-    layout: TokenLayout, pairs: Pairs, importance: Tensor, rule: Rule = "mean"
-) -> Reduction:
+def reduction(layout: TokenLayout, pairs: Pairs, importance: Tensor) -> Reduction:
     """The reduction that merges these pairs; padding leaves, everything else stays.
 
     Args:
         layout: Layout of the (B, N) positions.
         pairs: Merges.
-        importance: (B, N), weight of each token within its group (LightKV Eq. 8).
-        rule: How a group becomes one token.
+        importance: (B, N), weight of each token within its group's mean (LightKV Eq. 8).
     """
     length = layout.length
     tokens = torch.arange(length, device=layout.kind.device)
@@ -99,4 +96,4 @@ def reduction(
     representative.view(-1)[pairs.source] = pairs.target % length
     alone = layout.batch_size == 1  # then the host knows how many are left
     width = layout.lengths[0] - len(pairs.source) if alone else None
-    return Reduction.from_groups(representative, importance, rule, width=width)
+    return Reduction.from_groups(representative, importance, width=width)

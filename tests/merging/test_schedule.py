@@ -59,6 +59,8 @@ def test_stages_lie_where_the_share_is_processed(depth: int, share: float) -> No
 def test_of_equally_near_schedules_the_most_even_one_is_taken() -> None:
     # Stages after layers 0, 4 and 5 process 43.75 % of 8 layers as well.
     assert at_share(8, 0.4375).layers == (1, 2, 5)
+    # After layers 0, 1 and 6 as well: a stage earlier, but far from even.
+    assert at_share(8, 0.359375).layers == (0, 2, 4)
 
 
 def test_a_share_may_be_missed_by_five_points_above_but_not_more() -> None:
