@@ -131,6 +131,7 @@ def _powers(known: Array, new: Array) -> Array:
 
 
 def _products(left: Array, right: Array) -> Any:
+    # (m, d) and (m, e): all products, (m, d e)
     return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
 
 

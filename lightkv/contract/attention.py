@@ -74,6 +74,7 @@ class Picked:
         if self.span is not None:
             return values[:, :, self.span].clone()
         index = self.index[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
+        # (B, H, T, ...) as the index says
         return values.expand(index.shape[0], *values.shape[1:]).gather(2, index)
 
 

@@ -65,10 +65,12 @@ class ProjectedAttention(Attention):
         batch, count = index.shape
         kv_heads, width = self.keys.shape[1], self.queries.shape[3]
         rows = torch.arange(batch, device=self.device)[:, None]
+        # (B, H, N, d) at (B, T) of N: (B, H, T, d)
         picked = self.queries.transpose(1, 2)[rows, self._place(index)].transpose(1, 2)
         half = half_is_asked(self.keys)
         keys = self.keys if half else self._wide_keys
         if columns is not None:
+            # (B, H_kv, N, d) at (B, C) of N: (B, H_kv, C, d)
             keys = keys.gather(2, columns[:, None, :, None].expand(-1, kv_heads, -1, width))
         if half:
             grouped = picked.reshape(batch, kv_heads, -1, width)
@@ -124,6 +126,7 @@ class PickedAttention(ProjectedAttention):
         if len(parts) == 1:
             return parts[0]
         masks = [one.mask for one in parts if one.mask is not None]
+        # n layers of (B, H, T, d) become (n B, H, T, d), and so on
         return cls(
             torch.cat([one.queries for one in parts]),
             torch.cat([one.keys for one in parts]),
@@ -183,7 +186,7 @@ class GivenAttention(Attention):
         rows = self._pick(self._raw, index)
         if columns is None:
             return rows
-        return rows.gather(3, columns[:, None, None].expand(*rows.shape[:3], -1))
+        return rows.gather(3, columns[:, None, None].expand(*rows.shape[:3], -1))  # (B, H, T, C)
 
     def probabilities(self, index: Tensor) -> Tensor:
         if self._attention is not None:
@@ -192,7 +195,7 @@ class GivenAttention(Attention):
         return torch.softmax(self.logits(index).masked_fill(later[:, None], -torch.inf), -1)
 
     def _pick(self, full: Tensor, index: Tensor) -> Tensor:
-        where = index[:, None, :, None].expand(-1, self.heads, -1, self.length)
+        where = index[:, None, :, None].expand(-1, self.heads, -1, self.length)  # (B, H, T, N)
         return full.gather(2, where)
 
 
@@ -207,6 +210,7 @@ def newest_attention(queries: Tensor, keys: Tensor, scaling: float, mask: Tensor
     """
     batch, heads, count, width = queries.shape
     kv_heads = keys.shape[1]
+    # Query heads of a key head as more rows of it: (B, H_kv, H / H_kv T, d)
     grouped = queries.float().reshape(batch, kv_heads, -1, width)
     scores = (grouped @ keys.float().transpose(-1, -2)).view(batch, heads, count, -1) * scaling
     if mask is not None and mask.dtype == torch.bool:

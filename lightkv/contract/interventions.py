@@ -46,6 +46,7 @@ class HiddenPairs:
         """
         length = self.keys.shape[1]
         itself = torch.eye(length, dtype=torch.bool, device=self.keys.device)
+        # (B, 1, N, N): who does not see whom
         pairs = (self.queries[:, :, None] & self.keys[:, None, :] & ~itself)[:, None]
         return pairs if self.heads is None else pairs & self._concerned(heads)[..., None]
 

@@ -134,7 +134,7 @@ class Reduction:
     def take(self, values: Tensor) -> Tensor:
         """Representatives' own values, (B, K, ...), of per-token values (B, N, ...)."""
         tail = values.shape[2:]
-        index = self.index.view(*self.index.shape, *[1] * len(tail))
+        index = self.index.view(*self.index.shape, *[1] * len(tail))  # (B, K, 1, ...)
         return values.gather(1, index.expand(*self.index.shape, *tail))
 
     def sizes(self) -> Tensor:
@@ -160,6 +160,7 @@ class Reduction:
     def matrix(self) -> Tensor:
         """Dense (B, K, N) weights: the definition, for pictures and checks."""
         slots = torch.arange(self.new_length, device=self.target.device)
+        # (B, 1, N) beside slots (1, K, 1)
         return (self.target[:, None, :] == slots[None, :, None]) * self.weight[:, None, :]
 
 
@@ -216,7 +217,7 @@ def _normalise(importance: Tensor, target: Tensor, member: Tensor, width: int) -
     count = torch.zeros_like(total)
     total.scatter_add_(1, slot, value)
     count.scatter_add_(1, slot, member.to(wide))
-    total, count = total.gather(1, slot), count.gather(1, slot)
+    total, count = total.gather(1, slot), count.gather(1, slot)  # (B, N), of the group of each
     uniform = 1 / count.clamp_min(1)
     weight = torch.where(total > 0, value / total.clamp_min(torch.finfo(wide).tiny), uniform)
     weight = torch.where(count == 1, torch.ones_like(weight), weight)

@@ -69,10 +69,12 @@ class Retention:
         batch, groups, kept = self.index.shape
         heads, width = states.shape[1], states.shape[3]
         if self.merge is None:
+            # (B, G, K) as (B, H_kv, K, d): heads of a group side by side
             where = self.index[:, :, None].expand(-1, -1, heads // groups, -1)
             where = where.reshape(batch, heads, kept, 1).expand(-1, -1, -1, width)
             return states.gather(2, where)
         # Heads of a group share their assignment: they become part of the feature dimension.
+        # (B G, N, H / G, d), then (B G, N, H / G d)
         flat = states.view(batch * groups, heads // groups, -1, width).transpose(1, 2)
         merged = self.merge.apply(flat.flatten(2))
         return (

@@ -220,6 +220,7 @@ def attention_inputs(batch: Batch, kept: Tensor, prefix_length: int) -> tuple[Te
     index = torch.arange(start + length, device=sees.device)
     rows = index[start - 1 :]
     earlier = rows[:, None] >= index
+    # (B, T + 1, P + N + T): a row and a column of one turn
     same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
     mask = torch.zeros(same.shape, device=sees.device).masked_fill_(~(earlier & same), -1e4)
     ahead = torch.arange(prefix_length, device=sees.device).expand(count, -1)

@@ -59,7 +59,7 @@ class Later:
 
 
 def _joined(value: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
-    new = [one[:, None].expand(-1, value.shape[1], -1) for one in columns]
+    new = [one[:, None].expand(-1, value.shape[1], -1) for one in columns]  # (B, G, T) each
     return torch.cat([value, *new], -1)
 
 
@@ -240,6 +240,7 @@ class LayerEntries:
     def _gather(self, layer: Any, index: Tensor) -> None:
         """Keep the slots at ``index`` (B, G, K)."""
         kv_heads, width = layer.keys.shape[1], layer.keys.shape[3]
+        # (B, G, K) as (B, H_kv, K, d): one group decides for all heads, or each head for itself
         where = index.expand(-1, kv_heads, -1)[..., None].expand(-1, -1, -1, width)
         layer.keys = layer.keys.gather(2, where)
         layer.values = layer.values.gather(2, where)

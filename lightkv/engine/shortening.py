@@ -217,4 +217,5 @@ def _pick(values: Tensor, index: Tensor) -> Tensor:
     index = index.to(values.device)
     values = values.expand(index.shape[0], *values.shape[1:])
     tail = values.shape[2:]
+    # (B, K) as (B, K, 1, ...), then as wide as the values: (B, K, ...)
     return values.gather(1, index.view(*index.shape, *[1] * len(tail)).expand(*index.shape, *tail))

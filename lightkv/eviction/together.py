@@ -141,7 +141,7 @@ def counts_of(groups: Sequence[Layers], selection: Selection) -> Counts:
         masks = counted, group.guarded & counted, shared, real & ~counted, real
         numbers.append(torch.stack(masks).sum(-1))
     times = torch.tensor([len(group.observations) for group in groups])
-    each = torch.stack(all_on_host(numbers), -1).repeat_interleave(times, -1)
+    each = torch.stack(all_on_host(numbers), -1).repeat_interleave(times, -1)  # (5, B, layers)
     return Counts(*each.unbind(0))
 
 
@@ -180,7 +180,7 @@ def keep(layers: Layers, budget: Tensor, recent: Tensor | None, selection: Selec
         selection: The rule.
     """
     count = len(layers.observations)
-    score = torch.cat([one.score for one in layers.observations])
+    score = torch.cat([one.score for one in layers.observations])  # (n B, ...)
     tiled = layers.observations[0].layout.tiled(count)
     entries = budget.T.flatten().to(score.device)  # row by row of the tiled layout
     guarded = layers.guarded.repeat(count, 1)

@@ -105,7 +105,7 @@ class Pass:
         """Queries and keys (tiles, H, 1 + P, d) of a layer."""
         width = self.layers[layer].self_attn.head_dim
         queries, keys = self.projections(layer)
-        shape = (*keys.shape[:2], -1, width)
+        shape = (*keys.shape[:2], -1, width)  # of (tiles, 1 + P, H, d)
         return queries.view(shape).transpose(1, 2), keys.view(shape).transpose(1, 2)
 
     def class_attention(self, layer: int) -> Tensor:

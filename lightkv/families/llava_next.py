@@ -76,6 +76,7 @@ def patches_of(config: Any, size: tuple[int, int]) -> tuple[Tensor, int]:
     high, wide = canvas[0] // tile, canvas[1] // tile
     tiles = 1 + high * wide
     number = torch.arange(tiles * side * side).view(tiles, side, side)
+    # (high, side, wide, side): tiles side by side as one map of (high side, wide side) patches
     finer = number[1:].view(high, wide, side, side).transpose(1, 2)
     stitched_map = finer.reshape(high * side, wide * side)
     rows, cols = stitched(size, config.image_grid_pinpoints, tile, side)

@@ -71,7 +71,7 @@ def match(hidden: Tensor, sources: Groups, targets: Groups, merges: Tensor) -> P
     similarity = cosine(flat[sources.index].to(wide), flat[targets.index].to(wide))
     similarity = similarity.masked_fill(~targets.valid[:, None], -torch.inf)
     # Of equal values max gives the first.
-    best, choice = similarity.max(-1)
+    best, choice = similarity.max(-1)  # (G, A) each, of (G, A, B)
     ranked = best.masked_fill(~sources.valid, -torch.inf)
     order = torch.argsort(ranked, dim=-1, descending=True, stable=True)
     # The host knows how many merge, so it does not wait to find out where they stand.

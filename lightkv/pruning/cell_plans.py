@@ -120,7 +120,7 @@ def blocks(share: Fraction, grid: Grid, breaks: bool) -> Tensor:
     band, across = _parts(grid.rows, rows), _parts(grid.cols, cols)
     lines = torch.arange(grid.rows)
     ends = rows * cols + (band if breaks else lines)
-    table = torch.cat([band[:, None] * cols + across, ends[:, None]], 1)
+    table = torch.cat([band[:, None] * cols + across, ends[:, None]], 1)  # (rows, cols + 1)
     size = rows * cols + grid.rows
     return table + torch.arange(grid.frames)[:, None, None] * size
 

@@ -28,7 +28,7 @@ def cluster_centres(hidden: Tensor, members: Tensor, clusters: Tensor) -> Tensor
         (B, N) int64 positions, -1 outside the members.
     """
     index, valid = compact(members)
-    states = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
+    states = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))  # (B, M, D)
     distance = _distances(states) / hidden.shape[-1] ** 0.5
     distance = distance.masked_fill(~valid[:, None], torch.inf)
     near = torch.sort(distance, dim=-1).values

@@ -102,6 +102,7 @@ def _on_grid(layout: TokenLayout, groups: Groups, anchor: Tensor) -> Tensor:
     row, col, segment = (
         of_groups(values, groups) for values in (layout.row, layout.col, layout.segment)
     )
+    # (G, M, M): steps from one token of a group to another
     apart = (row[:, :, None] - row[:, None]).abs() + (col[:, :, None] - col[:, None]).abs()
     touching = (apart == 1) & (segment[:, :, None] == segment[:, None])
     return (touching & anchor[:, None]).any(-1) & groups.valid

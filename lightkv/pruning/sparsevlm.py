@@ -178,8 +178,8 @@ def raters(inputs: PromptInputs) -> Tensor:
     said, is_said = compact(layout.question)
     hidden = inputs.hidden.to(torch.promote_types(inputs.hidden.dtype, torch.float32))
     width = hidden.shape[-1]
-    images = hidden.gather(1, seen[..., None].expand(-1, -1, width))
-    words = hidden.gather(1, said[..., None].expand(-1, -1, width))
+    images = hidden.gather(1, seen[..., None].expand(-1, -1, width))  # (B, V, D)
+    words = hidden.gather(1, said[..., None].expand(-1, -1, width))  # (B, W, D)
     logits = (images @ words.transpose(1, 2)).masked_fill(~is_said[:, None], -torch.inf)
     shares = torch.softmax(logits, -1) * is_seen[..., None]
     mean = torch.where(is_said, shares.sum(1) / is_seen.sum(1, keepdim=True).clamp_min(1), 0)

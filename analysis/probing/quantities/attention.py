@@ -175,7 +175,7 @@ def _rows(reading: Reading, queries: Tensor) -> Tensor:
     full = torch.full(shape, torch.nan, device=attention.device)
     for index, valid in attention.blocks(queries):
         rows = nan_outside(reading.probabilities(index), valid[:, None, :, None])
-        full.scatter_(2, index[:, None, :, None].expand_as(rows), rows)
+        full.scatter_(2, index[:, None, :, None].expand_as(rows), rows)  # (B, H, T, N)
     return full
 
 
@@ -214,6 +214,7 @@ class TextWeightedScore(AttentionQuantity):
         score = torch.zeros_like(reading.columns("text"))
         for index, valid in attention.blocks(text):
             rows = reading.probabilities(index) * valid[:, None, :, None]
+            # (B, H, T) weights times rows (B, H, T, N): a score (B, H, N)
             picked = weight.gather(2, index[:, None].expand(-1, weight.shape[1], -1))
             score += (picked[:, :, None] @ rows)[:, :, 0]
         score = torch.where(layout.vision[:, None], score, reading.columns("text"))

@@ -32,6 +32,7 @@ class TextVisionInformation(AttentionQuantity):
         if not parts:
             return terms
         index, valid = (torch.cat([part[place] for part in parts], 1) for place in (0, 1))
+        # (B, H, T, N) of all text queries; one number of each goes back to its place of (B, H, N)
         joint = torch.cat([rows for _, _, rows in parts], 2) * valid[:, None, :, None]
         values = torch.where(valid[:, None], joint_information(joint), torch.nan)
         return terms.scatter_(2, index[:, None].expand_as(values), values)

@@ -66,7 +66,7 @@ class Pooled(States):
     def measure(self, reading: Reading) -> Tensor:
         states = self.states(reading)
         if self.needs != "hidden":
-            states = states.transpose(1, 2).flatten(2)
+            states = states.transpose(1, 2).flatten(2)  # (B, H_kv, N, d) to (B, N, H_kv d)
         pooled = [masked_mean(states, reading.mask(kind)) for kind in KINDS]
         return torch.stack([*pooled, states[:, -1]], 1)
 

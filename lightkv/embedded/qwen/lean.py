@@ -167,6 +167,7 @@ class LeanModel(nn.Module):
     def _layer(self, layer: Any, x: Tensor, rotation: Rotation, mask: Tensor, start: int) -> Tensor:
         """One decoder layer: what stands before the text is causal, the text follows ``mask``."""
         q, k, v = self._qkv(layer, x, rotation)
+        # q, k, v (B, heads, P + T, d); the two halves of the rows join as (B, P + T, heads, d)
         first, rest = torch.split(q, [start, q.shape[2] - start], 2)
         seen = F.scaled_dot_product_attention(
             first, k[:, :, :start], v[:, :, :start], is_causal=True
@@ -203,6 +204,7 @@ class LeanModel(nn.Module):
         queries, keys = torch.split(turned, [heads, key_heads], 2)
         group = heads // key_heads
         keys, values = (part.repeat_interleave(group, 2) for part in (keys, values))
+        # (B, P + T, heads, d) each to (B, heads, P + T, d)
         return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
 
     def _finish(self, layer: Any, x: Tensor, mixed: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class EliteText(Ranking):
         shape = (attention.batch_size, attention.heads, attention.length)
         total = torch.zeros(shape, device=attention.device)
         for index, valid in attention.blocks(elite.any(1)):
-            where = index[:, None].expand(-1, elite.shape[1], -1)
+            where = index[:, None].expand(-1, elite.shape[1], -1)  # (B, 1 or H, T)
             votes = elite.gather(2, where) & valid[:, None]  # (B, 1 or H, T)
             shares = attention.probabilities(index) * seen  # (B, H, T, N)
             shares = shares / shares.sum(-1, keepdim=True).clamp_min(TINY)

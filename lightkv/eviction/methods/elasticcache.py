@@ -59,6 +59,7 @@ class NearestAnchor(AnchorMerge):
         joins = evicted & ~keep & layout.real[:, None]
         target = torch.where(keep, entries, torch.where(joins, nearest, -1))
         importance = 1 + (evicted & anchors).float()
+        # (B, H_kv, N) as (B H_kv, N): each head merges for itself
         return Reduction.from_groups(target.flatten(0, 1), importance.flatten(0, 1))
 
 

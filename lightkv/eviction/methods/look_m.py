@@ -81,7 +81,7 @@ def most_similar(unit: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows, length, _ = unit.shape
     index, valid = compact(kept)
-    anchors = unit.gather(1, index[..., None].expand(-1, -1, unit.shape[2]))
+    anchors = unit.gather(1, index[..., None].expand(-1, -1, unit.shape[2]))  # (R, K, D)
     size = max(1, BLOCK_NUMBERS // max(1, rows * index.shape[1]))
     best, values = [], []
     for start in range(0, length, size):

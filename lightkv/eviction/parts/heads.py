@@ -94,6 +94,6 @@ class AcrossHeads(Selection):
     def _best_of_all(score: Tensor, tier: Tensor, rest: Tensor) -> Tensor:
         """(B, H_kv, N) bool: the best ``rest`` times H_kv entries of all heads together."""
         heads = score.shape[1]
-        pooled = tier.expand_as(score).flatten(1)[:, None]
+        pooled = tier.expand_as(score).flatten(1)[:, None]  # (B, 1, H_kv N)
         best = keep_best(score.flatten(1)[:, None], pooled, rest[:, None] * heads)
         return best.view(score.shape)
