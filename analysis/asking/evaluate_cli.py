@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from analysis.asking.rows import ALL
 from analysis.options import method_options, model_options, table
 from lightkv.errors import InvalidValueError, LightKVError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUMMARY = "summary.csv"
 REFUSED = "refused.csv"
@@ -74,8 +79,6 @@ def evaluate_command(
     A method that can't be used is an error, except with --method all: what does not fit the model,
     the prompts or a protocol is then left out and named with its reason.
     """
-    import pandas as pd
-
     from analysis.asking.evaluation import evaluate
     from analysis.asking.jobs import Shard
     from analysis.asking.method_grid import compressors
@@ -117,21 +120,31 @@ def evaluate_command(
         )
     if isinstance(vlm, UnloadedVLM) and not vlm.is_loaded:
         click.echo("nothing was left to ask, so the model was not loaded", err=True)
-    summary = summarise(frame)
-    without = unscored(frame)
-    if without:
-        click.echo(f"no number is made here of {', '.join(without)}", err=True)
-    if part is not None:
-        click.echo(f"part {shard} of the questions; lightkv merge joins the parts", err=True)
-    click.echo(table(summary[_SHOWN + _SHARES]))
-    left_out = pd.DataFrame(
-        [(*cell, reason) for cell, reason in refused.items()],
-        columns=["protocol", "task", "method", "reason"],
-    )
-    if len(left_out):
-        click.echo(f"\nleft out:\n{table(left_out)}", err=True)
+    summary, left_out = summarise(frame), _left_out(refused)
+    _print(summary, unscored(frame), left_out, shard)
     if out is not None and part is None:
         summary.to_csv(out / SUMMARY, index=False, float_format="%.6g")
         left_out.to_csv(out / REFUSED, index=False)
         write_rows(frame, out / ROWS)
         click.echo(f"answers in {store.path}, this table in {out / SUMMARY}", err=True)
+
+
+def _left_out(refused: Mapping[tuple[str, str, str], str]) -> pd.DataFrame:
+    """A table of what was refused, with the reason of each."""
+    import pandas as pd
+
+    cells = [(*cell, reason) for cell, reason in refused.items()]
+    return pd.DataFrame(cells, columns=["protocol", "task", "method", "reason"])
+
+
+def _print(
+    summary: pd.DataFrame, without: Sequence[str], left_out: pd.DataFrame, shard: str | None
+) -> None:
+    """The table of scores on stdout, remarks on stderr."""
+    if without:
+        click.echo(f"no number is made here of {', '.join(without)}", err=True)
+    if shard is not None:
+        click.echo(f"part {shard} of the questions; lightkv merge joins the parts", err=True)
+    click.echo(table(summary[_SHOWN + _SHARES]))
+    if len(left_out):
+        click.echo(f"\nleft out:\n{table(left_out)}", err=True)

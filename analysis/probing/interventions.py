@@ -7,7 +7,7 @@ caches and masks act on them exactly as on answers that the model gives on its o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from lightkv.contract.compressor import Compressor
 
 Tokens = tuple[int, ...]
+
+PAIRS: Final[Sequence[tuple[Queries, Keys]]] = (
+    ("text", "vision"),
+    ("vision", "vision"),
+    ("last", "vision"),
+)
+"""What goes blind to what, one after the other."""
 
 
 def answer_tokens(vlm: VLM, answers: Sequence[str]) -> list[Tokens]:
@@ -183,11 +190,7 @@ def knockouts(
     requests: Sequence[Request],
     answers: Sequence[Tokens],
     *,
-    pairs: Sequence[tuple[Queries, Keys]] = (
-        ("text", "vision"),
-        ("vision", "vision"),
-        ("last", "vision"),
-    ),
+    pairs: Sequence[tuple[Queries, Keys]] = PAIRS,
     width: int | None = None,
     layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:

@@ -129,23 +129,27 @@ def patches(
     captured = capture_kv(vlm, donors)
     inputs, count = vlm.encode(requests), vlm.facts.layers
     original, donor = padded(answers)[0], padded(donor_answers)[0]
+    ours, theirs = original[rows, place], donor[rows, place]
     parts = []
     for layer in firsts:
         patch = captured.patch(range(layer, count))
-        logits = forced_logits(vlm, inputs, original, None, (patch,), 0)[rows, place]
-        theirs, ours = donor[rows, place], original[rows, place]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "sample": rows.numpy(),
-                    "layer": layer,
-                    "preference": (logits[rows, theirs] - logits[rows, ours]).numpy(),
-                    "own": (logits.argmax(-1) == ours).numpy(),
-                    "donor": (logits.argmax(-1) == theirs).numpy(),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+        logits = forced_logits(vlm, inputs, original, None, (patch,), 0)[rows, place]  # (B, V)
+        parts.append(_compared(logits, ours, theirs).assign(layer=layer))
+    return pd.concat(parts, ignore_index=True)[["sample", "layer", "preference", "own", "donor"]]
+
+
+def _compared(logits: Tensor, ours: Tensor, theirs: Tensor) -> pd.DataFrame:
+    """How far logits (B, V) prefer one token (B,) to another, and which is the most likely."""
+    import pandas as pd
+
+    rows, likeliest = torch.arange(len(logits)), logits.argmax(-1)
+    columns = {
+        "sample": rows,
+        "preference": logits[rows, theirs] - logits[rows, ours],
+        "own": likeliest == ours,
+        "donor": likeliest == theirs,
+    }
+    return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
 
 def _parting(one: Tokens, other: Tokens) -> int:

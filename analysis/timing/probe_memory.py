@@ -20,7 +20,10 @@ from lightkv.cost.presets import preset
 from lightkv.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from transformers import LlavaConfig
+
     from lightkv import VLM
+    from lightkv.cost.presets.shape import TextShape
 
 _PATCH = 14
 _SYSTEM, _QUESTION = 8, 40
@@ -110,12 +113,7 @@ def build(
     shape: str, *, layers: int, tokens: int, device: str = "cpu", dtype: str = "float32"
 ) -> tuple[VLM, dict[str, Tensor]]:
     """A model with random weights in a preset's dimensions, and a prompt with one image for it."""
-    from transformers import (
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-    )
+    from transformers import LlavaForConditionalGeneration
 
     from lightkv.families import family_of
     from lightkv.loading import DTYPES
@@ -128,6 +126,21 @@ def build(
         raise InvalidValueError("layers", layers, f"from 1 to {text.layers}")
     if dtype not in DTYPES:
         raise InvalidValueError("dtype", dtype, ", ".join(DTYPES))
+    with torch.device(device):
+        make: Any = LlavaForConditionalGeneration._from_config
+        model = make(_config(text, layers, side), dtype=DTYPES[dtype])
+    ids = torch.full((1, _SYSTEM + tokens + _QUESTION), _IMAGE_TOKEN + 1)
+    ids[:, _SYSTEM : _SYSTEM + tokens] = _IMAGE_TOKEN
+    pixels = torch.zeros(1, 3, side * _PATCH, side * _PATCH, dtype=DTYPES[dtype])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+    vlm = VLM(f"{shape}, {layers} layers", model.eval(), None, family_of("llava"))
+    return vlm, {name: value.to(device) for name, value in inputs.items()}
+
+
+def _config(text: TextShape, layers: int, side: int) -> LlavaConfig:
+    """A LLaVA with that decoder, and a tower of next to nothing for ``side`` x ``side`` patches."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+
     decoder = LlamaConfig(
         hidden_size=text.hidden,
         intermediate_size=text.intermediate,
@@ -135,7 +148,7 @@ def build(
         num_attention_heads=text.heads,
         num_key_value_heads=text.kv_heads,
         vocab_size=text.vocab,
-        max_position_embeddings=2 * tokens + 512,
+        max_position_embeddings=2 * side * side + 512,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
@@ -157,12 +170,4 @@ def build(
         vision_feature_layer=-1,
     )
     config._attn_implementation = "sdpa"
-    with torch.device(device):
-        make: Any = LlavaForConditionalGeneration._from_config
-        model = make(config, dtype=DTYPES[dtype])
-    ids = torch.full((1, _SYSTEM + tokens + _QUESTION), _IMAGE_TOKEN + 1)
-    ids[:, _SYSTEM : _SYSTEM + tokens] = _IMAGE_TOKEN
-    pixels = torch.zeros(1, 3, side * _PATCH, side * _PATCH, dtype=DTYPES[dtype])
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
-    vlm = VLM(f"{shape}, {layers} layers", model.eval(), None, family_of("llava"))
-    return vlm, {name: value.to(device) for name, value in inputs.items()}
+    return config
