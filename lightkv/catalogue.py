@@ -28,9 +28,10 @@ from typing import Any
 import lightkv.eviction
 import lightkv.pruning  # noqa: F401 - importing a room registers its methods
 from lightkv.contract import registry
-from lightkv.contract.compressor import Compressor, ModelFacts
+from lightkv.contract.compressor import Compressor
 from lightkv.contract.registry import ENTRIES, RETENTION, Method
 from lightkv.contract.types import check_type
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging.schedule import scaled
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lightkv.catalogue import MethodLike, resolved
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import ModelFacts
 from lightkv.engine.drivers import Driver, check_driver
 from lightkv.engine.graph import InterventionGraph
 from lightkv.engine.plan import Quirks

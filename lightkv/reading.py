@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import Compressor, LayerView, ModelFacts, RepeatedReading
+from lightkv.contract.compressor import Compressor, RepeatedReading
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.prompting import Request
 from lightkv.settings import GREEDY

@@ -14,9 +14,9 @@ import pytest
 from lightkv import catalogue
 from lightkv.catalogue import compressor, load_module, method, methods
 from lightkv.contract import registry
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.decoding import Grow
 from lightkv.contract.registry import register
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.eviction import Evicting, EvictOne, FixedSlot, HoldBudget
 from lightkv.eviction.methods.snapkv import snapkv

@@ -11,17 +11,17 @@ import torch
 from figures.paper import numbers
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.view import LayerView
-from lightkv.cost.presets import preset, presets
-from lightkv.cost.token_counts import floor_share, merges, stage_windows, window_sizes
-from lightkv.cost.workload import (
-    PAPER_USED_LAYERS,
-    Cost,
-    MergeSchedule,
-    Workload,
+from lightkv.cost.presets import MergeSchedule, preset, presets
+from lightkv.cost.records import Cost
+from lightkv.cost.token_counts import (
+    floor_share,
+    merges,
+    stage_windows,
     token_layer_fraction,
     tokens_per_layer,
-    workload_cost,
+    window_sizes,
 )
+from lightkv.cost.workload import PAPER_USED_LAYERS, Workload, workload_cost
 from lightkv.errors import InvalidValueError
 from lightkv.families.slots import Picture, Placed, Segment, row_layout
 from lightkv.merging import LightKV

@@ -16,7 +16,8 @@ from transformers import (
     ViTConfig,
 )
 
-from lightkv.cost.workload import EXECUTED, ModelShape, Workload, workload_cost
+from lightkv.cost.presets.shape import ModelShape
+from lightkv.cost.workload import EXECUTED, Workload, workload_cost
 from lightkv.errors import InvalidValueError
 
 

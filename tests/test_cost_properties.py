@@ -19,21 +19,23 @@ from transformers import (
 )
 
 from lightkv.cost.cli import cost_command
-from lightkv.cost.presets import preset, presets
-from lightkv.cost.token_counts import merges, window_sizes
+from lightkv.cost.presets import MergeSchedule, preset, presets
+from lightkv.cost.records import Cost
+from lightkv.cost.token_counts import (
+    entries_per_layer,
+    merges,
+    token_layer_fraction,
+    tokens_per_layer,
+    window_sizes,
+)
 from lightkv.cost.workload import (
     EXECUTED,
     PAPER,
     PAPER_USED_LAYERS,
     Convention,
-    Cost,
-    MergeSchedule,
     Workload,
-    entries_per_layer,
     matching_macs,
     prefill_memory,
-    token_layer_fraction,
-    tokens_per_layer,
     workload_cost,
 )
 from lightkv.errors import InvalidValueError

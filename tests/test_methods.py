@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lightkv import VLM, LightKV
 from lightkv.catalogue import compressor, methods
-from lightkv.contract.compressor import Compressor, Evictor, ModelFacts
+from lightkv.contract.compressor import Compressor, Evictor
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
 from tests.closeness import assert_close
 from tests.graph.test_equivalence import SETTINGS, TOLERANCE, kept_masks, logits, oracle, worst

@@ -6,15 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from lightkv.cost.presets import (
-    MergeSchedule,
-    ModelShape,
-    ProjectorShape,
-    TextShape,
-    VisionShape,
-    preset,
-    presets,
-)
+from lightkv.cost.presets import MergeSchedule, preset, presets
+from lightkv.cost.presets.shape import ModelShape, ProjectorShape, TextShape, VisionShape
 from lightkv.errors import InvalidValueError, UnknownNameError
 
 # Published sizes; for models whose vision side is not modelled, the decoder's.

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from lightkv import VLM, Request
 from lightkv.check.tiny import ZOO
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.embedded import items
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
 from lightkv.session import Session

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from analysis.asking.rows import ALL, VANILLA
 from lightkv.catalogue import composed, methods, read
-from lightkv.contract.compressor import Compressor, ModelFacts
+from lightkv.contract.compressor import Compressor
 from lightkv.contract.registry import RETENTION
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from analysis.asking.store import Store
     from lightkv import VLM
-    from lightkv.contract.compressor import Compressor, LayerView, ModelFacts
+    from lightkv.contract.compressor import Compressor
+    from lightkv.contract.view import LayerView, ModelFacts
     from lightkv.engine.record import RunRecord
 
 DEFAULT_TASKS = ("embedded/read",)

@@ -8,10 +8,11 @@ from functools import partial
 from analysis.scoring.kinds import metric_of_kind
 from analysis.tasks.base import Task, TaskItem, check_samples, register
 from lightkv.embedded import questions
+from lightkv.embedded.question_kinds import QUESTION_KINDS
 from lightkv.errors import InvalidValueError
 
 PREFIX = "embedded/"
-EVERY_KIND = tuple(PREFIX + kind for kind in questions.QUESTION_KINDS)
+EVERY_KIND = tuple(PREFIX + kind for kind in QUESTION_KINDS)
 
 # Words of the longest answer and its end: up to eight things of five words for a caption.
 _MAX_NEW_TOKENS = {"read": 6, "list": 8, "caption": 44}
@@ -23,7 +24,7 @@ class EmbeddedKind(Task):
     """One question kind of :mod:`lightkv.embedded.questions`.
 
     Attributes:
-        kind: One of :data:`lightkv.embedded.questions.QUESTION_KINDS`.
+        kind: One of :data:`lightkv.embedded.question_kinds.QUESTION_KINDS`.
     """
 
     kind: str
@@ -73,5 +74,5 @@ def _kind(name: str, argument: str) -> EmbeddedKind:
     return EmbeddedKind(name)
 
 
-for _name in questions.QUESTION_KINDS:
+for _name in QUESTION_KINDS:
     register(PREFIX + _name, partial(_kind, _name))

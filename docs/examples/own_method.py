@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform

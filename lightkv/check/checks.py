@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightkv.check.drawn_methods import DrawnEviction, DrawnMerges
 from lightkv.check.subject import Subject, difference, logits
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.engine.drivers import Driver
 from lightkv.errors import LightKVError
 

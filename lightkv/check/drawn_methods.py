@@ -8,19 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import (
-    EntriesView,
-    Evictor,
-    LayerView,
-    ModelFacts,
-    Observation,
-    Positions,
-    Reducer,
-)
+from lightkv.contract.compressor import Evictor, Observation, Positions, Reducer
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import EntriesView, LayerView, ModelFacts
 
 _LONGEST = 2**16
 

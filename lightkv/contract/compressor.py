@@ -20,13 +20,7 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.retention import Retention
 from lightkv.contract.types import Checked
-from lightkv.contract.view import (
-    EntriesView,
-    LayerView,
-    ModelFacts,
-    PromptInputs,
-    VisionFeatures,
-)
+from lightkv.contract.view import EntriesView, LayerView, ModelFacts
 
 if TYPE_CHECKING:
     from lightkv.contract.decoding import DecodePolicy
@@ -35,21 +29,6 @@ Positions = Literal["keep", "reindex", "reindex-prefill"]
 """Rotary positions of what is left: "keep" their own; "reindex" counts as if the rest had never
 been, and later tokens go on from there; "reindex-prefill" counts so in the prefill only.
 Renumbering is refused where a sliding window is shorter than the conversation."""
-
-__all__ = [
-    "Compressor",
-    "EntriesView",
-    "Evictor",
-    "LayerView",
-    "ModelFacts",
-    "Observation",
-    "Pipeline",
-    "Positions",
-    "PromptInputs",
-    "Reducer",
-    "RepeatedReading",
-    "VisionFeatures",
-]
 
 
 @dataclass(frozen=True)
@@ -135,7 +114,7 @@ class Reducer(Compressor):
         """Stage layers of which the attention is needed."""
 
     def needs_vision(self) -> frozenset[str]:
-        """Fields of :class:`VisionFeatures` that ``reduce`` reads."""
+        """Fields of :class:`~lightkv.contract.view.VisionFeatures` that ``reduce`` reads."""
         return frozenset()
 
     def reads_words(self) -> str | None:

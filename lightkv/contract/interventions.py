@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 
 Queries = Literal["text", "vision", "last"]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lightkv.cost.presets import MergeSchedule, ModelShape
+    from lightkv.cost.presets import MergeSchedule
+    from lightkv.cost.presets.shape import ModelShape
+    from lightkv.cost.records import Cost
     from lightkv.cost.token_counts import Partition
-    from lightkv.cost.workload import Convention, Cost, Workload
+    from lightkv.cost.workload import Convention, Workload
 
 
 @click.command("cost")
@@ -139,7 +141,7 @@ def _shape_on_disk(path: str) -> ModelShape:
     """The shape of the model whose config lies at ``path``, a file or its folder."""
     from transformers import AutoConfig
 
-    from lightkv.cost.presets import ModelShape
+    from lightkv.cost.presets.shape import ModelShape
     from lightkv.errors import ModelError
 
     try:

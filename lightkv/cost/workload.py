@@ -20,37 +20,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from lightkv.cost.presets import MergeSchedule, ModelPreset, ModelShape, VisionShape
+from lightkv.cost.presets import MergeSchedule, ModelPreset
+from lightkv.cost.presets.shape import ModelShape, VisionShape
 from lightkv.cost.records import Cost, Flops, KVBytes, PrefillMemory
 from lightkv.cost.token_counts import (
     Partition,
     entries_per_layer,
     merges,
     stage_windows,
-    token_layer_fraction,
     tokens_per_layer,
 )
 from lightkv.errors import InvalidValueError
-
-__all__ = [
-    "EXECUTED",
-    "PAPER",
-    "PAPER_USED_LAYERS",
-    "Convention",
-    "Cost",
-    "Flops",
-    "KVBytes",
-    "MergeSchedule",
-    "ModelShape",
-    "PrefillMemory",
-    "Workload",
-    "entries_per_layer",
-    "matching_macs",
-    "prefill_memory",
-    "token_layer_fraction",
-    "tokens_per_layer",
-    "workload_cost",
-]
 
 
 @dataclass(frozen=True)

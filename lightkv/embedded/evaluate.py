@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from lightkv.embedded import questions, scenes
-from lightkv.embedded.question_kinds import ask, picture_of
-from lightkv.embedded.questions import QUESTION_KINDS, Conversation, Item, Stream
+from lightkv.embedded.question_kinds import QUESTION_KINDS, ask, picture_of
+from lightkv.embedded.questions import Conversation, Item, Stream
 from lightkv.embedded.vocabulary import REFUSAL
 
 logger = logging.getLogger(__name__)

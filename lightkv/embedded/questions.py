@@ -20,8 +20,6 @@ from lightkv.embedded.registry import Question
 from lightkv.embedded.scenes import Scenes
 from lightkv.errors import InvalidValueError, UnknownNameError
 
-__all__ = ["QUESTION_KINDS", "SHORT", "Conversation", "Item", "Stream", "conversations", "items"]
-
 SHORT = tuple(name for name in QUESTION_KINDS if name not in ("read", "list", "caption"))
 """Kinds whose answers take at most two words."""
 

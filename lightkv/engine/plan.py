@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lightkv.contract.compressor import Compressor, Evictor, ModelFacts, Reducer
+from lightkv.contract.compressor import Compressor, Evictor, Reducer
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.interventions import Intervention
 from lightkv.contract.observer import Observer
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError
 
 

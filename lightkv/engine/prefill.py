@@ -9,17 +9,10 @@ from torch import Tensor
 
 from lightkv.contract.attention import Attention, Picked
 from lightkv.contract.attention_sources import ProjectedAttention
-from lightkv.contract.compressor import (
-    EntriesView,
-    Evictor,
-    LayerView,
-    Observation,
-    PromptInputs,
-    Reducer,
-    VisionFeatures,
-)
+from lightkv.contract.compressor import Evictor, Observation, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.rotary import Rotary
+from lightkv.contract.view import EntriesView, LayerView, PromptInputs, VisionFeatures
 from lightkv.engine.masks import hide
 from lightkv.engine.plan import Plan
 from lightkv.engine.returned import (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, overload
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
+from lightkv.contract.view import ModelFacts
 from lightkv.engine.cache import LayerEntries
 from lightkv.engine.printing import as_html, as_table, in_words
 from lightkv.engine.shortening import Processed

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import VisionFeatures
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.rotary import Rotary
+from lightkv.contract.view import VisionFeatures
 from lightkv.engine.held import HeldCache
 from lightkv.engine.plan import Plan, Quirks
 from lightkv.engine.prefill import FinalNorm, Prefill
@@ -25,8 +25,6 @@ from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.returned import checked_retentions
 from lightkv.engine.shortening import LayerAdditions, Shortening
 from lightkv.errors import UnsupportedError
-
-__all__ = ["Plan", "Quirks", "Run"]
 
 
 class Run:

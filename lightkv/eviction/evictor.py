@@ -10,27 +10,19 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count, check_shape
-from lightkv.contract.compressor import EntriesView, Evictor, ModelFacts, Observation, Positions
+from lightkv.contract.compressor import Evictor, Observation, Positions
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.host import all_on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.budgets import Budget, Uniform
 from lightkv.eviction.parts.merges import AnchorMerge
 from lightkv.eviction.parts.protection import protected
 from lightkv.eviction.parts.rankings import Ranking, SelfAttention
 from lightkv.eviction.parts.selections import ByScore, Selection
-from lightkv.eviction.together import (
-    Kept,
-    Layers,
-    blocks,
-    counts_of,
-    keep,
-    runs,
-    split,
-    stacked,
-)
+from lightkv.eviction.together import Kept, Layers, blocks, counts_of, keep, runs, split, stacked
 
 
 @dataclass(frozen=True)

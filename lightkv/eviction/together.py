@@ -15,9 +15,10 @@ from torch import Tensor
 
 from lightkv.contract.attention_sources import PickedAttention
 from lightkv.contract.checks import check_shape
-from lightkv.contract.compressor import EntriesView, Observation
+from lightkv.contract.compressor import Observation
 from lightkv.contract.host import all_on_host
 from lightkv.contract.reduction import compact_each
+from lightkv.contract.view import EntriesView
 from lightkv.eviction.parts.protection import ends
 from lightkv.eviction.parts.selections import Selection
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import Attention
-from lightkv.contract.compressor import Compressor, LayerView
+from lightkv.contract.compressor import Compressor
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import LayerView
 from lightkv.errors import UnsupportedError
 from lightkv.eviction import Evicting
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import ProjectedAttention
-from lightkv.contract.compressor import LayerView, Observation
+from lightkv.contract.compressor import Observation
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
+from lightkv.contract.view import LayerView
 from lightkv.eviction.methods.kvzip import Competition, KVzip, threshold
 from lightkv.golden.caches import Arrays, Case, compare_masks, compare_numbers, tensor
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.view import LayerView
 from lightkv.merging.lightkv import LightKV, StageSkippedWarning
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView, ModelFacts, Observation
+from lightkv.contract.compressor import Observation
 from lightkv.contract.decoding import DecodeView, HeldCounts
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods.tgvkv import TGVKV

@@ -8,7 +8,7 @@ import torch
 
 from lightkv.catalogue import method
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.view import LayerView
 from lightkv.golden.caches import (
     Arrays,
     Case,

@@ -14,17 +14,13 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import Normalisation
-from lightkv.contract.checks import (
-    check_ratios,
-    check_stages,
-    check_windows,
-    require_vision,
-)
-from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.checks import check_ratios, check_stages, check_windows, require_vision
+from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.cost.presets import MergeSchedule
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.merging.matching import Pairs, match, merge_counts, reduction, split_alternate

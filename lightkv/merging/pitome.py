@@ -12,9 +12,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.merging.energy import EnergyForm, energies, match_by_energy
 from lightkv.merging.matching import Pairs, match, split_alternate

@@ -9,10 +9,11 @@ from typing import Literal
 from torch import Tensor
 
 from lightkv.contract.checks import check_ratios, check_stages, require_vision
-from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.groups import Groups, gather_groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.merging.matching import Pairs, merge_counts, reduction
 from lightkv.merging.partition import everywhere
 from lightkv.merging.weighting import size_importance, uniform_importance

@@ -13,9 +13,9 @@ from typing import Literal
 
 import torch
 
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.merging.matching import Pairs
 from lightkv.merging.tome import ToMe

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightkv.contract.compressor import LayerView
 from lightkv.contract.groups import Groups
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView
 from lightkv.merging.matching import Pairs, match, split_alternate
 from lightkv.merging.staged import GlobalMerge
 

@@ -13,13 +13,14 @@ from typing import Literal
 import torch
 
 from lightkv.contract.checks import check_ratios, require_vision
-from lightkv.contract.compressor import EntriesView, Evictor, ModelFacts, Observation
+from lightkv.contract.compressor import Evictor, Observation
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.contract.retention import Retention
 from lightkv.contract.rotary import turned_back
+from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import UnsupportedError
 from lightkv.merging.matching import match, merge_counts, reduction, split_alternate
 from lightkv.merging.partition import everywhere

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import BLOCK_NUMBERS, Normalisation
-from lightkv.contract.compressor import EntriesView, LayerView
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import EntriesView, LayerView
 
 # Numbers that are hashed at once on a processor, so that they stay in its cache.
 _HASHED_ON_HOST = 2**18

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lightkv.contract.checks import require_vision
-from lightkv.contract.compressor import ModelFacts, Positions, Reducer
+from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.selection import image_groups
 

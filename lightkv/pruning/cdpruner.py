@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.greedy import greedy_map

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count, require_vision
-from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.cost.token_counts import as_written
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.pruning.greedy import picks_in_turn

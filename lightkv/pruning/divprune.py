@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from lightkv.contract.checks import check_share
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.greedy import farthest_points
 from lightkv.pruning.selection import keep_only, of_groups, row_groups

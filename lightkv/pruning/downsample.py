@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from lightkv.contract.checks import check_share
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.cell_plans import Counted, blocks, planned, vision_share

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from lightkv.contract.checks import require_vision
-from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.selection import top
 

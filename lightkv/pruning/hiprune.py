@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.selection import keep_only, needs_of, of_groups, tile_groups, top

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count, check_share
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.cost.token_counts import floor_share
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.selection import needs_of, of_groups, tile_groups, top

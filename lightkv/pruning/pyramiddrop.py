@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from lightkv.contract.checks import check_stages, require_vision
-from lightkv.contract.compressor import LayerView, ModelFacts, Positions, Reducer
+from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.cost.token_counts import floor_share
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.selection import top

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_stages, require_vision
-from lightkv.contract.compressor import LayerView, ModelFacts, Positions, PromptInputs, Reducer
+from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.contract.registry import register
 from lightkv.contract.rotary import likeness_of_places
+from lightkv.contract.view import LayerView, ModelFacts, PromptInputs
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.pruning.density import cluster_centres
 from lightkv.pruning.selection import top

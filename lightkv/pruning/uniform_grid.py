@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_share
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.pruning.before import BeforeDecoder
 from lightkv.pruning.cell_plans import (
     Counted,

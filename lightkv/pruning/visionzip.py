@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_count
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.groups import Groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.pruning.before import BeforeDecoder, require_tokens
 from lightkv.pruning.selection import Pool, needs_of, of_groups, pools, top
 

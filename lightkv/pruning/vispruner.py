@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from lightkv.contract.checks import check_count
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.similarity import cosine
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.cost.token_counts import floor_share
 from lightkv.errors import InvalidValueError
 from lightkv.pruning.before import BeforeDecoder, require_tokens

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from lightkv import Answer, Request
-from lightkv.contract.compressor import Compressor, ModelFacts, Observation
+from lightkv.contract.compressor import Compressor, Observation
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import ModelFacts
 from lightkv.engine.record import LayerRecord, RunRecord
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting

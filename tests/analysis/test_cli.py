@@ -16,7 +16,7 @@ from analysis.cli import COMMANDS
 from analysis.timing.latency_cli import latency_command
 from lightkv import TGVKV, VLM, LightKV
 from lightkv.catalogue import methods
-from lightkv.contract.compressor import ModelFacts
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError, LightKVError, StoreError, UnknownNameError
 from lightkv.pruning import FastV
 

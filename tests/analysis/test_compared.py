@@ -11,9 +11,9 @@ from analysis.scoring.captions import CAPTION_METRICS, caption_scores
 from analysis.studies import compared, shares
 from lightkv import LightKV
 from lightkv.contract.compressor import Compressor
+from lightkv.cost.presets import MergeSchedule
 from lightkv.cost.token_counts import token_layer_fraction
 from lightkv.errors import InvalidValueError, ModelError
-from lightkv.merging.schedule import MergeSchedule
 from lightkv.pruning.cdpruner import CDPruner
 from tests.analysis.fake import FakeVLM
 from tests.analysis.test_studies import asked

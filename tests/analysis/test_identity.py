@@ -16,7 +16,7 @@ from analysis.asking.method_grid import compressors
 from analysis.provenance import described
 from lightkv import TGVKV, LightKV
 from lightkv.catalogue import methods
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.parts.rankings import Ranking
 

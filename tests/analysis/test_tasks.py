@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from analysis.tasks import FolderTask, task, task_names
-from lightkv.embedded.questions import QUESTION_KINDS, items
+from lightkv.embedded.question_kinds import QUESTION_KINDS
+from lightkv.embedded.questions import items
 from lightkv.errors import InputError, InvalidValueError, LightKVError, UnknownNameError
 
 HEADER = {"task": "toy", "metric": "exact", "max_new_tokens": 5, "prompt": "{question} Be brief."}

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import GivenAttention, ProjectedAttention
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import LayerView, ModelFacts
 
 FACTS = ModelFacts(layers=3, heads=4, kv_heads=2, hidden_size=8)
 WIDTH = 6

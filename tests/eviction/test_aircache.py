@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lightkv.catalogue import compressor, method
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import TokenKind
+from lightkv.contract.view import LayerView
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.methods.aircache import EliteText, StrengthSkewness
 from tests.closeness import SINGLE, assert_close

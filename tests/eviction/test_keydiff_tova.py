@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from lightkv.catalogue import method
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.view import LayerView
 from lightkv.eviction import HoldBudget
 from lightkv.eviction.methods.keydiff import KeyDifference
 from lightkv.eviction.parts.rankings import ObservationWindow

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lightkv.catalogue import method
 from lightkv.contract.attention_sources import ProjectedAttention
-from lightkv.contract.compressor import LayerView, Observation
+from lightkv.contract.compressor import Observation
+from lightkv.contract.view import LayerView
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.eviction.methods.kvzip import KVzip, context_of, threshold
 from tests.closeness import assert_close

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lightkv.catalogue import method
 from lightkv.contract.attention_sources import ProjectedAttention
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.view import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.mixkv import MixedScore, MixedWithinHeads
 from lightkv.eviction.methods.pyramidkv import Pyramid

@@ -6,18 +6,13 @@ import pytest
 import torch
 
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView
+from lightkv.contract.view import LayerView
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.methods.cake import WindowIndicator
 from lightkv.eviction.methods.key_norm import KeyNorm
 from lightkv.eviction.methods.streamingllm import Recency
 from lightkv.eviction.methods.tgvkv_ablations import CrossPlusText, VisionPlusText
-from lightkv.eviction.parts.rankings import (
-    ObservationWindow,
-    Random,
-    SelfAttention,
-    pool,
-)
+from lightkv.eviction.parts.rankings import ObservationWindow, Random, SelfAttention, pool
 from lightkv.eviction.parts.text_grounded import TextWeighted
 from tests.closeness import SINGLE, assert_close
 from tests.eviction.prompts import FACTS, Rows, causal, layer_of

@@ -11,7 +11,7 @@ from lightkv.check.runs import generation_costs
 from lightkv.check.shapes import build_shape, shapes
 from lightkv.check.subject import FLOAT32_LIMIT, Subject
 from lightkv.check.tiny import ZOO
-from lightkv.contract.compressor import ModelFacts
+from lightkv.contract.view import ModelFacts
 from lightkv.cost.presets import preset
 from lightkv.errors import InvalidValueError, UnknownNameError
 

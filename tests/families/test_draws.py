@@ -13,8 +13,7 @@ from lightkv import VLM, LightKV, Request
 from lightkv.catalogue import compressor
 from lightkv.check.tiny import ZOO
 from lightkv.check.tiny.model import stack
-from lightkv.contract.compressor import ModelFacts
-from lightkv.contract.view import LayerView
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.embedded import items
 from lightkv.inputs import row_identities
 from tests.closeness import assert_close

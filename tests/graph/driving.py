@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightkv import VLM
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import LightKVError
 from tests.tiny import prompt
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lightkv
 from lightkv import VLM, Request
-from lightkv.contract.compressor import LayerView, ModelFacts
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, ModelError, UnsupportedError
 from tests.closeness import assert_close
 from tests.graph.methods import KeepSome, MergeSome

@@ -14,9 +14,10 @@ from transformers import LogitsProcessor, StoppingCriteria
 import lightkv
 from lightkv import VLM
 from lightkv.catalogue import method as evictor
-from lightkv.contract.compressor import Compressor, LayerView, ModelFacts, Observation
+from lightkv.contract.compressor import Compressor, Observation
 from lightkv.contract.decoding import DecodePolicy, DecodeView
 from lightkv.contract.interventions import Knockout
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.engine.graph import InterventionGraph
 from lightkv.errors import InvalidValueError, UnsupportedError
 from tests.graph.driving import ROWS, SETTINGS, Watch, assert_equal, left_by

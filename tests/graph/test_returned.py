@@ -13,10 +13,11 @@ from torch import Tensor
 from analysis.probing.probe import probe_inputs
 from analysis.probing.quantities.base import Heads, LayerQuantity, Reading, RecordQuantity
 from lightkv import VLM
-from lightkv.contract.compressor import Compressor, LayerView, ModelFacts, Observation, Reducer
+from lightkv.contract.compressor import Compressor, Observation, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.engine.record import RunRecord
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting

@@ -13,7 +13,8 @@ from lightkv import VLM
 from lightkv.catalogue import compressor
 from lightkv.contract.attention import Picked
 from lightkv.contract.attention_sources import ProjectedAttention
-from lightkv.contract.compressor import EntriesView, Evictor, LayerView, ModelFacts
+from lightkv.contract.compressor import Evictor
+from lightkv.contract.view import EntriesView, LayerView, ModelFacts
 from lightkv.engine import dropping, prefill
 from tests.closeness import assert_close
 from tests.tiny import prompt, stack, tiny_llava

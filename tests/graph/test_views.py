@@ -12,10 +12,11 @@ from torch import Tensor
 from lightkv import VLM
 from lightkv.check.tiny import ZOO
 from lightkv.check.tiny.model import stack
-from lightkv.contract.compressor import LayerView, ModelFacts, Reducer
+from lightkv.contract.compressor import Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.rotary import likeness_of_places, turned, turned_back
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from tests.closeness import assert_close
 

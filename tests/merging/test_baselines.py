@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lightkv.catalogue import method, methods
-from lightkv.contract.compressor import LayerView, ModelFacts, Reducer
+from lightkv.contract.compressor import Reducer
 from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.reduction import Reduction
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging import LightKV, PiToMe, ToFu, ToMe
 from lightkv.merging.energy import energies

@@ -8,9 +8,9 @@ import warnings
 import pytest
 import torch
 
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.groups import Groups, gather_groups
 from lightkv.contract.layout import Grid, TokenLayout, single_layout
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.merging import LightKV, StageSkippedWarning, weighting
 from lightkv.merging.matching import match, merge_counts, split_alternate

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.merging.lightkv import LightKV
 from lightkv.merging.partition import Partition, partition, square_blocks

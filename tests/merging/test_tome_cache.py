@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from lightkv.contract.compressor import Evictor, LayerView, ModelFacts
+from lightkv.contract.compressor import Evictor
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.rotary import turned
 from lightkv.contract.serving import rotary_of
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.merging import ToMeCache
 from tests.closeness import assert_close

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import Grid, TokenKind, TokenLayout, single_layout
+from lightkv.contract.view import LayerView
 
 
 def row_layout(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from analysis.probing.probe import probe_inputs
 from lightkv import VLM
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.interventions import Intervention, Knockout, KVPatch
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from tests.closeness import assert_close, distance
 from tests.graph.methods import KeepSome, MergeSome

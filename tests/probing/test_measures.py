@@ -94,8 +94,8 @@ def test_merging_what_is_alike_loses_nothing(tiny_vlm: VLM) -> None:
     from analysis.probing.quantities.base import Reading
     from analysis.probing.quantities.geometry import MergeError
     from lightkv.contract.attention_sources import GivenAttention
-    from lightkv.contract.compressor import LayerView
     from lightkv.contract.layout import Grid, TokenKind, single_layout
+    from lightkv.contract.view import LayerView
 
     kinds = [TokenKind.SYSTEM] + [TokenKind.VISION] * 16 + [TokenKind.TEXT] * 2
     layout = single_layout(kinds, [Grid(1, 4, 4)])

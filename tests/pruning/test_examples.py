@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from lightkv.contract.compressor import LayerView
 from lightkv.contract.layout import Grid
 from lightkv.contract.similarity import cosine
+from lightkv.contract.view import LayerView
 from lightkv.errors import InvalidValueError
 from lightkv.pruning import DivPrune, FastV, HiPrune, HiRED, VisionZip, VisPruner
 from lightkv.pruning.greedy import without_duplicates

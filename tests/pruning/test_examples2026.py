@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import ProjectedAttention
-from lightkv.contract.compressor import LayerView, PromptInputs
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.rotary import turned
 from lightkv.contract.serving import rotary_of
+from lightkv.contract.view import LayerView, PromptInputs
 from lightkv.pruning import DART, PruMerge, PruMergePlus, PyramidDrop, SparseVLM, VisionZip
 from lightkv.pruning.prumerge import outliers
 from lightkv.pruning.sparsevlm import TABLE_PLUS, sparsevlm_plus

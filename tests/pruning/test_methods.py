@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lightkv.catalogue import method, methods
-from lightkv.contract.compressor import LayerView, PromptInputs, Reducer
+from lightkv.contract.compressor import Reducer
 from lightkv.contract.layout import Grid, TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.serving import rotary_of
+from lightkv.contract.view import LayerView, PromptInputs
 from lightkv.errors import InputError, UnknownNameError, UnsupportedError
 from lightkv.pruning import (
     DART,

@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from lightkv.contract.compressor import PromptInputs
 from lightkv.contract.layout import Grid
+from lightkv.contract.view import PromptInputs
 from lightkv.pruning import SparseVLM
 from lightkv.pruning.density import cluster_centres
 from lightkv.pruning.sparsevlm import TABLE, raters

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView, ModelFacts, VisionFeatures
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.view import LayerView, ModelFacts, VisionFeatures
 from tests.merging.views import random_view, row_layout, row_of
 
 

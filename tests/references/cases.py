@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from lightkv.contract.attention_sources import ProjectedAttention
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.view import LayerView, ModelFacts
 from tests.merging.views import row_layout
 from tests.references.calls import Calls
 from tests.references.scores import Layer, Prompt, attention_of

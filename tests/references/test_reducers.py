@@ -12,8 +12,9 @@ import torch
 
 from lightkv.catalogue import method
 from lightkv.contract.attention_sources import GivenAttention
-from lightkv.contract.compressor import LayerView, PromptInputs, Reducer, VisionFeatures
+from lightkv.contract.compressor import Reducer
 from lightkv.contract.layout import Grid, TokenLayout
+from lightkv.contract.view import LayerView, PromptInputs, VisionFeatures
 from tests.closeness import assert_close
 from tests.merging.views import row_layout
 from tests.references.cases import told

@@ -128,7 +128,7 @@ def test_the_commands_are_those_of_the_command_line() -> None:
 @pytest.mark.parametrize("name", ["embedded", "benchmarks"])
 def test_the_shipped_sweeps_can_be_used(name: str) -> None:
     from lightkv.catalogue import read
-    from lightkv.contract.compressor import ModelFacts
+    from lightkv.contract.view import ModelFacts
 
     file = WORKFLOW / "config" / f"{name}.yaml"
     made = Sweep.read(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import Attention
-from lightkv.contract.compressor import LayerView, ModelFacts
 from lightkv.contract.layout import TokenKind, TokenLayout
+from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.engine.record import RunRecord
 from lightkv.errors import InvalidValueError, UnknownNameError
 

@@ -18,7 +18,7 @@ from analysis.probing.quantities.base import (
     masked_mean,
     register,
 )
-from lightkv.contract.compressor import ModelFacts
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import UnsupportedError
 
 POOLS: Final = (*KINDS, "last")

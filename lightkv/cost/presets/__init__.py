@@ -16,17 +16,6 @@ from typing import Any
 from lightkv.cost.presets.shape import ModelShape, ProjectorShape, TextShape, VisionShape
 from lightkv.errors import InvalidValueError, UnknownNameError
 
-__all__ = [
-    "MergeSchedule",
-    "ModelPreset",
-    "ModelShape",
-    "ProjectorShape",
-    "TextShape",
-    "VisionShape",
-    "preset",
-    "presets",
-]
-
 
 @dataclass(frozen=True)
 class MergeSchedule:

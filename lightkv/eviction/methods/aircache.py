@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import EntriesView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
+from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget

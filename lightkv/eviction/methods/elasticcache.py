@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.contract.registry import register
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lightkv.contract.compressor import EntriesView
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
+from lightkv.contract.view import EntriesView
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform

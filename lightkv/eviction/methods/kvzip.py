@@ -17,18 +17,12 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_share
-from lightkv.contract.compressor import (
-    EntriesView,
-    Evictor,
-    LayerView,
-    ModelFacts,
-    Observation,
-    RepeatedReading,
-)
+from lightkv.contract.compressor import Evictor, Observation, RepeatedReading
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.registry import register
 from lightkv.contract.retention import Retention
+from lightkv.contract.view import EntriesView, LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import require
 from lightkv.eviction.parts.selections import keep_best

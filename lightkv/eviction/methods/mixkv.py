@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention import Attention
-from lightkv.contract.compressor import EntriesView, ModelFacts
 from lightkv.contract.registry import register
+from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.methods.keydiff import unit_keys

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import EntriesView
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
+from lightkv.contract.view import EntriesView
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget, Proportional, Uniform
 from lightkv.eviction.parts.rankings import (

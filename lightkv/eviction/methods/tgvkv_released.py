@@ -13,9 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import EntriesView, Observation
+from lightkv.contract.compressor import Observation
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.registry import register
+from lightkv.contract.view import EntriesView
 from lightkv.eviction.evictor import Evicting, require
 from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.decoding import EvictOne

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_shape
-from lightkv.contract.compressor import EntriesView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
+from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation, Spread, allot
 from lightkv.eviction.parts.protection import nobody

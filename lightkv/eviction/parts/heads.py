@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.protection import ends, slots
 from lightkv.eviction.parts.selections import Selection, keep_best

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.types import Checked
+from lightkv.contract.view import ModelFacts
 
 
 @dataclass(frozen=True)

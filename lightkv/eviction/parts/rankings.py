@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightkv.contract.compressor import EntriesView, ModelFacts
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
+from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.parts.protection import ends
 

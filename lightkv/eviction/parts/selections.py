@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.checks import check_shape
-from lightkv.contract.compressor import ModelFacts
 from lightkv.contract.layout import TokenKind, TokenLayout
 from lightkv.contract.types import Checked
+from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.protection import ends, slots
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.compressor import EntriesView
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.view import EntriesView
 from lightkv.eviction.parts.budgets import Proportional
 from lightkv.eviction.parts.rankings import TINY, Ranking, TextScope, text_queries
 
