@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from lightkv.embedded.qwen.architecture import build_model
+from lightkv.embedded.qwen.processing import build_processor
+from lightkv.embedded.qwen.recipe import QUICK
 from lightkv.families import family_of
 from lightkv.vlm import VLM
 
@@ -96,3 +99,12 @@ def stack(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
     pixels = [row["pixel_values"] for row in rows if "pixel_values" in row]
     return {**padded, "pixel_values": torch.cat(pixels)} if pixels else padded
+
+
+def tiny_qwen() -> VLM:
+    """Qwen3-VL with random weights in three layers, with the embedded one's processor."""
+    model = build_model(QUICK.architecture, 0).eval()
+    randomize(model)
+    processor = build_processor()
+    processor.tokenizer.padding_side = "left"
+    return VLM("tiny-qwen", model, processor, family_of("qwen3_vl"))

@@ -29,8 +29,9 @@ _SHARES = ["kv_share", "token_share"]
     multiple=True,
     default=("embedded/read",),
     show_default=True,
-    help="embedded/FAMILY, all (of the embedded families), folder:FILE.jsonl for questions of your "
-    "own, or lmms:NAME for a published benchmark. Repeatable.",
+    help="embedded/KIND, all (of the embedded kinds), embedded-qwen:KIND for pictures of any size, "
+    "pairs and videos, folder:FILE.jsonl for questions of your own, or lmms:NAME for a published "
+    "benchmark. Repeatable.",
 )
 @method_options
 @click.option(

@@ -196,6 +196,7 @@ def configure(
 
 
 def _length(item: TaskItem) -> tuple[int, int, int]:
-    """Sort key: images first, they make the longest prompts; the index breaks ties."""
+    """Sort key: pictures first, they make the longest prompts; the index breaks ties."""
     images = 1 if callable(item.images) else len(item.images)
+    images += sum(len(frames) for frames in item.videos)
     return images, len(item.question), item.index

@@ -16,8 +16,9 @@ from lightkv.errors import InputError, InvalidValueError
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from numpy.typing import NDArray
 
-Cells = frozenset[tuple[int, int]]
+Cells = frozenset[tuple[int, int, int]]
 
 FEWEST: Final = 1
 """Cells that a question must be about to be scored."""
@@ -29,7 +30,8 @@ def grounding(values: xr.DataArray, data: xr.Dataset, cells: Sequence[Cells]) ->
     Args:
         values: (sample, layer, key), higher is more important; NaN for what is gone counts as 0.
         data: The dataset that ``values`` belongs to, for the cells of its tokens.
-        cells: Per sample the (row, col) cells asked about; samples with none are left out.
+        cells: Per sample the (grid, row, col) cells asked about, grids as :func:`grid_numbers`
+            counts them; samples with none are left out.
 
     Returns:
         Columns sample, layer, share (of the vision tokens' score on those cells), chance (their
@@ -39,7 +41,7 @@ def grounding(values: xr.DataArray, data: xr.Dataset, cells: Sequence[Cells]) ->
 
     Raises:
         InvalidValueError: If there are not as many sets of cells as samples.
-        InputError: If no sample has cells, or a sample has several images.
+        InputError: If no sample has cells.
     """
     import pandas as pd
 
@@ -50,9 +52,11 @@ def grounding(values: xr.DataArray, data: xr.Dataset, cells: Sequence[Cells]) ->
         if len(asked) < FEWEST:
             continue
         vision = np.flatnonzero(data.key_kind.values[sample] == "vision")
-        if data.key_image.values[sample, vision].max() > 0:
-            raise InputError(f"sample {sample} has several images; its cells are ambiguous")
+        grids = grid_numbers(
+            data.key_image.values[sample, vision], data.key_frame.values[sample, vision]
+        )
         where = zip(
+            grids.tolist(),
             data.key_row.values[sample, vision].tolist(),
             data.key_col.values[sample, vision].tolist(),
             strict=True,
@@ -64,6 +68,25 @@ def grounding(values: xr.DataArray, data: xr.Dataset, cells: Sequence[Cells]) ->
     if not rows:
         raise InputError("no question is about known cells; use a task that knows them")
     return pd.DataFrame(rows)
+
+
+def grid_numbers(image: NDArray[np.int64], frame: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which picture, or step of a video, each token of a prompt shows, counted through the prompt.
+
+    Args:
+        image: (N,) number of the picture or video, -1 where no vision token.
+        frame: (N,) step of the video, 0 in pictures, -1 where no vision token.
+
+    Returns:
+        (N,) int64; -1 where no vision token.
+    """
+    numbers = np.full(len(image), -1, np.int64)
+    start = 0
+    for one in np.unique(image[image >= 0]):
+        shows = image == one
+        numbers[shows] = start + frame[shows]
+        start += int(frame[shows].max()) + 1
+    return numbers
 
 
 def _scores(score: Any, inside: Any) -> dict[str, float]:

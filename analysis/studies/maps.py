@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis import provenance
+from analysis.probing.grounding import grid_numbers
 from analysis.studies.base import model_configuration, register, remembered
 from analysis.tasks import Task, TaskItem, task
 from lightkv import TGVKV, LightKV
@@ -156,9 +157,10 @@ def _records(
 
 def _entries(layout: TokenLayout, tokens: Sequence[str], item: TaskItem) -> list[dict[str, Any]]:
     """What stands at each position of a prompt of one row."""
-    columns = zip(
-        layout.kind[0].tolist(), layout.row[0].tolist(), layout.col[0].tolist(), strict=True
-    )
+    layout = layout.host
+    grids = grid_numbers(layout.image[0].numpy(), layout.frame[0].numpy()).tolist()
+    kinds, rows, cols = (part[0].tolist() for part in (layout.kind, layout.row, layout.col))
+    places = zip(tokens, kinds, grids, rows, cols, strict=True)
     return [
         {
             "position": position,
@@ -166,9 +168,9 @@ def _entries(layout: TokenLayout, tokens: Sequence[str], item: TaskItem) -> list
             "row": row,
             "col": col,
             "token": "" if kind == TokenKind.VISION else token,
-            "about": (row, col) in item.cells,
+            "about": (grid, row, col) in item.cells,
         }
-        for position, (token, (kind, row, col)) in enumerate(zip(tokens, columns, strict=True))
+        for position, (token, kind, grid, row, col) in enumerate(places)
     ]
 
 

@@ -52,7 +52,14 @@ class Asked:
         images = [list(item.pictures) for item in self.items]
         questions = [item.question for item in self.items]
         return probe(
-            vlm, images, questions, quantities, layers, compressor=compressor, seed=self.seed
+            vlm,
+            images,
+            questions,
+            quantities,
+            layers,
+            videos=[item.videos for item in self.items],
+            compressor=compressor,
+            seed=self.seed,
         )
 
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import torch
 
 from analysis import provenance
 from analysis.probing import modality_gap as gap
+from analysis.probing.grounding import grid_numbers
 from analysis.studies.base import Tasks, model_configuration, register, remembered
 from analysis.studies.probing import Asked, ask
 from analysis.tasks import TaskItem, task
@@ -247,8 +248,11 @@ class _Seen:
 
     def rows(self, item: TaskItem, record: RunRecord) -> Iterator[dict[str, Any]]:
         """Tokens and edges of the window that holds most of what is asked."""
-        row, col = (part[0].tolist() for part in (self.layout.row, self.layout.col))
-        inside = torch.tensor([(row[n], col[n]) in item.cells for n in range(len(row))])
+        layout = self.layout.host
+        grids = grid_numbers(layout.image[0].numpy(), layout.frame[0].numpy()).tolist()
+        row, col = (part[0].tolist() for part in (layout.row, layout.col))
+        places = zip(grids, row, col, strict=True)
+        inside = torch.tensor([place in item.cells for place in places])
         windows = int(self.labels.max()) + 1
         asked = torch.bincount(self.labels[(self.labels >= 0) & inside], minlength=windows)
         members = torch.where(self.labels == int(asked.argmax()), 0, -1)[None]

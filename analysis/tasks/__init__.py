@@ -1,4 +1,4 @@
-"""Tasks by name: the embedded model's question kinds, files of questions, and benchmarks."""
+"""Tasks by name: the embedded models' question kinds, files of questions, and benchmarks."""
 
 from analysis.tasks.base import Task, TaskItem, register, task, task_names
 from analysis.tasks.embedded import EmbeddedKind
@@ -11,6 +11,13 @@ def _lmms(argument: str) -> Task:
     return LmmsTask.named(argument)
 
 
+def _native(argument: str) -> Task:
+    from analysis.tasks.native import NativeKind
+
+    return NativeKind.named(argument)
+
+
 register("lmms", _lmms)
+register("embedded-qwen", _native)
 
 __all__ = ["EmbeddedKind", "FolderTask", "Task", "TaskItem", "register", "task", "task_names"]

@@ -1,4 +1,4 @@
-"""What a task is: questions about images, their reference answers, and how they are scored."""
+"""What a task is: questions about images or videos, their right answers, and how it is scored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from lightkv.prompting import QUESTION_FIRST, SECOND_TURN, Request
 
-Cells = frozenset[tuple[int, int]]
+Cells = frozenset[tuple[int, int, int]]
 Pictures = tuple[Image.Image | Path, ...]
 Images = Pictures | Callable[[], Pictures]
 Factory = Callable[[str], "Task"]
@@ -31,11 +31,13 @@ class TaskItem:
         question: The user's text.
         answers: Reference answers.
         system: System text, None for the model's own.
-        cells: (row, column) patches that the answer depends on, where the task knows them.
+        cells: (grid, row, column) vision tokens that the answer depends on, where the task knows
+            them; a grid is a picture, or a step of a video, counted through the prompt.
         earlier: A question about the same images that comes before, for the protocol of two turns;
             None where the task has none.
         picture: Name of what the question is about, equal for questions about the same; "" for one
             that no other question is about.
+        videos: Videos after the pictures, each a tuple of frames.
     """
 
     index: int
@@ -47,6 +49,7 @@ class TaskItem:
     cells: Cells = frozenset()
     earlier: str | None = None
     picture: str = ""
+    videos: tuple[tuple[Image.Image, ...], ...] = ()
 
     def request(self, protocol: str = QUESTION_FIRST) -> Request:
         """The question as a model takes it.
@@ -66,7 +69,7 @@ class TaskItem:
                     "no earlier question about the same images"
                 )
             history = ((self.earlier, ""),)
-        return Request(self.pictures, self.question, history, self.system)
+        return Request(self.pictures, self.question, history, self.system, self.videos)
 
     @property
     def pictures(self) -> Pictures:

@@ -61,7 +61,7 @@ class EmbeddedKind(Task):
                 images=(item.image,),
                 question=item.question,
                 answers=(item.answer,),
-                cells=item.cells,
+                cells=frozenset((0, row, column) for row, column in item.cells),
                 earlier=item.earlier,
             )
             for item in questions.items(self.kind, samples, seed=seed)

@@ -22,7 +22,9 @@ def test_a_window_is_cut_where_the_question_looks(steps: pd.DataFrame) -> None:
     rows, cols = sorted(set(tokens["row"])), sorted(set(tokens["col"]))
     assert len(rows) == len(cols) == 4 and rows[0] % 4 == cols[0] % 4 == 0
     inside = {(row, col) for row in rows for col in cols}
-    cells = task("embedded/read").items(1, 0)[0].cells
+    asked = task("embedded/read").items(1, 0)[0].cells
+    assert {grid for grid, _, _ in asked} == {0}
+    cells = {(row, col) for _, row, col in asked}
     others = [
         {(r, c) for r in range(top, top + 4) for c in range(left, left + 4)}
         for top in range(0, 16, 4)

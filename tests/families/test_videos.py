@@ -13,25 +13,17 @@ from PIL import Image
 from analysis.probing.probe import probe
 from lightkv import Request, Session
 from lightkv.contract.layout import Grid
-from lightkv.embedded.qwen.architecture import build_model
-from lightkv.embedded.qwen.processing import build_processor
-from lightkv.embedded.qwen.recipe import QUICK
 from lightkv.errors import InputError, UnsupportedError
-from lightkv.families import family_of
 from lightkv.protocols import PROTOCOLS
 from lightkv.vlm import VLM
-from tests.tiny import randomize, tiny_llava
+from tests.tiny import tiny_llava, tiny_qwen
 
 QUESTION = "what comes first ?"
 
 
 @pytest.fixture(scope="module")
 def vlm() -> VLM:
-    model = build_model(QUICK.architecture, 0).eval()
-    randomize(model)
-    processor = build_processor()
-    processor.tokenizer.padding_side = "left"
-    return VLM("tiny-qwen", model, processor, family_of("qwen3_vl"))
+    return tiny_qwen()
 
 
 def _frames(count: int, width: int = 96, height: int = 64, seed: int = 0) -> list[Image.Image]:

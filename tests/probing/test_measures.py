@@ -11,7 +11,7 @@ import xarray as xr
 
 from analysis.probing import modality_gap as gap
 from analysis.probing import redundancy
-from analysis.probing.grounding import grounding, word_weight
+from analysis.probing.grounding import grid_numbers, grounding, word_weight
 from analysis.probing.interventions import around, usual_width
 from analysis.probing.linear_probe import decodability
 from analysis.probing.patching import donors_for
@@ -117,7 +117,7 @@ def test_merging_what_is_alike_loses_nothing(tiny_vlm: VLM) -> None:
 
 def test_grounding_of_known_scores(data: xr.Dataset) -> None:
     one = data.isel(sample=[0, 1])
-    cells = [frozenset({(0, 0), (0, 1)}), frozenset()]
+    cells = [frozenset({(0, 0, 0), (0, 0, 1)}), frozenset()]
     inside = (one.key_row == 0) & (one.key_col <= 1) & (one.key_kind == "vision")
     even = one["accumulated_attention"] * 0 + 1
     frame = grounding(even, one, cells)
@@ -136,8 +136,23 @@ def test_grounding_of_known_scores(data: xr.Dataset) -> None:
         grounding(even, one, cells[:1])
     with pytest.raises(InputError, match="no question is about known cells"):
         grounding(even, one, [frozenset(), frozenset()])
-    with pytest.raises(InputError, match="several images"):
-        grounding(data["accumulated_attention"], data, [frozenset(), frozenset(), cells[0]])
+
+
+def test_grids_are_pictures_and_steps_of_videos() -> None:
+    image = np.array([-1, 0, 0, 1, 1, -1, 1, 2])
+    frame = np.array([-1, 0, 0, 0, 0, -1, 1, 0])
+    assert grid_numbers(image, frame).tolist() == [-1, 0, 0, 1, 1, -1, 2, 3]
+
+
+def test_grounding_tells_the_pictures_of_a_prompt_apart(data: xr.Dataset) -> None:
+    several = data.isel(sample=[2])
+    second = (several.key_image == 1) & (several.key_row == 0) & (several.key_col == 0)
+    assert int(second.sum()) == 1
+    score = several["accumulated_attention"] * 0 + 1
+    frame = grounding(score.where(second, 0), several, [frozenset({(1, 0, 0)})])
+    assert_close(frame["share"], 1)
+    frame = grounding(score.where(second, 0), several, [frozenset({(0, 0, 0)})])
+    assert_close(frame["share"], 0)
 
 
 def test_word_weight(data: xr.Dataset) -> None:

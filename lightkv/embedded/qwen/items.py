@@ -6,7 +6,7 @@ training and items never draw from the same stream.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,11 +17,11 @@ from lightkv.contract.checks import check_count
 from lightkv.embedded import scenes
 from lightkv.embedded.canvas import Canvas
 from lightkv.embedded.question_kinds import picture_of
-from lightkv.embedded.questions import Stream
+from lightkv.embedded.questions import SHORT, Stream
 from lightkv.embedded.qwen.architecture import FRAMES
 from lightkv.embedded.qwen.batches import REGISTRIES, SORTS, draw_canvas
 from lightkv.embedded.qwen.containers import Sort
-from lightkv.embedded.qwen.legends import MOST_DEFINITIONS, draw_legend
+from lightkv.embedded.qwen.legends import MOST_DEFINITIONS, Legend, draw_legend
 from lightkv.embedded.qwen.pairs import Pair, share_a_shape
 from lightkv.embedded.qwen.videos import sample_videos
 from lightkv.embedded.registry import Question
@@ -55,6 +55,7 @@ class NativeItem:
         cells: (grid, row, column) of the vision tokens that show the objects asked about; a grid
             is a picture of the prompt or two frames of the video, a token 8 x 8 pixels.
         hint: whether the text contains an answer that is ``right`` or ``wrong``, else ``none``.
+        earlier: another question about the same, for conversations in which this one comes second.
     """
 
     images: tuple[Image.Image, ...]
@@ -65,6 +66,7 @@ class NativeItem:
     index: int
     cells: Cells
     hint: str = "none"
+    earlier: str = ""
 
 
 def native_items(kind: str, count: int, *, seed: int = 0) -> list[NativeItem]:
@@ -94,7 +96,23 @@ def _item(kind: str, key: tuple[int, ...], index: int) -> NativeItem:
         seen, subject, passage = _DRAWERS[sort](rng)
         question = REGISTRIES[sort].ask(kind, rng, subject)
         if question is not None:
-            return _finish(rng, kind, index, question, seen, passage)
+            item = _finish(rng, kind, index, question, seen, passage)
+            # A stream of its own, so that items are what they were without it.
+            earlier = _earlier(kind, np.random.default_rng((Stream.EARLIER, *key)), subject)
+            return replace(item, earlier=earlier)
+
+
+def _earlier(kind: str, rng: np.random.Generator, subject: Any) -> str:
+    """A short question that needs no passage and has no hint."""
+    sort = sort_of(kind)
+    if isinstance(subject, Legend):
+        sort, subject = "picture", subject.picture
+    registry = REGISTRIES[sort]
+    names = SHORT if sort == "picture" else tuple(registry.helpers)
+    while True:
+        question = registry.ask(str(rng.choice([n for n in names if n != kind])), rng, subject)
+        if question is not None:
+            return question.text
 
 
 def _finish(
