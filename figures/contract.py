@@ -55,6 +55,21 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A benchmark of a paper in lmms-eval.
+
+    Attributes:
+        full: Name of the task.
+        lite: Name of its part of 500 questions.
+        score: Which of its scores the paper prints.
+    """
+
+    full: str
+    lite: str
+    score: str
+
+
+@dataclass(frozen=True)
 class Artefact:
     """A figure or table of a paper, or one of our own across both.
 
@@ -76,6 +91,8 @@ class Artefact:
         options: What the study is called with besides its defaults.
         seconds: What it usually takes on one core at the study's own number of questions.
         missing: What would have to be here for it to be made, "" if nothing is missing.
+        benchmarks: The paper's own, where questions have scores by themselves that its study and
+            its claims can be computed from.
 
     Raises:
         InvalidValueError: The id is not of that form, or there is neither a study nor the paper's
@@ -98,6 +115,7 @@ class Artefact:
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 10.0
     missing: str = ""
+    benchmarks: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

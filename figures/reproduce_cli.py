@@ -6,9 +6,12 @@ import ast
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from lightkv.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from figures.reproduce import Step
@@ -33,6 +36,19 @@ _OUT = click.option("--out", default="report", show_default=True, help="Folder o
 @click.option(
     "--jobs", type=int, help="Notebooks at once; default: a core each for the embedded model, or 1."
 )
+@click.option(
+    "--benchmarks",
+    is_flag=True,
+    help="Ask the paper's own benchmarks, their lite parts, in place of tasks that stand for them "
+    "(T-T2, T-T8); needs lmms-eval.",
+)
+@click.option("--full", is_flag=True, help="With --benchmarks: whole benchmarks.")
+@click.option(
+    "--benchmarks-from",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="With --benchmarks: a folder of task files that stand for lmms-eval's, named as they are.",
+)
 @_OUT
 @_RESULTS
 def reproduce_command(
@@ -44,6 +60,9 @@ def reproduce_command(
     seed: int | None,
     tasks: tuple[str, ...],
     jobs: int | None,
+    benchmarks: bool,
+    full: bool,
+    folder: Path | None,
     out: str,
     results: str,
 ) -> None:
@@ -66,6 +85,10 @@ def reproduce_command(
     }
     settings = {name: value for name, value in options.items() if value is not None}
     _check(settings)
+    if benchmarks:
+        settings = _with_benchmarks(ids, settings, full, folder, results)
+    elif full or folder is not None:
+        raise InvalidValueError("--full, --benchmarks-from", "given", "with --benchmarks only")
     units = plan(ids, settings, results)
     for name, others in without_effect(ids, settings).items():
         click.echo(
@@ -127,11 +150,42 @@ def artefacts_command() -> None:
         click.echo(f"{one.id:6}{one.title}  [{how}]")
 
 
+def _with_benchmarks(
+    ids: tuple[str, ...],
+    settings: dict[str, Any],
+    full: bool,
+    folder: Path | None,
+    results: str,
+) -> dict[str, Any]:
+    """Settings that ask published benchmarks; says first what that takes."""
+    from figures.benchmarks import ALL, measure, sources, targets, tasks_of
+
+    if "tasks" in settings:
+        raise InvalidValueError("--task", settings["tasks"], "left out: --benchmarks names them")
+    named = targets(ids)
+    tasks = tasks_of(named, full, folder)
+    settings = {"samples": ALL, **settings, "tasks": tasks}
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    for line in sources(tasks, settings.get("model")):
+        say(line)
+    extent = measure(named, tasks, settings, results, say)
+    for name, count in extent.questions.items():
+        say(f"{name}: {count:,} questions")
+    say(
+        f"{extent.asks:,} answers of {extent.settings} settings, about "
+        f"{_clock(extent.asks * extent.seconds)} if each takes as long as those of a first batch "
+        f"({extent.seconds:.2g} s)"
+    )
+    return settings
+
+
 def _check(settings: dict[str, Any]) -> None:
     """Refuse values that no study can use, before anything runs."""
     from analysis.tasks import task
     from figures.models import check_model
-    from lightkv.errors import InvalidValueError
 
     for name, least in (("samples", 1), ("seed", 0)):
         if name in settings and settings[name] < least:

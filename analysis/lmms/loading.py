@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from analysis.lmms import harness
-from lightkv.errors import InputError, UnsupportedError
+from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
 
 
 def members(tasks: Any, name: str) -> str:
@@ -17,6 +18,43 @@ def members(tasks: Any, name: str) -> str:
     if inner == -1:
         inner = harness.config_of(tasks.task_index[name]["yaml_path"])["task"]
     return f"one of its tasks: {', '.join(str(one) for one in inner)}"
+
+
+def known(argument: str) -> tuple[str, Any]:
+    """Name of a benchmark, and the tasks of the harness that it is one of; nothing is loaded.
+
+    Args:
+        argument: Its name, or a YAML file.
+
+    Raises:
+        InvalidValueError: It is a group of benchmarks.
+        UnknownNameError: There is none; the message lists the nearest names.
+        InputError: There is no such file.
+        UnsupportedError: lmms-eval is not installed.
+    """
+    file = Path(argument)
+    if argument.endswith((".yaml", ".yml")):
+        if not file.is_file():
+            raise InputError(f"{file} is not there")
+        name = str(harness.config_of(str(file))["task"])
+        tasks = harness.manager(str(file.parent))
+    else:
+        name, tasks = argument, harness.manager()
+    if name not in tasks.all_subtasks:
+        if name in tasks.all_tasks:
+            raise InvalidValueError("lmms", name, members(tasks, name))
+        raise UnknownNameError("benchmark of lmms-eval", name, tasks.all_subtasks)
+    return name, tasks
+
+
+def data_set(argument: str) -> str:
+    """Data set of a benchmark as its file names it: a hub id, or the kind of a local file.
+
+    Args:
+        argument: As of :func:`known`, with the same errors.
+    """
+    name, tasks = known(argument)
+    return str(harness.config_of(str(tasks.task_index[name]["yaml_path"])).get("dataset_path"))
 
 
 def refuse(name: str, config: Mapping[str, Any]) -> None:

@@ -17,18 +17,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
 from analysis.lmms import harness
-from analysis.lmms.loading import content_of, loaded, members, refuse
+from analysis.lmms.loading import content_of, known, loaded, refuse
 from analysis.scoring.aggregates import Formula
 from analysis.scoring.formulas import FORMULAS
 from analysis.tasks.base import Task, TaskItem, check_samples
-from lightkv.errors import InputError, InvalidValueError, UnknownNameError, UnsupportedError
+from lightkv.errors import InvalidValueError, UnsupportedError
 
 PREFIX: Final = "lmms/"
 DEFAULT_MAX_NEW_TOKENS: Final = 32
@@ -77,18 +76,7 @@ class LmmsTask(Task):
         if not argument or (sign and not system.strip()):
             allowed = "lmms:NAME of a benchmark, as lmms:pope or lmms:pope,system=TEXT"
             raise InvalidValueError("lmms", argument + sign, allowed)
-        file = Path(argument)
-        if argument.endswith((".yaml", ".yml")):
-            if not file.is_file():
-                raise InputError(f"{file} is not there")
-            name = str(harness.config_of(str(file))["task"])
-            tasks = harness.manager(str(file.parent))
-        else:
-            name, tasks = argument, harness.manager()
-        if name not in tasks.all_subtasks:
-            if name in tasks.all_tasks:
-                raise InvalidValueError("lmms", name, members(tasks, name))
-            raise UnknownNameError("benchmark of lmms-eval", name, tasks.all_subtasks)
+        name, tasks = known(argument)
         path = str(tasks.task_index[name]["yaml_path"])
         config = harness.config_of(path)
         refuse(name, config)

@@ -48,7 +48,7 @@ def sweep(
         tasks: What is asked.
         cells: Methods by label.
         vanilla: What the columns of the cells hold for the full cache.
-        samples: Questions per task.
+        samples: Questions per task; 0 for all of tasks that have an end.
         settings: How it is run.
         on_refusal: Told of cells that the model refuses, which are left out; None raises.
 
@@ -61,7 +61,7 @@ def sweep(
         vlm,
         tasks,
         {label: cell.compressor for label, cell in grid.items()},
-        samples=samples,
+        samples=samples or None,
         seed=settings.get("seed", 0),
         store=settings.get("store"),
         batch_size=settings.get("batch_size", DEFAULT_BATCH_SIZE),

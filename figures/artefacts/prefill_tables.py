@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis import studies
+from figures.artefacts.columns import Column
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.prefill_claims import (
     cost,
@@ -17,7 +18,7 @@ from figures.artefacts.prefill_claims import (
     judge_preserved,
     judge_pruners,
 )
-from figures.artefacts.score_tables import HERE, Column, Layout, averages, dots, table
+from figures.artefacts.score_tables import HERE, Layout, averages, dots, table
 from figures.artefacts.shared import printed
 from figures.contract import Artefact, Claim
 from figures.style import canvas

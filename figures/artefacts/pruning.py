@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from figures.artefacts.columns import Column
 from figures.artefacts.methods import LOOKS, VANILLA
-from figures.artefacts.score_tables import HERE, Column, Layout, lines, table
+from figures.artefacts.score_tables import HERE, Layout, lines, table
 from figures.artefacts.shared import legend_below, pick, short, summary
 from figures.contract import Artefact, Claim
 from figures.style import canvas

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from analysis.scoring.benchmarks import PREFIX
+from figures.artefacts.columns import Column
 from figures.artefacts.methods import LOOKS, OURS, PRINTED, VANILLA
-from figures.artefacts.shared import level, pick, printed, short, summary
+from figures.artefacts.shared import level, pick, printed, summary
 from figures.style import BLACK, PALETTE
 from figures.tables import MISSING, percent
 
@@ -18,27 +20,6 @@ if TYPE_CHECKING:
 
 HERE: Final = "here"
 AVERAGE: Final = ("Avg", "% of full cache")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A benchmark of a paper and the task that stands for it here.
-
-    Attributes:
-        benchmark, metric: As in the paper's numbers.
-        title: As it is shown.
-        task: Name of ours, "" for none.
-    """
-
-    benchmark: str
-    metric: str
-    title: str
-    task: str = ""
-
-    @property
-    def heading(self) -> tuple[str, str]:
-        """Two levels: the benchmark, and our task."""
-        return self.title, f"here: {short(self.task)}" if self.task else "in print only"
 
 
 @dataclass(frozen=True)
@@ -60,6 +41,29 @@ class Layout:
     named: Callable[[Any], str]
     shown: Callable[[Any], str]
     percent: bool = False
+
+    def asked(self, frame: pd.DataFrame) -> Layout:
+        """The same with the published benchmarks in place of our tasks, where they were asked."""
+        tasks = set(frame["task"])
+        if not any(task.startswith(PREFIX) for task in tasks):
+            return self
+        columns = []
+        for column in self.columns:
+            published = column.published
+            names = () if published is None else (published.full, published.lite)
+            task = next((PREFIX + one for one in names if PREFIX + one in tasks), "")
+            score = "" if published is None or not task else published.score
+            columns.append(replace(column, task=task, score=score))
+        return replace(self, columns=tuple(columns))
+
+    def scored(self, data: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a summary without those of other scores of a benchmark."""
+        scores = {column.task: column.score for column in self.columns if column.score}
+        shown = [
+            scores.get(str(task), metric) == metric
+            for task, metric in zip(data["task"], data["metric"], strict=True)
+        ]
+        return data[shown]
 
     def numbers(self) -> pd.DataFrame:
         """The printed numbers."""
@@ -106,6 +110,7 @@ def table(frame: pd.DataFrame, layout: Layout, extra: Callable[..., dict[Any, An
     """
     import pandas as pd
 
+    layout = layout.asked(frame)
     rows = [_ours(frame, layout, method, at, extra) for method, at in _cells(frame, layout)]
     numbers = layout.numbers()
     for (model, method, setting), cells in numbers.groupby(
@@ -158,7 +163,7 @@ def _ours(
     row = _row(layout, f"{HERE} ({', '.join(sorted(frame['model'].unique()))})", method, at)
     row |= extra(HERE, method, at, answers)
     for column in layout.columns:
-        cell = pick(held, task=column.task)
+        cell = column.of(held)
         if len(cell):
             first = cell.iloc[0]
             row[column.heading] = _score(layout, first["score"], first["low"], first["high"])

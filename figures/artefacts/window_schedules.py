@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from figures.artefacts.columns import Column
 from figures.artefacts.prefill_tables import COCO, GQA, MME, NOCAPS, POPE, SCIENCE, SEED, VIZWIZ
-from figures.artefacts.score_tables import HERE, Column, title
+from figures.artefacts.score_tables import HERE, title
 from figures.artefacts.shared import (
     cell_of,
     here,

@@ -1,0 +1,134 @@
+"""A table of a paper on its own benchmarks, by one command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from analysis.asking.store import Store
+from analysis.lmms import harness
+from figures.artefacts import artefacts
+from figures.benchmarks import sources, targets, tasks_of
+from figures.reproduce_cli import reproduce_command
+from lightkv.errors import InputError, InvalidValueError, LightKVError, UnknownNameError
+from tests.lmms.conftest import COUNT, rows_of, write_benchmark
+
+LITE = {
+    "chartqa_lite": "tiny_chartqa",
+    "docvqa_val_lite": "tiny_docvqa",
+    "vizwiz_vqa_val_lite": "tiny_vizwiz",
+    "textvqa_val_lite": "tiny_vizwiz",
+}
+SETTINGS = 9
+"""The full cache, and two methods at four budgets."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Task files with the names of the harness's, in the formats of its data."""
+    folder = tmp_path_factory.mktemp("tasks")
+    for name, tiny in LITE.items():
+        made = write_benchmark(folder, tiny, rows_of(tiny), task=name)
+        made.replace(folder / f"{name}.yaml")
+    yield folder
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """What the command says, and where its results and report lie."""
+    out = tmp_path_factory.mktemp("made")
+    places = ["--results", str(out / "results"), "--out", str(out / "report")]
+    arguments = ["T-T8", "--benchmarks", "--benchmarks-from", str(folder), *places]
+    return CliRunner().invoke(reproduce_command, arguments), out
+
+
+@pytest.mark.timeout(900)
+def test_it_says_beforehand_what_it_takes(made: tuple[Result, Path]) -> None:
+    result, _ = made
+    assert result.exit_code == 0, result.output
+    before, _, after = result.stderr.partition("[1/1]")
+    assert "data set: files of your own (parquet)" in before
+    assert "lmms/docvqa_val_lite: 8 questions" in before
+    assert "at most 32 tokens" in before, "remarks of the benchmarks are told"
+    assert f"{SETTINGS * len(LITE) * COUNT:,} answers of {SETTINGS} settings, about" in before
+    assert "done in" in after
+
+
+def test_the_table_has_the_benchmarks_beside_the_print(made: tuple[Result, Path]) -> None:
+    _, out = made
+    (published,) = (out / "results/notebooks").glob("*/T-T8")
+    table = (published / "table.csv").read_text()
+    for name in LITE:
+        assert f"here: lmms/{name}" in table
+    assert "here (embedded)" in table and "paper (LLaVA-1.5-7B)" in table
+    plotted = pd.read_csv(published / "plotted.csv")
+    assert set(plotted["metric"]) == {"relaxed_overall", "anls", "exact_match"}
+    assert not plotted.duplicated(["task", "compared", "retention"]).any()
+    record = json.loads((published / "record.json").read_text())
+    assert record["parameters"]["samples"] == 0
+    (verdict,) = record["verdicts"]
+    assert "8 questions; at least 10 are needed" in verdict["reason"], "judged on the benchmarks"
+
+
+def test_every_row_names_where_its_question_comes_from(made: tuple[Result, Path]) -> None:
+    _, out = made
+    (published,) = (out / "results/notebooks").glob("*/T-T8")
+    rows = pd.read_csv(published / "rows.csv")
+    assert len(rows) == SETTINGS * len(LITE) * COUNT
+    assert rows["task_fingerprint"].notna().all()
+    for packed in rows["source"]:
+        source = json.loads(packed)
+        assert source["path"] == "parquet" and len(source["revision"]) == 64
+    with Store(out / "results", read_only=True) as store:
+        assert len(store.rows()) == len(rows), "the first batch is one of them"
+
+
+def test_names_are_those_of_the_harness() -> None:
+    known = harness.manager().all_subtasks
+    for one in artefacts():
+        for benchmark in one.benchmarks:
+            assert {benchmark.full, benchmark.lite} <= set(known)
+
+
+def test_whole_benchmarks_by_a_flag() -> None:
+    assert tasks_of(targets(["T-T2"]), False, None)[0] == "lmms:chartqa_lite"
+    assert tasks_of(targets(["T-T2", "T-T8"]), True, None) == [
+        *("lmms:chartqa", "lmms:docvqa_val", "lmms:vizwiz_vqa_val", "lmms:textvqa_val")
+    ]
+
+
+def test_what_is_downloaded_is_named() -> None:
+    lines = sources(["lmms:pope", "lmms:chartqa", "lmms:pope"], "someone/a-model")
+    assert lines == [
+        "data set: lmms-lab-encoder/POPE, to be downloaded",
+        "data set: lmms-lab-encoder/ChartQA, to be downloaded",
+        "model: someone/a-model, to be downloaded",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["--benchmarks"], InvalidValueError, "of all artefacts.*T-T2, T-T8"),
+        (["L-T1", "--benchmarks"], InvalidValueError, "L-T1.*T-T2, T-T8.*no means"),
+        (["T-T99", "--benchmarks"], UnknownNameError, "T-T99"),
+        (["T-T2", "--full"], InvalidValueError, "with --benchmarks only"),
+        (["T-T2", "--benchmarks-from", "x"], InvalidValueError, "with --benchmarks only"),
+        (["T-T2", "--benchmarks", "--task", "embedded/read"], InvalidValueError, "--task"),
+        (["T-T2", "--benchmarks", "--benchmarks-from", "x"], InputError, "chartqa_lite.yaml"),
+    ],
+)
+def test_wrong_input_is_told_before_anything_runs(
+    arguments: list[str], error: type[LightKVError], words: str, tmp_path: Path
+) -> None:
+    places = ["--results", str(tmp_path / "r"), "--out", str(tmp_path / "o")]
+    with pytest.raises(error, match=words):
+        CliRunner().invoke(
+            reproduce_command, [*arguments, *places], catch_exceptions=False, standalone_mode=False
+        )
+    assert not list(tmp_path.iterdir())
