@@ -54,7 +54,7 @@ class Reproduced:
     failures: dict[str, str]
 
 
-def chosen(artefact_ids: Sequence[str]) -> tuple[str, ...]:
+def in_order(artefact_ids: Sequence[str]) -> tuple[str, ...]:
     """The given ids in the report's order, all if none are given.
 
     Raises:
@@ -77,7 +77,7 @@ def plan(
         UnknownNameError, InvalidValueError, NotebookError: Before anything runs; also if an option
             has no effect on any of the artefacts.
     """
-    known = [artefact(one) for one in chosen(artefact_ids)]
+    known = [artefact(one) for one in in_order(artefact_ids)]
     refuse_idle(known, options)
     rooms: dict[str, list[Artefact]] = {}
     for one in known:
@@ -98,7 +98,7 @@ def without_effect(
 ) -> dict[str, tuple[str, ...]]:
     """Per option the artefacts that it changes nothing about, where there are any."""
     idle: dict[str, list[str]] = {}
-    for one in chosen(artefact_ids):
+    for one in in_order(artefact_ids):
         for name in ignored(artefact(one), options):
             idle.setdefault(name, []).append(one)
     return {name: tuple(ids) for name, ids in idle.items()}

@@ -163,7 +163,7 @@ def plan(
 
 def configure(
     vlm: VLM | UnloadedVLM,
-    given: Task,
+    asked: Task,
     compressor: Compressor | None,
     seed: int,
     max_new_tokens: int | None = None,
@@ -181,17 +181,17 @@ def configure(
         fingerprint=vlm.fingerprint,
         method=VANILLA if compressor is None else type(compressor).__name__,
         parameters=VANILLA if compressor is None else provenance.described(compressor),
-        task=given.name,
-        task_fingerprint=given.fingerprint,
+        task=asked.name,
+        task_fingerprint=asked.fingerprint,
         protocol=protocol,
         seed=seed,
-        max_new_tokens=given.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        max_new_tokens=asked.max_new_tokens if max_new_tokens is None else max_new_tokens,
         dtype=str(vlm.dtype).removeprefix("torch."),
         attention=vlm.attention,
         device=vlm.device.type,
-        revision=provenance.code_of([compressor, given, vlm.family], _ASKING, _SCORING),
+        revision=provenance.code_of([compressor, asked, vlm.family], _ASKING, _SCORING),
         versions=json.dumps(provenance.answering_versions(), sort_keys=True),
-        source=json.dumps(dict(given.source), sort_keys=True),
+        source=json.dumps(dict(asked.source), sort_keys=True),
     )
 
 

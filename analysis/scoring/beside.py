@@ -50,21 +50,23 @@ def is_control(label: str, control: str) -> bool:
     return label == control or label.startswith((f"{control} ", f"{control}:"))
 
 
-def at_equal(own: pd.DataFrame, curve: Sequence[pd.DataFrame], column: str) -> pd.DataFrame | None:
-    """Scores of a control at the mean of ``column`` that ``own`` has.
+def at_equal(
+    method_rows: pd.DataFrame, curve: Sequence[pd.DataFrame], column: str
+) -> pd.DataFrame | None:
+    """Scores of a control at the mean of ``column`` that ``method_rows`` has.
 
     Between two settings of the control each question's score is interpolated linearly. Beyond the
     dearest setting, which may be the full cache, it stays; below the cheapest there is none.
 
     Args:
-        own: Rows of a method.
+        method_rows: Rows of a method.
         curve: Rows of each setting of the control.
         column: What is to be equal.
 
     Returns:
         Rows with the columns that name a question and ``score``, or None.
     """
-    reached = float(own[column].mean())
+    reached = float(method_rows[column].mean())
     ordered = sorted(curve, key=lambda rows: float(rows[column].mean()))
     places = [float(rows[column].mean()) for rows in ordered]
     if not places or reached < places[0]:
@@ -72,18 +74,18 @@ def at_equal(own: pd.DataFrame, curve: Sequence[pd.DataFrame], column: str) -> p
     after = min(int(np.searchsorted(places, reached)), len(places) - 1)
     before = after if places[after] <= reached else after - 1
     weight = (reached - places[before]) / (places[after] - places[before]) if before < after else 0
-    keys = [name for name in QUESTION if name in own.columns]
+    keys = [name for name in QUESTION if name in method_rows.columns]
     low, high = (ordered[place].groupby(keys)["score"].mean() for place in (before, after))
     score = low if not weight else (1 - weight) * low + weight * high
     return score.dropna().rename("score").reset_index()
 
 
-def hard_group(own: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
+def hard_group(method_rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     """Rows of questions that the control gets wrong (below half of the marks)."""
-    keys = [name for name in QUESTION if name in own.columns]
+    keys = [name for name in QUESTION if name in method_rows.columns]
     score = control.groupby(keys)["score"].mean()
     wrong = score[score < HALF].index
-    return own[own.set_index(keys).index.isin(wrong)]
+    return method_rows[method_rows.set_index(keys).index.isin(wrong)]
 
 
 def beside(

@@ -191,7 +191,7 @@ def _table(
         "seed": seed,
     }
 
-    def found() -> pd.DataFrame:
+    def tabulate() -> pd.DataFrame:
         asked = ask([first], 1, seed)[0]
         frame = compute(asked)
         frame.insert(0, "item", asked.items[0].index)
@@ -200,7 +200,7 @@ def _table(
         frame.insert(0, "model", vlm.name)
         return frame
 
-    return remembered(name, store, configuration, found, (first, method, vlm.family))
+    return remembered(name, store, configuration, tabulate, (first, method, vlm.family))
 
 
 def _record(vlm: VLM, item: TaskItem, compressor: Compressor, seed: int) -> RunRecord:

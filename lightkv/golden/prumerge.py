@@ -53,9 +53,9 @@ def replay(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[
 
 def _in_order(method: Merging, attention: Tensor, whole: Tensor) -> list[int]:
     """Patches that stay: by falling attention, then the sampled ones."""
-    first = Merging.chosen(method, attention, whole)[0]
+    first = Merging.staying(method, attention, whole)[0]
     by_attention = sorted(first.nonzero()[:, 0].tolist(), key=lambda i: -float(attention[0, i]))
-    stays = method.chosen(attention, whole)[0]
+    stays = method.staying(attention, whole)[0]
     return [*by_attention, *(stays & ~first).nonzero()[:, 0].tolist()]
 
 

@@ -53,7 +53,7 @@ class Merging(BeforeDecoder):
         if self.fixed is not None:
             check_share("fixed", self.fixed)
 
-    def chosen(self, attention: Tensor, valid: Tensor) -> Tensor:
+    def staying(self, attention: Tensor, valid: Tensor) -> Tensor:
         """(G, M) bool: patches that stay of tiles with class-token attention (G, M)."""
         return top(attention, valid, self._count(attention, valid))
 
@@ -67,7 +67,7 @@ class Merging(BeforeDecoder):
 
     def reduce(self, view: LayerView) -> Reduction:
         """Patches that stay, and one place for all others of their tile."""
-        groups, stays = self._chosen(view)
+        groups, stays = self._groups_and_staying(view)
         others = groups.valid & ~stays
         last = (others.long().cumsum(-1) * others).argmax(-1, keepdim=True)  # (G, 1)
         length = view.layout.length
@@ -79,7 +79,7 @@ class Merging(BeforeDecoder):
 
     def states(self, view: LayerView, reduction: Reduction) -> Tensor | None:
         """The merged states of the tower, projected."""
-        groups, stays = self._chosen(view)
+        groups, stays = self._groups_and_staying(view)
         features, attention, keys = (
             of_groups(view.read_vision(name), groups)
             for name in ("features", "last_attention", "last_keys")
@@ -95,10 +95,10 @@ class Merging(BeforeDecoder):
         patch = reduction.take(is_patch) & reduction.valid
         return torch.where(patch[..., None], embedded, reduction.take(view.hidden))
 
-    def _chosen(self, view: LayerView) -> tuple[Groups, Tensor]:
+    def _groups_and_staying(self, view: LayerView) -> tuple[Groups, Tensor]:
         groups = tile_groups(view)
         attention = of_groups(view.read_vision("last_attention"), groups)
-        return groups, self.chosen(attention, groups.valid)
+        return groups, self.staying(attention, groups.valid)
 
 
 @register("prumerge")
@@ -124,10 +124,10 @@ class PruMergePlus(Merging):
     Attributes: see :class:`Merging`.
     """
 
-    def chosen(self, attention: Tensor, valid: Tensor) -> Tensor:
+    def staying(self, attention: Tensor, valid: Tensor) -> Tensor:
         """Outliers and sampled patches."""
         count = self._count(attention, valid)
-        return super().chosen(attention, valid) | sampled(count, valid)
+        return super().staying(attention, valid) | sampled(count, valid)
 
 
 def outliers(attention: Tensor, valid: Tensor) -> Tensor:

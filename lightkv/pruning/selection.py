@@ -82,14 +82,14 @@ def of_groups(values: Tensor, groups: Groups) -> Tensor:
     return values.flatten(0, 1)[groups.index]
 
 
-def keep_only(layout: TokenLayout, groups: Groups, chosen: Tensor) -> Reduction:
-    """Prune the members of groups that were not chosen; all other real tokens stay.
+def keep_only(layout: TokenLayout, groups: Groups, stays: Tensor) -> Reduction:
+    """Prune the members of groups that are not to stay; all other real tokens stay.
 
     Args:
         layout: Layout of the (B, N) positions.
         groups: (G, M).
-        chosen: (G, M) bool.
+        stays: (G, M) bool.
     """
     keep = layout.real.clone()
-    keep.view(-1)[groups.index[groups.valid & ~chosen]] = False
+    keep.view(-1)[groups.index[groups.valid & ~stays]] = False
     return Reduction.from_keep(keep)

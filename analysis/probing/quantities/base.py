@@ -173,26 +173,26 @@ def register(factory: Q) -> Q:
     return factory
 
 
-def quantity(given: str | Quantity) -> Quantity:
-    """A quantity by name, or the one that was given.
+def quantity(named: str | Quantity) -> Quantity:
+    """A quantity by name, or the one that was passed.
 
     Raises:
         UnknownNameError: If no quantity is called so; the message lists the known ones.
     """
-    if isinstance(given, Quantity):
-        return given
-    if not isinstance(given, str) or given not in QUANTITIES:
-        raise UnknownNameError("quantity", given, QUANTITIES)
-    return QUANTITIES[given]()
+    if isinstance(named, Quantity):
+        return named
+    if not isinstance(named, str) or named not in QUANTITIES:
+        raise UnknownNameError("quantity", named, QUANTITIES)
+    return QUANTITIES[named]()
 
 
-def quantities(given: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity, ...]:
+def quantities(named: str | Quantity | Iterable[str | Quantity]) -> tuple[Quantity, ...]:
     """Several quantities; one name or one quantity counts as a list of one.
 
     Raises:
         UnknownNameError, InvalidValueError: If one is unknown, or they are something else.
     """
-    several = [given] if isinstance(given, str | Quantity) else given
+    several = [named] if isinstance(named, str | Quantity) else named
     if not isinstance(several, Iterable):
         raise InvalidValueError("quantities", several, "a name, a quantity, or a list of them")
     return tuple(quantity(one) for one in several)
