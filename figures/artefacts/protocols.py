@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.scoring.beside import EQUAL, at_equal, beside
 from analysis.scoring.intervals import QUESTION, mean, rank_correlation, resampled
-from figures.artefacts.shared import evictable, here, pick, printed, setting, summary
+from figures.artefacts.shared import evictable, here, pick, printed, setting
 from figures.contract import Artefact, Claim
 from figures.style import sheet, text_on
 from figures.tables import percent
@@ -134,13 +134,12 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         ["method", "retention"], dropna=False, sort=False
     ):
         retention = float(str(share))
-        held = summary(
-            answers, ("method",) if answers["metric"].nunique() == 1 else ("method", "metric")
-        )
+        first = pick(answers, protocol=QUESTION_FIRST)
+        held = (first if len(first) else answers).groupby("task")["kv_share"].mean().mean()
         row: dict[tuple[str, str], object] = {
             ("method", ""): method,
             ("retention, %", ""): percent(retention),
-            ("KV held, %", ""): percent(float(held["kv_share"].mean())),
+            ("KV held, %", ""): percent(float(held)),
         }
         for protocol in PROTOCOLS:
             score = mean(pick(answers, protocol=protocol))
