@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 import lightkv
-from lightkv import VLM
+from lightkv import VLM, Request
 from lightkv.embedded.location import NATIVE_CHECKPOINT, WEIGHTS
 from lightkv.embedded.publish import read_metrics
 from lightkv.embedded.qwen.card import render_card
-from lightkv.embedded.qwen.evaluate import Answerer, exact_match, message, swapped
+from lightkv.embedded.qwen.evaluate import Answerer, exact_match, swapped
 from lightkv.embedded.qwen.items import KINDS, NativeItem, native_items
 from tests.graph.methods import KeepSome
 from tests.graph.test_equivalence import SETTINGS, TOLERANCE, logits, oracle, worst
@@ -36,17 +36,12 @@ def metrics() -> dict[str, Any]:
 
 
 def _inputs(vlm: VLM, asked: list[NativeItem]) -> dict[str, Tensor]:
-    texts = [
-        vlm.processor.apply_chat_template([message(item)], add_generation_prompt=True)
-        for item in asked
-    ]
-    seen: dict[str, Any] = {}
-    if any(item.images for item in asked):
-        seen["images"] = [image for item in asked for image in item.images]
-    if any(item.frames for item in asked):
-        seen["videos"] = [list(item.frames) for item in asked if item.frames]
-    made = vlm.processor(text=texts, padding=True, return_tensors="pt", **seen)
-    return dict(made)
+    return vlm.encode(
+        [
+            Request(item.images, item.question, videos=(item.frames,) if item.frames else ())
+            for item in asked
+        ]
+    )
 
 
 def _small(kind: str) -> NativeItem:
