@@ -22,7 +22,7 @@ from lightkv import TGVKV, VLM
 from tests.workflow.conftest import WORKFLOW
 
 SAMPLES = 12
-METHODS = {"vanilla": None, "tgvkv 50 %": TGVKV(retention=0.5)}
+METHODS = {"vanilla": None, "tgvkv 30 %": TGVKV(retention=0.3)}
 START_SECONDS = 240
 """Within which the third batch is asked, on the slowest machine."""
 
@@ -31,12 +31,13 @@ def command(snakemake: str, folder: Path) -> list[str]:
     watched = [sys.executable, str(Path(__file__).with_name("lightkv_watched.py")), str(folder)]
     config = {
         "models": {"tiny": "embedded"},
-        "tasks": ["embedded/color"],
+        "tasks": ["embedded/read"],
         "methods": ["vanilla", "tgvkv"],
-        "retentions": [0.5],
+        "retentions": [0.3],
         "samples": SAMPLES,
         "batch_size": 3,
         "shards": 2,
+        "artefacts": ["T-F6"],
         "lightkv": shlex.join(watched),
     }
     (folder / "sweep.yaml").write_text(yaml.safe_dump(config))
@@ -78,7 +79,7 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_again(
     assert {one for one, count in times.items() if count > 1} == again
     assert len(times) == SAMPLES * len(METHODS)
     expected = evaluate(
-        embedded, ["embedded/color"], METHODS, samples=SAMPLES, batch_size=3, progress=False
+        embedded, ["embedded/read"], METHODS, samples=SAMPLES, batch_size=3, progress=False
     )
     with Store(tmp_path / "sweep/stores/merged", read_only=True) as store:
         rows = store.rows()
@@ -90,6 +91,13 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_again(
     summary = pd.read_csv(tmp_path / "sweep/tables/summary.csv")
     assert set(summary["method"]) == set(METHODS)
     assert set(summary["n"]) == {SAMPLES}
+    assert (tmp_path / "sweep/report/tiny/index.html").is_file()
+    with Store(tmp_path / "sweep/stores/figures/tiny", read_only=True) as store:
+        drawn = store.rows()
+    again = drawn.merge(rows, on=["key", "item"])
+    assert len(again) == len(rows), "the figure is drawn from the same answers"
+    assert again["seconds_x"].equals(again["seconds_y"])
+    assert set(drawn["task"]) == {"embedded/read", "embedded/list"}, "and asked what it lacked"
 
     whole = subprocess.run(
         command(snakemake, tmp_path), cwd=tmp_path, check=False, capture_output=True, text=True
