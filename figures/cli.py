@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "notebook": "figures.reproduce_cli:notebook_command",
     "report": "figures.reproduce_cli:report_command",
     "reproduce": "figures.reproduce_cli:reproduce_command",
+    "results": "figures.results_cli:results_group",
     "simulate": "figures.simulate_cli:simulate_group",
 }
 

@@ -89,6 +89,8 @@ class Artefact:
         alt: What the picture shows, for those who can't see it.
         paper: Id of the paper's numbers in :mod:`figures.paper`, None where it prints none.
         options: What the study is called with besides its defaults.
+        planned: What it is called with besides for the rows that ship: questions, seed and
+            budgets, fixed before they were asked. Empty where none are to ship.
         seconds: What it usually takes on one core at the study's own number of questions.
         missing: What would have to be here for it to be made, "" if nothing is missing.
         benchmarks: The paper's own, where questions have scores by themselves that its study and
@@ -113,6 +115,7 @@ class Artefact:
     alt: str
     paper: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    planned: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 10.0
     missing: str = ""
     benchmarks: tuple[Published, ...] = ()

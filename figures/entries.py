@@ -56,6 +56,7 @@ class Entry:
     verdicts: tuple[dict[str, Any], ...] = ()
     table: str = ""
     parameters: str = ""
+    rows: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -170,6 +171,7 @@ def entry_of(artefact: Artefact, finished: Finished | None) -> Entry:
         verdicts=tuple(record["verdicts"]),
         table=to_html(read(folder / TABLE), f"{artefact.id}: ours beside the paper's"),
         parameters=json.dumps(record["parameters"], indent=2),
+        rows=record.get("rows", {}),
         record=record["provenance"],
     )
 

@@ -121,6 +121,7 @@ def publish(
     *,
     parameters: Mapping[str, Any] | None = None,
     drawing: Figure | None = None,
+    rows: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write everything about an artefact into ``out/<id>`` and return that folder.
 
@@ -130,6 +131,7 @@ def publish(
         out: Parent folder.
         parameters: What the study was called with, for the record.
         drawing: The figure, if it is drawn already.
+        rows: Where the rows come from, for the record.
     """
     folder = Path(out) / artefact.id
     savefig(drawing or artefact.figure(frame), folder / artefact.id)
@@ -155,6 +157,7 @@ def publish(
                 for one in artefact.judge(frame)
             ],
             "parameters": dict(parameters or {}),
+            "rows": dict(rows or {}),
             "provenance": provenance(),
         },
     )

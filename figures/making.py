@@ -8,10 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from analysis.asking.packed import packed_rows
+from analysis.asking.replay import Replay, Shipped
+from analysis.asking.store import Store
 from figures.artefacts import artefact
 from figures.contract import Artefact
 from figures.export import publish
 from figures.models import EMBEDDED, open_model
+from figures.origin import REPLAYING, Origin, measured
 from figures.view import made_html
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from analysis.asking.store import Store
     from analysis.studies import Study
     from lightkv import VLM
 
@@ -38,11 +41,13 @@ class Made:
         artefact: What was made.
         frame: What its study returned.
         parameters: The model and what the study was called with.
+        origin: Where the rows come from.
     """
 
     artefact: Artefact
     frame: pd.DataFrame
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
 
     @cached_property
     def figure(self) -> Figure:
@@ -66,7 +71,12 @@ class Made:
             StoreError: It can't be written.
         """
         return publish(
-            self.artefact, self.frame, out, parameters=self.parameters, drawing=self.figure
+            self.artefact,
+            self.frame,
+            out,
+            parameters=self.parameters,
+            drawing=self.figure,
+            rows=self.origin.record(),
         )
 
     def __repr__(self) -> str:
@@ -84,6 +94,7 @@ def make(
     *,
     frame: pd.DataFrame | None = None,
     store: Store | None = None,
+    shipped: Replay | None = None,
     **options: Any,
 ) -> Made:
     """Run an artefact's study; draw, table and judge what it returns.
@@ -93,6 +104,8 @@ def make(
         vlm: The model; None where all follows from dimensions.
         frame: What the study returned before; nothing is run then.
         store: Where answers and tables are kept.
+        shipped: Rows to take where they are those that the artefact plans for, and no option is
+            set; None asks everything.
         **options: Of the study, such as ``samples``, ``seed`` or ``tasks``. What is left out or
             None is as the artefact and its study say.
 
@@ -113,12 +126,9 @@ def make(
         return Made(target, _printed(target))
     if study.needs_model and vlm is None:
         raise InputError(f"{target.id} asks a model: pass one, such as lightkv.load()")
-    settings = {**target.options, **wanted}
-    apart = {"store": store, "progress": False}
-    apart = {name: value for name, value in apart.items() if name in study.parameters}
-    measured = study.run(*([vlm] if study.needs_model else []), **settings, **apart)
+    frame, settings, origin = measured(target, study, vlm, wanted, store, shipped)
     defaults = {k: v for k, v in study.parameters.items() if k not in _APART and v is not None}
-    return Made(target, measured, {**_model(study, vlm), **defaults, **settings})
+    return Made(target, frame, {**_model(study, vlm), **defaults, **settings}, origin)
 
 
 def make_all(
@@ -130,6 +140,8 @@ def make_all(
     results: str | Path | None = None,
     out: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
+    replay: int = 0,
+    fresh: bool = False,
     **common: Any,
 ) -> Iterator[Made]:
     """Make several artefacts with one model and one store, one after the other.
@@ -142,14 +154,14 @@ def make_all(
         results: Folder in which answers and tables are kept, None for nowhere.
         out: Folder in which each is published, None for nowhere.
         options: Further options of the studies.
+        replay: Seed of the draw of shipped rows that are asked again.
+        fresh: Take no rows that ship; ask everything.
         **common: ``samples``, ``seed``, ``tasks``. An option goes to the studies that take it.
 
     Raises:
         UnknownNameError, InputError: As :func:`make`.
         InvalidValueError: An option has no effect on any of the artefacts.
     """
-    from analysis.asking.store import Store
-
     targets = [artefact(one) for one in artefacts.split()]
     if not targets:
         raise InputError("no artefact named; give ids such as 'T-T5 L-F3'")
@@ -158,10 +170,13 @@ def make_all(
     studies = [study_of(one) for one in targets]
     needed = any(study is not None and study.needs_model for study in studies)
     vlm = open_model(model, device, dtype) if needed else None
+    taking = not fresh and any(one.planned for one in targets)
+    rows = (packed_rows() or Shipped(Store(None))) if taking else None
     with Store(results) as store:
         for one in targets:
             useful = {k: v for k, v in wanted.items() if k not in ignored(one, wanted)}
-            made = make(one.id, vlm, store=store, **useful)
+            shipped = None if rows is None else Replay(rows, replay)
+            made = make(one.id, vlm, store=store, shipped=shipped, **useful)
             if out is not None:
                 made.publish(out)
             yield made
@@ -184,7 +199,8 @@ def ignored(target: Artefact, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Those of the options that would change nothing about an artefact."""
     study = study_of(target)
     loading = LOADING if study is not None and study.needs_model else ()
-    return tuple(name for name in options if name not in (*taken(target), *loading))
+    replaying = REPLAYING if target.planned else ()
+    return tuple(name for name in options if name not in (*taken(target), *loading, *replaying))
 
 
 def refuse_idle(targets: Sequence[Artefact], options: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from figures.artefacts import artefacts
 from figures.entries import FOLDER, Entry, all_verdicts, corrected, entry_of, papers
 from figures.export import replacing, write_frame, write_text
+from figures.origin import NONE_SHIP, replayed
 from figures.runner import EXECUTED, Finished, complete_units, marker
 from figures.verdicts import Outcome
 
@@ -66,6 +67,8 @@ def write_report(
         tested=int(verdicts["p"].notna().sum()),
         all_verdicts=VERDICTS,
         models=_models(entries),
+        replayed=replayed(entry.rows for entry in entries),
+        asked_here=_asked_here(entries),
         record=_run_record(entries, command),
         runs=_runs(done),
     )
@@ -94,6 +97,12 @@ def _models(entries: Sequence[Entry]) -> str:
     asked = (json.loads(entry.parameters).get("model") for entry in entries if entry.parameters)
     names = sorted({str(name) for name in asked if name})
     return " and ".join("the embedded model" if n == "embedded" else n for n in names)
+
+
+def _asked_here(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Artefacts that rows were to ship for and are not made of them, with the reason."""
+    reasons = [(entry.id, str(entry.rows.get("why", ""))) for entry in entries]
+    return [(one, why) for one, why in reasons if why not in ("", NONE_SHIP)]
 
 
 def _run_record(entries: Sequence[Entry], command: str) -> list[tuple[str, str]]:

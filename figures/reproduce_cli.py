@@ -49,6 +49,12 @@ _OUT = click.option("--out", default="report", show_default=True, help="Folder o
     type=click.Path(path_type=Path),
     help="With --benchmarks: a folder of task files that stand for lmms-eval's, named as they are.",
 )
+@click.option(
+    "--replay", type=int, help="Which draw of the shipped rows is asked again; default: 0."
+)
+@click.option(
+    "--fresh", is_flag=True, help="Take no rows that ship: ask everything, at each study's number."
+)
 @_OUT
 @_RESULTS
 def reproduce_command(
@@ -63,12 +69,16 @@ def reproduce_command(
     benchmarks: bool,
     full: bool,
     folder: Path | None,
+    replay: int | None,
+    fresh: bool,
     out: str,
     results: str,
 ) -> None:
     """Make the artefacts IDS (default: all) and write the report.
 
-    What is complete is taken from the stored results. An option that changes none of the artefacts
+    What is complete is taken from the stored results. Where rows ship for an artefact and no option
+    changes what it asks, verdicts come from those rows, and a drawn sample of them is asked again
+    and compared; the report says what came of it. An option that changes none of the artefacts
     is an error; one that changes some is named with the others. If a notebook fails, the others go
     on, the report says so, and the exit status is 1.
     """
@@ -82,6 +92,8 @@ def reproduce_command(
         "samples": samples,
         "seed": seed,
         "tasks": list(tasks) or None,
+        "replay": replay,
+        "fresh": fresh or None,
     }
     settings = {name: value for name, value in options.items() if value is not None}
     _check(settings)
@@ -187,7 +199,7 @@ def _check(settings: dict[str, Any]) -> None:
     from analysis.tasks import task
     from figures.models import check_model
 
-    for name, least in (("samples", 1), ("seed", 0)):
+    for name, least in (("samples", 1), ("seed", 0), ("replay", 0)):
         if name in settings and settings[name] < least:
             raise InvalidValueError(f"--{name}", settings[name], f"at least {least}")
     for name in settings.get("tasks", ()):

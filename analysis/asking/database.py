@@ -82,6 +82,16 @@ class Database:
         """Run a statement that returns nothing, inside a transaction."""
         self._connection.execute(statement)
 
+    def fill(self, content: bytes) -> None:
+        """Take the place of what is held in memory by the bytes of a file.
+
+        Raises:
+            StoreError: It is damaged, or of another format.
+        """
+        with self._translated():
+            self._connection.deserialize(content)
+            self._prepare()
+
     @contextmanager
     def attached(self, path: Path) -> Iterator[None]:
         """Another file, read only, under the name ``other``."""

@@ -8,14 +8,18 @@ is picked up again asks the same batches as one that was not interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from analysis.asking.answering import BatchTooLargeError, ask
+from analysis.asking.decisions import watched
 from analysis.asking.jobs import Cut, Job, Jobs, Methods, Shard, plan
 from analysis.asking.opening import UnloadedVLM, loaded
 from analysis.asking.refusals import OnRefusal, Refusals
+from analysis.asking.replay import REFUSED, NotShippedError, Replay
 from analysis.asking.scoring import catch_up
 from analysis.asking.store import Store
 from analysis.tasks import Task, TaskItem, task
@@ -90,6 +94,8 @@ def evaluate(
             max_new_tokens=max_new_tokens,
             cut=Cut(batch_size, shard),
         )
+        if kept.replay is not None:
+            return _replayed(vlm, jobs, kept, kept.replay, refusals, progress)
         kept.note_asked(
             (job.key, label, job.configuration.protocol, job.task.name, len(job.items))
             for label, job in jobs
@@ -101,7 +107,7 @@ def evaluate(
         left = {job.key for _, job in usable} - refused
         if not left:
             raise UnsupportedError("none of these methods can be used so: see what was refused")
-        return _collect([pair for pair in jobs if pair[1].key in left], kept)
+        return _collect([pair for pair in jobs if pair[1].key in left], kept, {k: k for k in left})
 
 
 def _check(
@@ -165,20 +171,70 @@ def _run(
 def _ask_and_store(
     vlm: VLM | UnloadedVLM, job: Job, batch: Sequence[TaskItem], store: Store
 ) -> None:
-    rows = ask(loaded(vlm), batch, job.compressor, job.configuration)
+    model, decisions = loaded(vlm), []
+    with watched(model) if store.keeps_decisions else nullcontext() as steps:
+        rows = ask(model, batch, job.compressor, job.configuration)
+    if steps is not None:
+        decisions = steps.decisions(rows, job.configuration.protocol)
     answers = zip(batch, (row.answer for row in rows), strict=True)
-    store.add(job.configuration, rows, job.scoring.scorer, job.scoring.outcomes(answers))
+    outcomes = job.scoring.outcomes(answers)
+    store.add(job.configuration, rows, job.scoring.scorer, outcomes, decisions)
 
 
-def _collect(jobs: Jobs, store: Store) -> pd.DataFrame:
-    """Rows of the jobs' questions, once per label, in the order of the jobs."""
+def _replayed(
+    vlm: VLM | UnloadedVLM,
+    jobs: Jobs,
+    store: Store,
+    replay: Replay,
+    refusals: Refusals,
+    progress: bool,
+) -> pd.DataFrame:
+    """Rows that ship, after some of the same questions were asked again.
+
+    Raises:
+        NotShippedError: Not all that is to be asked ships.
+    """
+    shipped = replay.shipped
+    distinct = {pair[1].key: pair for pair in reversed(jobs)}
+    keys = {job.key: shipped.key_of(job) for _, job in distinct.values()}
+    lacking = [pair for pair in distinct.values() if keys[pair[1].key] is None]
+    if lacking and len(lacking) < len(distinct):
+        lacking = list(refusals.checked(vlm, refusals.usable(lacking)))
+    if lacking:
+        missing = [job for _, job in lacking]
+        raise NotShippedError(shipped.lacking(missing), [job for _, job in distinct.values()])
+    held = {key: theirs for key, theirs in keys.items() if theirs is not None}
+    tasks = Counter(_asked_as(job) for key, (_, job) in distinct.items() if key in held)
+    again = {}
+    for key, theirs in held.items():
+        label, job = distinct[key]
+        drawn = replay.drawn(job, theirs, tasks[_asked_as(job)])
+        part = tuple(item for item in job.items if item.index in drawn)
+        again[key] = label, replace(job, items=part)
+    refused = _run(vlm, list(again.values()), store, refusals, progress)
+    if refused:
+        raise NotShippedError(REFUSED, [job for _, job in distinct.values()])
+    for key, (_, job) in again.items():
+        drawn = frozenset(item.index for item in job.items)
+        replay.compare(distinct[key][1], held[key], drawn, store.rows({key}))
+        catch_up(job.scoring, held[key], distinct[key][1].items, shipped.store)
+    return _collect([pair for pair in jobs if pair[1].key in held], shipped.store, held)
+
+
+def _asked_as(job: Job) -> tuple[str, str]:
+    return job.configuration.parameters, job.configuration.protocol
+
+
+def _collect(jobs: Jobs, store: Store, keys: Mapping[str, str]) -> pd.DataFrame:
+    """Rows of the jobs' questions, once per label, in the order of the jobs; ``keys`` has the key
+    in the store of each job's."""
     import pandas as pd
 
-    rows = store.rows({job.key for _, job in jobs}, [job.scoring.scorer for _, job in jobs])
+    rows = store.rows({keys[job.key] for _, job in jobs}, [job.scoring.scorer for _, job in jobs])
     by_key = dict(list(rows.groupby("key")))
     parts = []
     for label, job in jobs:
-        stored = by_key.get(job.key, rows.iloc[:0])
+        stored = by_key.get(keys[job.key], rows.iloc[:0])
         asked = stored["item"].isin([item.index for item in job.part])
         parts.append(stored[asked].assign(method=label))
     return pd.concat(parts, ignore_index=True)

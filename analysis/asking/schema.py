@@ -50,6 +50,11 @@ TABLES: Final = (
         content TEXT NOT NULL)""",
 )
 
+DECISIONS: Final = """CREATE TABLE IF NOT EXISTS decisions (
+    key TEXT NOT NULL, item INTEGER NOT NULL, tokens TEXT NOT NULL, gap REAL NOT NULL,
+    PRIMARY KEY (key, item), FOREIGN KEY (key, item) REFERENCES answers (key, item))"""
+"""How sure each answer was; stands only in stores whose rows ship."""
+
 FROM_FORMAT_2: Final = (
     "ALTER TABLE answers RENAME TO old_answers",
     "ALTER TABLE configurations RENAME TO old_configurations",

@@ -14,17 +14,22 @@ changed about scoring is computed anew from the answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from analysis.asking.database import Database
 from analysis.asking.rows import Configuration, Outcome, Row, Scorer, digest_of
+from analysis.asking.schema import DECISIONS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.asking.decisions import Decision
+    from analysis.asking.replay import Replay
 
 FILE_NAME = "results.sqlite"
 _KEEP_FIRST = "ON CONFLICT DO NOTHING"
@@ -56,14 +61,45 @@ class Store:
     Args:
         folder: Where ``results.sqlite`` lies or will lie; None keeps results in memory.
         read_only: Don't create or change anything.
+        decisions: Also keep how sure each answer was (:mod:`analysis.asking.decisions`).
+
+    Attributes:
+        replay: Where rows that ship take the place of asking, see :meth:`over`.
 
     Raises:
         StoreError: The folder can't be written, or the file is damaged or not of this format.
     """
 
-    def __init__(self, folder: str | Path | None, *, read_only: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path | None, *, read_only: bool = False, decisions: bool = False
+    ) -> None:
         self.path = Path(folder) / FILE_NAME if folder is not None else None
+        self.keeps_decisions = decisions
+        self.replay: Replay | None = None
         self._database = Database(self.path, read_only)
+        if decisions:
+            with self._database.transaction():
+                self._database.execute(DECISIONS)
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> Self:
+        """A store in memory that holds what a file of results did.
+
+        Raises:
+            StoreError: They are not those of such a file.
+        """
+        store = cls(None)
+        store._database.fill(content)
+        return store
+
+    @contextmanager
+    def over(self, replay: Replay) -> Iterator[None]:
+        """Let rows that ship take the place of asking while the block runs."""
+        self.replay = replay
+        try:
+            yield
+        finally:
+            self.replay = None
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +121,19 @@ class Store:
         _, rows = self._database.query("SELECT item FROM answers WHERE key = :key", {"key": key})
         return frozenset(int(item) for (item,) in rows)
 
+    def configurations(self) -> dict[str, Configuration]:
+        """What the answers belong to, by key."""
+        names = [field.name for field in fields(Configuration)]
+        _, rows = self._database.query(f"SELECT key, {', '.join(names)} FROM configurations")
+        return {str(key): Configuration(*values) for key, *values in rows}
+
+    def gaps(self, key: str) -> dict[int, float]:
+        """How sure the answers of a configuration were, by item."""
+        _, rows = self._database.query(
+            "SELECT item, gap FROM decisions WHERE key = :key", {"key": key}
+        )
+        return {int(item): float(gap) for item, gap in rows}
+
     def unscored(self, key: str, scorer: Scorer) -> list[tuple[int, str]]:
         """Items of a configuration that a scorer has not seen, with their answers."""
         _, rows = self._database.query(
@@ -100,8 +149,9 @@ class Store:
         rows: Sequence[Row],
         scorer: Scorer | None = None,
         outcomes: Sequence[Outcome] = (),
+        decisions: Sequence[Decision] = (),
     ) -> None:
-        """Store answers, and what a scorer made of them, all or none.
+        """Store answers, what a scorer made of them and how sure they were, all or none.
 
         What is there already stays as it is.
 
@@ -112,6 +162,8 @@ class Store:
         with self._database.transaction():
             insert("configurations", [(key, *asdict(configuration).values())], _KEEP_FIRST)
             insert("answers", [(key, *row.values()) for row in rows], _KEEP_FIRST)
+            made = [(key, one.item, *one.values()) for one in decisions]
+            insert("decisions", made, _KEEP_FIRST)
             if scorer is not None:
                 self._insert_outcomes(key, scorer, outcomes)
 

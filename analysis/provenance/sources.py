@@ -20,6 +20,7 @@ OURS: Final = ("lightkv", "analysis", "figures")
 """Packages of this project."""
 
 _DATA: Final = {
+    "analysis.asking.packed": "analysis/stored/results",
     "analysis.asking.question_rows": "analysis/stored",
     "figures.report": "figures/templates",
 }
@@ -105,9 +106,9 @@ def _data(name: str, file: Path) -> list[Path]:
     """Files other than Python that a module reads."""
     folders = [file.parent] if file.name == "__init__.py" and "." in name else []
     if name in _DATA:
-        package, inner = _DATA[name].split("/")
+        package, inner = _DATA[name].split("/", 1)
         folders.append(_folder(package) / inner)
-    files = (one for folder in folders for one in folder.iterdir())
+    files = (one for folder in folders if folder.is_dir() for one in folder.iterdir())
     return sorted(one for one in files if one.is_file() and one.suffix not in (".py", ".md"))
 
 

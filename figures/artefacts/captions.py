@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.methods import LOOKS, PRINTED, VANILLA
 from figures.artefacts.score_tables import HERE, lines, title
-from figures.artefacts.shared import legend_below, pick
+from figures.artefacts.shared import legend_below, pick, planned
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.tables import MISSING
@@ -162,6 +162,7 @@ EVERY_METRIC: Final = Artefact(
     shows="The captions of Table 3 scored by BLEU-1 to BLEU-4, METEOR, ROUGE-L and CIDEr.",
     study="evictors_compared",
     options={"tasks": ("embedded/caption",), "retentions": (0.5, 0.2, 0.1)},
+    planned=planned(128),
     seconds=5,
     plotted=plotted,
     draw=draw,

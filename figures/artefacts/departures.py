@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from analysis.scoring.intervals import QUESTION, difference
 from analysis.studies.departures import PAPER, WHOLE
-from figures.artefacts.shared import pick
+from figures.artefacts.shared import pick, planned
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, BLUE, RED, canvas
 from figures.tables import percent
@@ -161,6 +161,7 @@ DEPARTURES: Final = Artefact(
     shows="Not in the papers: each choice of the released code alone, and all of them, against the "
     "paper's variant.",
     study="released_choices",
+    planned=planned(256),
     seconds=60,
     plotted=plotted,
     draw=draw,

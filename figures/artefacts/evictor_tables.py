@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from figures.artefacts.columns import Column
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.score_tables import HERE, Layout, lines, table, title
-from figures.artefacts.shared import legend_below, pick, short, summary
+from figures.artefacts.shared import legend_below, pick, planned, short, summary
 from figures.contract import Artefact, Claim, Published
 from figures.style import canvas
 from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
@@ -187,6 +187,7 @@ MAIN_RESULTS: Final = Artefact(
     shows="Five models with the full cache, five evictors and TGV-KV at 50, 20, 10 and 5 %, on "
     "ChartQA, DocVQA, VizWiz and TextVQA.",
     study="evictors_compared",
+    planned=planned(128),
     seconds=50,
     plotted=plotted,
     draw=lambda frame: draw(frame, READING),
@@ -231,6 +232,7 @@ CAPTIONING: Final = Artefact(
     shows="Two models with five evictors and TGV-KV at 50, 20 and 10 %, on TextCaps and COCO.",
     study="evictors_compared",
     options={"tasks": ("embedded/caption",), "retentions": (0.5, 0.2, 0.1)},
+    planned=planned(128),
     seconds=60,
     plotted=plotted,
     draw=lambda frame: draw(frame, CAPTIONS),
@@ -268,6 +270,7 @@ VISION_ENTRIES: Final = Artefact(
     "AirCache.",
     study="evictors_compared",
     options={"methods": ("aircache", "tgvkv-vision-only")},
+    planned=planned(128),
     seconds=20,
     plotted=plotted,
     draw=lambda frame: draw(frame, VISION_ONLY),

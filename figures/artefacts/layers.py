@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from analysis.asking.rows import VANILLA
 from analysis.scoring.intervals import difference
-from figures.artefacts.shared import cell_of, here, legend_below, pick, points, short, summary
+from figures.artefacts.shared import (
+    cell_of,
+    here,
+    legend_below,
+    pick,
+    planned,
+    points,
+    short,
+    summary,
+)
 from figures.contract import Artefact, Claim
 from figures.style import canvas, nth
 from figures.verdicts import Verdict, better, untestable, verdict
@@ -99,6 +108,7 @@ SINGLE_LAYER: Final = Artefact(
     source="LightKV, Figure 6",
     shows="LLaVA-NeXT-13B with one merging stage after layer λ: each benchmark's score against λ.",
     study="single_layer_sweep",
+    planned=planned(48),
     seconds=60,
     plotted=plotted,
     draw=draw,

@@ -19,7 +19,7 @@ from figures.artefacts.prefill_claims import (
     judge_pruners,
 )
 from figures.artefacts.score_tables import HERE, Layout, averages, dots, table
-from figures.artefacts.shared import printed
+from figures.artefacts.shared import planned, printed
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 
@@ -141,6 +141,7 @@ def _artefact(
         alt="Dots per method: mean score as a share of the full cache's, ours beside the paper's.",
         paper=artefact_id,
         options={"methods": methods, "shares": shares},
+        planned={} if missing else planned(128),
         missing=missing,
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from figures.artefacts.columns import Column
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.score_tables import HERE, Layout, lines, table
-from figures.artefacts.shared import legend_below, pick, short, summary
+from figures.artefacts.shared import legend_below, pick, planned, short, summary
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.verdicts import Verdict, better, untestable, worst_of
@@ -100,6 +100,7 @@ AGAINST_PRUNING: Final = Artefact(
     shows="Four methods that drop vision tokens before the decoder and TGV-KV, at 128, 64 and 32 "
     "of 576 vision tokens.",
     study="pruning_against_eviction",
+    planned=planned(128),
     seconds=50,
     plotted=plotted,
     draw=draw,

@@ -8,7 +8,7 @@ from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.prefill_tables import COCO, GQA, MME, NOCAPS, POPE, SEED, VIZWIZ, efficiency
 from figures.artefacts.prefill_tables import layout as prefill_layout
 from figures.artefacts.score_tables import HERE, averages, lines, table
-from figures.artefacts.shared import legend_below, level, pick
+from figures.artefacts.shared import legend_below, level, pick, planned
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
@@ -106,6 +106,7 @@ RATES: Final = Artefact(
     shows="Qwen2.5-VL-7B with LightKV at four rates.",
     study="prefill_methods",
     options={"methods": ("lightkv",), "shares": SHARES},
+    planned=planned(128),
     seconds=15,
     plotted=plotted,
     draw=draw,
@@ -133,6 +134,7 @@ CURVES: Final = Artefact(
     shows="Qwen2.5-VL-7B: mean score against the compression rate, LightKV and baselines.",
     study="prefill_methods",
     options={"methods": ("fastv", "tome", "pitome", "tofu", "lightkv"), "shares": SHARES},
+    planned=planned(128),
     seconds=55,
     plotted=plotted,
     draw=draw,

@@ -10,6 +10,7 @@ from figures.artefacts.shared import (
     here,
     legend_below,
     pick,
+    planned,
     points,
     printed,
     setting,
@@ -191,6 +192,7 @@ ACCURACY_AGAINST_RETAINED_KV: Final = Artefact(
     shows="Every task under the full cache, LightKV, TGV-KV and random eviction, from half of the "
     "cache down to a twentieth.",
     study="retention_sweep",
+    planned=planned(128),
     seconds=170,
     plotted=plotted,
     draw=draw,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from figures.style import Look
 from figures.tables import percent
+from figures.verdicts import Outcome, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,44 @@ EMBEDDED: Final = "embedded/"
 ONE_WORD: Final = ("color", "shape_at", "count", "exist")
 """Tasks of the embedded model whose answers are one word, which prefill gives before anything is
 evicted: under eviction their score says only whether the answer ends after it."""
+
+
+PLANNED_SEED: Final = 1
+"""Of the questions whose rows ship: those of seed 0 chose how many are needed."""
+
+
+def planned(samples: int, **options: Any) -> dict[str, Any]:
+    """What a study is called with for rows that ship.
+
+    Args:
+        samples: Questions per task: as many as its closest claim needs for a power of 90 %, from
+            effects seen on other questions, and at least 48.
+        **options: Budgets and the like where they are not the study's own.
+    """
+    return {"samples": samples, "seed": PLANNED_SEED, **options}
+
+
+TIGHT: Final = (0.117, 0.05)
+"""Budgets that stand for the papers' 5 %: as many entries as those have, about 32, and 5 %."""
+
+
+TIGHT_RULE: Final = (
+    "where it was asked, also with as many entries as the paper's 5 %, and a budget at which every "
+    "task is at its floor or ceiling doesn't count beside one at which that isn't so"
+)
+"""What a claim about 5 % is judged at, in words."""
+
+
+def tight(frame: pd.DataFrame) -> list[float]:
+    """Those of the tight budgets that were asked."""
+    asked = set(frame["retention"])
+    return [retention for retention in TIGHT if retention in asked] or [TIGHT[-1]]
+
+
+def where_testable(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Parts of which one stands for all: those that can be tested here, or all if none can."""
+    parts = list(verdicts)
+    return [part for part in parts if part.outcome is not Outcome.UNTESTABLE] or parts
 
 
 def evictable(frame: pd.DataFrame) -> pd.DataFrame:

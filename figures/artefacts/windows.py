@@ -11,6 +11,7 @@ from figures.artefacts.shared import (
     legend_below,
     level,
     pick,
+    planned,
     points,
     printed,
     setting,
@@ -199,6 +200,7 @@ WINDOW_COUNTS: Final = Artefact(
     shows="InternVL2-8B with one merging stage after a shallow (λ = 3) or deep (λ = 14) layer, in "
     "1, 2 or 4 windows per side.",
     study="window_sweep",
+    planned=planned(256),
     seconds=40,
     plotted=plotted,
     draw=draw,

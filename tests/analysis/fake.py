@@ -19,6 +19,7 @@ from lightkv.eviction.evictor import Evicting
 
 LAYERS = 8
 PROMPT = 22
+TOKENS = (1, 2)
 
 
 def prompt_layout() -> TokenLayout:
@@ -67,6 +68,16 @@ class FakeVLM:
     facts: ModelFacts = field(default_factory=lambda: ModelFacts(LAYERS, 2, 2, 8))
     batches: list[list[str]] = field(default_factory=list)
     layouts_checked: int = 0
+    stop_tokens: tuple[int, ...] = (2,)
+    lead: float = 3.0
+    head: torch.nn.Module = field(default_factory=torch.nn.Identity)
+
+    @property
+    def model(self) -> FakeVLM:
+        return self
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
 
     @property
     def asked(self) -> int:
@@ -90,9 +101,16 @@ class FakeVLM:
         if self.fail_after is not None and len(self.batches) >= self.fail_after:
             raise self.error("stopped")
         self.batches.append([request.question for request in requests])
+        for token in TOKENS:
+            self.head(
+                self.lead
+                * torch.nn.functional.one_hot(torch.tensor([[token]]), 4).repeat(
+                    len(requests), 1, 1
+                )
+            )
         requested = compressor.retention if isinstance(compressor, Evicting) else None
         made = record(1.0 if requested is None else requested, requested)
-        return [Answer(self.say(request, compressor), (1, 2), made) for request in requests]
+        return [Answer(self.say(request, compressor), TOKENS, made) for request in requests]
 
 
 @dataclass(frozen=True)

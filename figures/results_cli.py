@@ -1,0 +1,77 @@
+"""``lightkv results``: the rows that ship with the package, planned and made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/shipping"),
+    show_default=True,
+    help="Folder in which rows are kept until they are packed.",
+)
+RATE = 17
+"""Questions a second of the embedded model on one core, for estimates."""
+
+
+@click.group("results")
+def results_group() -> None:
+    """Rows of the embedded model that ship: verdicts come from them, and some are asked again."""
+
+
+@results_group.command("plan")
+@click.argument("ids", nargs=-1)
+@_STORE
+def plan_command(ids: tuple[str, ...], store: Path) -> None:
+    """List what ships for the artefacts IDS (default: all), and what is still to be asked.
+
+    Nothing is asked. Minutes are those of one core at 17 questions a second.
+    """
+    from analysis.asking.store import FILE_NAME, Store
+    from figures.building import plan
+    from figures.models import open_model
+
+    folder = store if (store / FILE_NAME).is_file() else None
+    total = left = 0
+    with Store(folder, read_only=folder is not None) as kept:
+        click.echo("artefact  cells    rows  of which new  to be asked  minutes")
+        for one in plan(open_model(), kept, ids):
+            minutes = one.left / RATE / 60
+            click.echo(
+                f"{one.artefact.id:8}{len(one.jobs):7}{one.rows:8}{one.added:14}{one.left:13}"
+                f"{minutes:9.1f}"
+            )
+            total, left = total + one.added, left + min(one.left, one.added)
+    click.echo(f"together {total} rows, about {left / RATE / 60:.0f} minutes for those that lack")
+
+
+@results_group.command("build")
+@click.argument("ids", nargs=-1)
+@_STORE
+@click.option("--seconds", type=float, help="Stop after about so long; default: when all is done.")
+@click.option(
+    "--write",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Packed file; default: that of the installed package.",
+)
+def build_command(
+    ids: tuple[str, ...], store: Path, seconds: float | None, file: Path | None
+) -> None:
+    """Ask what ships for the artefacts IDS (default: all) and is not there yet; pack it.
+
+    Interrupt it whenever you like: the same command goes on. Two at once with different IDS may
+    fill one store. What is packed is all that the store holds, of all artefacts.
+    """
+    from analysis.asking.packed import packaged
+    from figures.building import build, write
+    from figures.models import open_model
+
+    vlm = open_model()
+    for one in build(vlm, store, ids, seconds=seconds):
+        click.echo(f"{one.id}: complete")
+    target = packaged() if file is None else file
+    click.echo(f"{target}: {write(vlm, store, target):,} bytes")
