@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 import lightkv
-from lightkv import checkpoint, loading
+from lightkv import VLM, checkpoint, loading
 from lightkv.check.tiny import ZOO
+from lightkv.embedded import items
 from lightkv.errors import ModelError
 
 
@@ -80,3 +82,24 @@ def test_pickled_weights_are_read_only_when_asked_for(copy: Path) -> None:
 def test_a_device_map_is_passed_on(copy: Path) -> None:
     vlm = lightkv.load(copy, device_map={"": "cpu"})
     assert vlm.device.type == "cpu"
+
+
+@pytest.mark.parametrize("driver", ["nnsight", "hooks"])
+def test_layers_that_accelerate_places_are_compressed_alike(
+    embedded: VLM, tmp_path: Path, driver: Literal["nnsight", "hooks"]
+) -> None:
+    """Every other layer is fetched when it runs, through accelerate's wrapper of its forward."""
+    parts = ("vision_tower", "multi_modal_projector", "language_model.embed_tokens")
+    places = {f"model.{name}": "cpu" for name in (*parts, "language_model.norm")}
+    places |= {"model.language_model.rotary_emb": "cpu", "lm_head": "cpu"}
+    for layer in range(embedded.facts.layers):
+        places[f"model.language_model.layers.{layer}"] = "cpu" if layer % 2 else "disk"
+    spread = lightkv.load(device_map=places, offload_folder=str(tmp_path), driver=driver)
+    wrapped = [hasattr(layer, "_hf_hook") for layer in spread.model.model.language_model.layers]
+    assert all(wrapped[::2]), "accelerate holds the layers that are fetched"
+    item = items("read", 1)[0]
+    requests = [lightkv.Request((item.image,), item.question)]
+    for method in ("tgvkv:retention=0.5", "lightkv | tgvkv:retention=0.5"):
+        (whole,), (other,) = (vlm.ask_many(requests, method) for vlm in (embedded, spread))
+        assert other.tokens == whole.tokens
+        assert other.kept == whole.kept and other.kv_bytes == whole.kv_bytes
