@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis.probing.dataset import Sample
 from analysis.probing.quantities import Heads, LayerQuantity, Quantity, Reading, RecordQuantity
 from analysis.probing.quantities.base import TOKEN_DIMS
-from lightkv.contract.checks import check_shape
+from lightkv.contract.shapes import check_shape
 from lightkv.contract.types import check_type, plain
 from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.engine.record import RunRecord

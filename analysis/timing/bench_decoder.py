@@ -181,7 +181,9 @@ def _model(
 def repeat_layer(model: Any, layers: int) -> None:
     """Make a decoder of one layer one of ``layers``, all of which hold the same weights."""
     first: nn.Module = model.model.layers[0]
-    shared = {id(one): one for one in (*first.parameters(), *first.buffers())}
+    # The config is one object for all layers, as in every model.
+    parts = (*first.parameters(), *first.buffers(), model.config)
+    shared = {id(one): one for one in parts}
     for number in range(1, layers):
         layer: Any = copy.deepcopy(first, dict(shared))
         layer.self_attn.layer_idx = number

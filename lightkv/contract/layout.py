@@ -119,7 +119,7 @@ class TokenLayout:
         fetched: TokenLayout = vars(self)["_host"]
         return fetched
 
-    @property
+    @cached_property
     def padded(self) -> bool:
         """True if some position is padding."""
         return any(length < self.length for length in self.lengths)
@@ -173,6 +173,8 @@ class TokenLayout:
             return self
         tiled = self._of(self._columns.repeat(1, times, 1), self.grids * times)
         vars(tiled)["lengths"] = self.lengths * times
+        if "_host" in vars(self):
+            vars(tiled)["_host"] = self.host.tiled(times)  # or the host would wait again
         return tiled
 
     @cached_property

@@ -8,7 +8,6 @@ gives the provenance of every surviving token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -184,19 +183,23 @@ def compact(keep: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
     return index, slots >= (width - count)[..., None]
 
 
-def compact_each(keep: Sequence[Tensor], counts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """:func:`compact` of each of several masks, each left-padded to its own longest row.
+def compact_each(keep: Tensor, counts: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """:func:`compact` of each of n masks, each left-padded to its own longest row.
 
     Args:
-        keep: (..., N) bool each, of one shape.
-        counts: (...) int64 each, on the host: how many entries are marked.
+        keep: (n, ..., N) bool.
+        counts: (n, ...) int64 on the host: how many entries are marked.
     """
-    length = keep[0].shape[-1]
-    order, valid = compact(torch.stack(list(keep)), length)
-    starts = [length - int(count.numpy().max()) for count in counts]
+    length = keep.shape[-1]
+    order, valid = compact(keep, length)
+    longest = counts.numpy().reshape(len(counts), -1).max(1).tolist()
+    if len(set(longest)) == 1:
+        start = length - longest[0]
+        alike = order[..., start:].unbind(0), valid[..., start:].unbind(0)
+        return list(zip(*alike, strict=True))
     return [
-        (index[..., start:], there[..., start:])
-        for index, there, start in zip(order.unbind(0), valid.unbind(0), starts, strict=True)
+        (index[..., length - most :], there[..., length - most :])
+        for index, there, most in zip(order.unbind(0), valid.unbind(0), longest, strict=True)
     ]
 
 

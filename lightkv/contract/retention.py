@@ -69,10 +69,8 @@ class Retention:
         batch, groups, kept = self.index.shape
         heads, width = states.shape[1], states.shape[3]
         if self.merge is None:
-            # (B, G, K) as (B, H_kv, K, d): heads of a group side by side
-            where = self.index[:, :, None].expand(-1, -1, heads // groups, -1)
-            where = where.reshape(batch, heads, kept, 1).expand(-1, -1, -1, width)
-            return states.gather(2, where)
+            # (B, G, K) as (B, H_kv, K, d): the same entries in all heads, or each head's own
+            return states.gather(2, self.index[..., None].expand(batch, heads, kept, width))
         # Heads of a group share their assignment: they become part of the feature dimension.
         # (B G, N, H / G, d), then (B G, N, H / G d)
         flat = states.view(batch * groups, heads // groups, -1, width).transpose(1, 2)
@@ -88,28 +86,34 @@ class Retention:
         """(B, G) int64 on the host: entries kept."""
         return self.valid.sum(-1).cpu() if self.held is None else self.held
 
-    def verify(self, layer: int, lengths: Sequence[int]) -> None:
-        """Compare what is kept with what was asked for.
 
-        Args:
-            layer: 0-based, for the message.
-            lengths: Entries of each row that there were.
+def verify(retentions: Sequence[Retention], lengths: Sequence[Sequence[int]]) -> None:
+    """Compare what is kept with what was asked for.
 
-        Raises:
-            RetentionMismatchError: If a row keeps a whole entry more or less than requested, once
-                the request is raised to what is protected and lowered to what there is.
-        """
-        kept = on_host(self.counts).astype(np.float64).mean(1)
-        asked = on_host(self.requested).astype(np.float64)
-        floor = np.zeros_like(kept) if self.protected is None else on_host(self.protected)
-        expected = np.minimum(np.maximum(asked, floor), lengths)
-        # Whole entries are shared out by largest remainder, so rounding moves less than one.
-        over = kept - expected
-        slack = 1 + ROUNDING_NOISE
-        wrong = np.flatnonzero((over > slack) | (over < -slack - self.unused))
-        if len(wrong):
-            row = int(wrong[0])
-            raise RetentionMismatchError(
-                f"layer {layer}, row {row}: {kept[row]:g} entries are kept of {lengths[row]}, "
-                f"where {asked[row]:g} were requested and {int(floor[row])} are protected"
-            )
+    Args:
+        retentions: Of each layer.
+        lengths: Of each layer the entries of each row that there were.
+
+    Raises:
+        RetentionMismatchError: If a row keeps a whole entry more or less than requested, once the
+            request is raised to what is protected and lowered to what there is.
+    """
+    counts = [on_host(one.counts) for one in retentions]
+    alone = all(one.shape[1] == 1 for one in counts)
+    kept = np.stack([one[:, 0] if alone else one.mean(1) for one in counts])  # (L, B)
+    asked = np.stack([on_host(one.requested) for one in retentions]).astype(np.float64)
+    none = np.zeros(asked.shape[1])
+    least = [none if one.protected is None else on_host(one.protected) for one in retentions]
+    floor, there = np.stack(least), np.array(lengths)
+    # Whole entries are shared out by largest remainder, so rounding moves less than one.
+    over = kept - np.minimum(np.maximum(asked, floor), there)
+    slack = 1 + ROUNDING_NOISE
+    unused = np.array([one.unused for one in retentions])[:, None]
+    wrong = np.argwhere((over > slack) | (over < -slack - unused))
+    if len(wrong):
+        layer, row = (int(number) for number in wrong[0])
+        raise RetentionMismatchError(
+            f"layer {layer}, row {row}: {kept[layer, row]:g} entries are kept of "
+            f"{there[layer, row]}, where {asked[layer, row]:g} were requested and "
+            f"{int(floor[layer, row])} are protected"
+        )

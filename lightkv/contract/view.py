@@ -141,6 +141,7 @@ class EntriesView:
             None counts as 0 for each. Asked for when something is drawn.
         rotary: Cosine and sine (B or 1, N, d) of the layer's rotary embedding, or None if it was
             not asked for or the model has none of that form.
+        together: How many consecutive layers the rows are of.
     """
 
     layer: int
@@ -153,6 +154,7 @@ class EntriesView:
     seed: int = 0
     identities: Callable[[], Sequence[int]] | None = None
     rotary: tuple[Tensor, Tensor] | None = None
+    together: int = 1
 
     def read_attention(self) -> Attention:
         """The layer's attention.
@@ -182,9 +184,10 @@ class EntriesView:
 
         So every question loses other tokens to chance, and a row of a batch the same as alone.
         """
-        rows = self.layout.batch_size
+        rows = self.layout.batch_size // self.together
         identities = [0] * rows if self.identities is None else self.identities()
-        keys = (f"{self.seed} {self.layer} {identity}" for identity in identities)
+        layers = range(self.layer, self.layer + self.together)
+        keys = (f"{self.seed} {layer} {identity}" for layer in layers for identity in identities)
         digests = (hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
         return [int.from_bytes(digest, "little") >> 1 for digest in digests]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightkv.contract.compressor import Observation
 from lightkv.contract.host import all_on_host, on_host
 from lightkv.contract.layout import TokenLayout
-from lightkv.contract.retention import Retention
+from lightkv.contract.retention import Retention, verify
 from lightkv.engine.cache import LayerEntries
 from lightkv.engine.dropping import Dropping
 from lightkv.engine.masks import as_mask, decode_mask, hide
@@ -75,8 +75,7 @@ class HeldCache:
             RetentionMismatchError: If a layer would keep another number of entries than requested;
                 the cache is untouched then.
         """
-        for layer, retention in enumerate(retentions):
-            retention.verify(layer, self._processed[layer].layout.lengths)
+        verify(retentions, [one.layout.lengths for one in self._processed])
         for layer, retention in enumerate(retentions):
             entries = self.entries[layer]
             entries.retention = retention

@@ -25,7 +25,7 @@ from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.engine.passes import Inputs, Passes
 from lightkv.errors import UnsupportedError
 
-# The tap's name in the attention interface, and in the configs of modules that are listened to.
+# The tap's name in the attention interface, and among the attributes of modules listened to.
 _NAME = "lightkv_tap"
 
 Listener = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], tuple[Tensor, Tensor]]
@@ -54,6 +54,7 @@ def _attach(decoder: Any, passes: Passes, hooks: ExitStack) -> None:
     """Hook whatever the passes from the next one on are read at."""
     if passes.done:
         return
+    stands = _Stands()
     if passes.reads_decoder:
         hooks.enter_context(
             _Hook(decoder, lambda args, kwargs: (args, passes.decoder_input(kwargs)), None)
@@ -69,7 +70,7 @@ def _attach(decoder: Any, passes: Passes, hooks: ExitStack) -> None:
             hooks.enter_context(_Hook(layer, before, after))
         if passes.reads_kernel(number):
             listener = functools.partial(passes.kernel_input, number)
-            hooks.enter_context(_Tap(layer.self_attn, listener))
+            hooks.enter_context(_Tap(layer.self_attn, stands, listener))
 
 
 def _before(
@@ -94,7 +95,7 @@ def peek(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Projected
         seen.append(ProjectedAttention(queries, keys, scaling, mask))
         raise _SeenEnough
 
-    with _Tap(layer.self_attn, listen), suppress(_SeenEnough):
+    with _Tap(layer.self_attn, _Stands(), listen), suppress(_SeenEnough):
         type(layer).forward(layer, *args, **{**kwargs, "past_key_values": None})
     if not seen:
         raise UnsupportedError(f"{type(layer).__name__} does not show the attention to come")
@@ -142,23 +143,54 @@ class _Hook:
         return output if self._after is None else self._after(output)
 
 
+class _Stands:
+    """What modules that share a config are given while they are listened to, made once for all."""
+
+    def __init__(self) -> None:
+        # By the number of the config, which is held so that its number stays its own.
+        self._configs: dict[int, tuple[Any, Any]] = {}
+        self._kernels: dict[tuple[int, type], Any] = {}
+
+    def config(self, plain: Any) -> Any:
+        """A config whose kernel is the tap."""
+        if id(plain) not in self._configs:
+            tapped = copy.copy(plain)
+            # Past the property of that name, which would change the configs inside as well.
+            vars(tapped)["_attn_implementation_internal"] = _NAME
+            self._configs[id(plain)] = plain, tapped
+        return self._configs[id(plain)][1]
+
+    def kernel(self, module: nn.Module, plain: Any) -> Any:
+        """The kernel that a module calls under its own config."""
+        kind = type(module)
+        if (id(plain), kind) not in self._kernels:
+            # Eager attention is no entry of the interface but a function of the model's own file.
+            names = inspect.unwrap(kind.forward).__globals__
+            known, eager = names["ALL_ATTENTION_FUNCTIONS"], names.get("eager_attention_forward")
+            kernel = known.get_interface(plain._attn_implementation, eager)
+            self._kernels[id(plain), kind] = kernel
+        return self._kernels[id(plain), kind]
+
+
 class _Tap:
     """Listens to an attention module's call of its kernel while entered."""
 
-    def __init__(self, module: Any, listener: Listener) -> None:
+    def __init__(self, module: nn.Module, stands: _Stands, listener: Listener) -> None:
         self._module = module
+        self._stands = stands
         self._listener = listener
         self._config = module.config
+        self._outer = vars(module).get(_NAME)
 
     def __enter__(self) -> None:
         _register()
-        tapped = copy.copy(self._config)
-        # Past the property of that name, which would change the configs inside as well.
-        vars(tapped).update({"_attn_implementation_internal": _NAME, _NAME: self})
-        self._module.config = tapped
+        # Past torch, which looks at each attribute for a parameter.
+        vars(self._module).update({"config": self._stands.config(self._config), _NAME: self})
 
     def __exit__(self, *_: object) -> None:
-        self._module.config = self._config
+        vars(self._module).update({"config": self._config, _NAME: self._outer})
+        if self._outer is None:
+            del vars(self._module)[_NAME]
 
     def __call__(
         self,
@@ -171,10 +203,7 @@ class _Tap:
     ) -> Any:
         """Tell the listener, then call the kernel that the module would have called."""
         keys, values = self._listener(queries, keys, values, mask, settings["scaling"])
-        # Eager attention is no entry of the interface but a function of the model's own file.
-        names = inspect.unwrap(type(self._module).forward).__globals__
-        known, eager = names["ALL_ATTENTION_FUNCTIONS"], names.get("eager_attention_forward")
-        kernel = known.get_interface(self._config._attn_implementation, eager)
+        kernel = self._stands.kernel(self._module, self._config)
         return kernel(self._module, queries, keys, values, mask, *rest, **settings)
 
 
@@ -186,4 +215,4 @@ def _register() -> None:
 
 
 def _tapped(module: Any, *args: Any, **settings: Any) -> Any:
-    return vars(module.config)[_NAME](*args, **settings)
+    return vars(module)[_NAME](*args, **settings)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import Evictor, Observation, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.retention import Retention
+from lightkv.contract.shapes import check_shape
 from lightkv.contract.view import LayerView
 from lightkv.errors import InvalidValueError
 

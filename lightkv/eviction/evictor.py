@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_count, check_shape
+from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import Evictor, Observation, Positions
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.host import all_on_host
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.reduction import Reduction
 from lightkv.contract.retention import Retention
+from lightkv.contract.shapes import check_shape
 from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.eviction.parts.budgets import Budget, Uniform
@@ -152,12 +155,14 @@ class Evicting(Evictor):
             strengths, nominal, counts.counted, counts.paid, self.redistribute
         )
         kept: list[Kept] = []
+        start = 0
         for group in groups:
-            part = slice(len(kept), len(kept) + len(group.observations))
+            part = slice(start, start + len(group.observations))
             recent = None if allocation.recent is None else allocation.recent[:, part]
-            kept += keep(group, allocation.entries[:, part], recent, self.selection)
-        self._check_finite([one.finite for one in kept])
-        always = torch.stack([one.always for one in kept], 1)
+            kept.append(keep(group, allocation.entries[:, part], recent, self.selection))
+            start = part.stop
+        self._check_finite([finite for one in kept for finite in one.finite])
+        always = torch.cat([one.always for one in kept]).T
         if allocation.least is not None:
             always = torch.maximum(always, allocation.least)
         requested = (allocation.requested + counts.uncounted).float()
@@ -165,26 +170,28 @@ class Evicting(Evictor):
         share = requested / counts.real
         ratio = torch.where(counts.uncounted > 0, share, allocation.ratio)
         asked = zip(requested.unbind(1), ratio.unbind(1), always.unbind(1), strict=True)
-        layers = zip(kept, observations, asked, strict=True)
-        return [self._retention(one, observed, *numbers) for one, observed, numbers in layers]
-
-    def _retention(
-        self, kept: Kept, observed: Observation, requested: Tensor, ratio: Tensor, always: Tensor
-    ) -> Retention:
-        merge = None
-        if self.merge is not None:
-            merge = self.merge.merge(kept.keep, observed.layout, kept.guarded, observed.keys)
-        return Retention(
-            kept.index,
-            kept.valid,
-            requested,
-            ratio,
-            kept.tail,
-            merge,
-            always,
-            self.budget.unused + self.selection.unused,
-            kept.counts,
+        layers = chain.from_iterable(
+            zip(one.places, one.tail.unbind(0), one.counts.unbind(0), strict=True) for one in kept
         )
+        unused = self.budget.unused + self.selection.unused
+        return [
+            Retention(*places, wanted, share, tail, merge, protected, unused, held)
+            for (places, tail, held), (wanted, share, protected), merge in zip(
+                layers, asked, self._merges(kept, observations), strict=True
+            )
+        ]
+
+    def _merges(
+        self, kept: Sequence[Kept], observations: Sequence[Observation]
+    ) -> list[Reduction | None]:
+        """What evicted entries leave behind, layer by layer."""
+        if self.merge is None:
+            return [None] * len(observations)
+        masks = (pair for one in kept for pair in zip(one.keep, one.guarded, strict=True))
+        return [
+            self.merge.merge(keep, observed.layout, guarded, observed.keys)
+            for (keep, guarded), observed in zip(masks, observations, strict=True)
+        ]
 
     def guarded(self, layout: TokenLayout) -> Tensor:
         """(B, N) bool: entries that stay whatever the budget."""

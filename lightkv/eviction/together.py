@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lightkv.contract.attention_sources import PickedAttention
-from lightkv.contract.checks import check_shape
 from lightkv.contract.compressor import Observation
 from lightkv.contract.host import all_on_host
 from lightkv.contract.reduction import compact_each
+from lightkv.contract.shapes import check_shape
 from lightkv.contract.view import EntriesView
 from lightkv.eviction.parts.protection import ends
 from lightkv.eviction.parts.selections import Selection
@@ -74,6 +74,7 @@ def stacked(views: Sequence[EntriesView], *, entries: bool) -> EntriesView:
         attention=PickedAttention.stacked(parts) if parts else None,
         keys=torch.cat(keys) if keys else None,
         values=torch.cat(values) if values else None,
+        together=len(views),
     )
 
 
@@ -148,30 +149,28 @@ def counts_of(groups: Sequence[Layers], selection: Selection) -> Counts:
 
 @dataclass(frozen=True)
 class Kept:
-    """What stays of one layer.
+    """What stays of n layers of one layout.
 
     Attributes:
-        keep: (B, G, N) bool.
-        guarded: (B, N) bool, entries that stay whatever the budget.
-        index: (B, G, K) int64, the places of what stays.
-        valid: (B, G, K) bool.
-        counts: (B, G) int64 on the host, how many.
-        tail: (B,) int64 on the host, entries of the question that stay in all heads, at least 1.
-        always: (B,) int64 on the host, entries that stay even where the budget is smaller.
-        finite: Whether the scores were numbers.
+        keep: (n, B, G, N) bool.
+        guarded: (n, B, N) bool, entries that stay whatever the budget.
+        places: Of each layer the places (B, G, K) int64 of what stays, and (B, G, K) bool.
+        counts: (n, B, G) int64 on the host, how many.
+        tail: (n, B) int64 on the host, entries of the question that stay in all heads, at least 1.
+        always: (n, B) int64 on the host, entries that stay even where the budget is smaller.
+        finite: Of each layer whether the scores were numbers.
     """
 
     keep: Tensor
     guarded: Tensor
-    index: Tensor
-    valid: Tensor
+    places: list[tuple[Tensor, Tensor]]
     counts: Tensor
     tail: Tensor
     always: Tensor
-    finite: bool
+    finite: list[bool]
 
 
-def keep(layers: Layers, budget: Tensor, recent: Tensor | None, selection: Selection) -> list[Kept]:
+def keep(layers: Layers, budget: Tensor, recent: Tensor | None, selection: Selection) -> Kept:
     """Which entries of n layers stay.
 
     Args:
@@ -203,30 +202,13 @@ def keep(layers: Layers, budget: Tensor, recent: Tensor | None, selection: Selec
     ]
     # One transfer: the host waits once for all layers.
     table = torch.cat([grouped.sum(-1), torch.stack(numbers, 1)], 1).cpu()
-    return _layers_of(table, grouped, guarded, count)
-
-
-def _layers_of(table: Tensor, grouped: Tensor, guarded: Tensor, layers: int) -> list[Kept]:
-    """What stays, layer by layer.
-
-    Args:
-        table: (n * B, G + 3) int64 on the host: what stays in each group, then the numbers that
-            :func:`keep` makes of all groups.
-        grouped: (n * B, G, N) bool, what stays.
-        guarded: (n * B, N) bool, what stays whatever the budget.
-        layers: n.
-    """
-    groups = grouped.shape[1]
-    numbers, masks = layer_by_layer(table, layers), layer_by_layer(grouped, layers)
-    places = compact_each(masks, [one[:, :groups] for one in numbers])
-    kept = []
-    for mask, guards, (index, valid), one in zip(
-        masks, layer_by_layer(guarded, layers), places, numbers, strict=True
-    ):
-        tail, always, finite = one[:, groups:].unbind(1)
-        counts, numeric = one[:, :groups], bool(finite.numpy().all())
-        kept.append(Kept(mask, guards, index, valid, counts, tail, always, numeric))
-    return kept
+    table = table.unflatten(0, (count, -1))  # (n, B, G + 3)
+    masks, counts = grouped.unflatten(0, (count, -1)), table[..., :-3]
+    tail, least, finite = table[..., -3:].unbind(-1)
+    numeric = finite.bool().all(1).tolist()
+    places = compact_each(masks, counts)
+    guards = guarded.unflatten(0, (count, -1))
+    return Kept(masks, guards, places, counts, tail, least, numeric)
 
 
 def layer_by_layer(values: Tensor, layers: int) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lightkv import TGVKV
 from lightkv.catalogue import method, methods
 from lightkv.contract.decoding import Grow
+from lightkv.contract.retention import verify
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.decoding import HoldBudget
@@ -212,7 +213,7 @@ def test_the_request_is_what_was_asked_for_where_layers_differ_in_length(
     assert asked == pytest.approx(retention * sum(shared) + sum(free), rel=1e-5)
     for layout, retention_ in zip(layouts, retentions, strict=True):
         if name not in LOSSY:
-            retention_.verify(0, layout.lengths)
+            verify([retention_], [layout.lengths])
 
 
 def test_a_prompt_that_released_tgvkv_leaves_alone_was_asked_for_a_share():
@@ -221,4 +222,4 @@ def test_a_prompt_that_released_tgvkv_leaves_alone_was_asked_for_a_share():
     for part in retentions:
         assert kept(part) == list(range(10))
         assert float(part.requested) == 5
-        part.verify(0, [10])
+        verify([part], [[10]])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lightkv.catalogue import method
 from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import Observation
+from lightkv.contract.retention import verify
 from lightkv.contract.view import LayerView
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.eviction.methods.kvzip import KVzip, context_of, threshold
@@ -29,8 +30,7 @@ def retained(compressor, text, scores):
     layout = layout_of(text)
     seen = [Observation(layout, torch.tensor(one)[None], torch.ones(1)) for one in scores]
     retentions = compressor.retain(seen)
-    for layer, one in enumerate(retentions):
-        one.verify(layer, layout.lengths)
+    verify(retentions, [layout.lengths] * len(retentions))
     return [[kept(one, 0, head) for head in range(len(scores[0]))] for one in retentions]
 
 

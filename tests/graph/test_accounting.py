@@ -11,7 +11,7 @@ import torch
 from lightkv import VLM, Request
 from lightkv.catalogue import method as evictor
 from lightkv.contract.compressor import Observation
-from lightkv.contract.retention import Retention
+from lightkv.contract.retention import Retention, verify
 from lightkv.embedded import items
 from lightkv.errors import RetentionMismatchError
 from tests.graph.methods import KeepSome
@@ -47,10 +47,23 @@ def test_protection_and_length_bound_the_request() -> None:
     keep = torch.tensor([[True, True, True, False, False]])
     lengths = [5]
     protected = torch.tensor([3])
-    Retention.from_keep(keep, torch.tensor([0.5]), protected=protected).verify(0, lengths)
-    Retention.from_keep(keep | True, torch.tensor([9.0])).verify(0, lengths)
+    verify([Retention.from_keep(keep, torch.tensor([0.5]), protected=protected)], [lengths])
+    verify([Retention.from_keep(keep | True, torch.tensor([9.0]))], [lengths])
     with pytest.raises(RetentionMismatchError, match=r"0\.5 were requested and 0 are protected"):
-        Retention.from_keep(keep, torch.tensor([0.5])).verify(0, lengths)
+        verify([Retention.from_keep(keep, torch.tensor([0.5]))], [lengths])
+
+
+def test_the_first_layer_and_row_that_differ_are_named() -> None:
+    whole = torch.ones(2, 5, dtype=torch.bool)
+    right = Retention.from_keep(whole, torch.tensor([5.0, 5.0]))
+    wrong = Retention.from_keep(whole, torch.tensor([5.0, 3.0]), unused=9)
+    with pytest.raises(RetentionMismatchError, match=r"layer 1, row 1: 5 entries are kept of 5"):
+        verify([right, wrong, wrong], [[5, 5]] * 3)
+    fewer = Retention.from_keep(whole[:, :3], torch.tensor([5.0, 5.0]), unused=1)
+    verify([right, fewer], [[5, 5]] * 2)
+    less = Retention.from_keep(whole[:, :2], torch.tensor([5.0, 5.0]), unused=1)
+    with pytest.raises(RetentionMismatchError, match=r"layer 1, row 0: 2 entries"):
+        verify([right, less], [[5, 5]] * 2)
 
 
 @pytest.mark.parametrize("name", ["tgvkv", "random", "streamingllm", "ada-kv", "pyramidkv"])

@@ -59,6 +59,7 @@ NAMED = [
     "aircache:retention=0.4",
     "budget-tt:retention=0.4",
     "key-norm:retention=0.4",
+    "random:retention=0.4",
     "streamingllm:retention=0.4",
 ]
 

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_shape
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.shapes import check_shape
 from lightkv.contract.types import Checked
 from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import UnsupportedError

@@ -14,7 +14,7 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
 from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.parts.protection import ends
+from lightkv.eviction.parts.protection import ends, nobody
 
 TextScope = Literal["question", "text", "all"]
 Pooling = Literal["avg", "max", "none"]
@@ -39,8 +39,8 @@ class Ranking(Checked, ABC):
 
         A ranking that names its queries is shown several layers at once, one after the other in
         the rows of the view, if its evictor's budget names its own too. It then may not depend on
-        ``view.layer`` nor draw at random, and it gets keys and values only where
-        :attr:`needs_entries` says so.
+        ``view.layer``, and it gets keys and values only where :attr:`needs_entries` says so;
+        ``view.generators`` are those of each layer's rows.
         """
         return None
 
@@ -161,10 +161,16 @@ class Random(Ranking):
 
     needs_attention: ClassVar[bool] = False
 
+    def queries(self, layout: TokenLayout) -> Tensor:
+        return nobody(layout)
+
     def score(self, view: EntriesView) -> Tensor:
-        rows = []
-        for position, generator in zip(view.layout.host.position, view.generators(), strict=True):
-            count = max(1, int(position.max()) + 1)
-            draw = torch.rand(count, generator=generator, dtype=torch.float64).float()
-            rows.append(draw[position.clamp_min(0)])
-        return torch.stack(rows).to(view.layout.kind.device)
+        layout = view.layout
+        position = layout.host.position.clamp_min(0)
+        counts = (position.amax(1) + 1).tolist()
+        draws = [
+            torch.rand(count, generator=generator, dtype=torch.float64)
+            for count, generator in zip(counts, view.generators(), strict=True)
+        ]
+        drawn = torch.nn.utils.rnn.pad_sequence(draws, batch_first=True).float()
+        return drawn.gather(1, position).to(layout.kind.device)

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lightkv.contract.checks import check_shape
 from lightkv.contract.layout import TokenKind, TokenLayout
+from lightkv.contract.shapes import check_shape
 from lightkv.contract.types import Checked
 from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError, UnsupportedError
