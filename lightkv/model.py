@@ -137,10 +137,7 @@ class LoadedModel(NotAModule):
     @property
     def quirks(self) -> Quirks:
         """What sets this model apart from a plain decoder."""
-        windows = tuple(
-            self.family.sliding_window(self.model.config, layer)
-            for layer in range(self.facts.layers)
-        )
+        windows = self.family.sliding_windows(self.model.config, self.facts.layers)
         return Quirks(windows, self.attention == "eager", self.family.adds_to_layers)
 
     def encode(

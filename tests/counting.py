@@ -6,8 +6,9 @@ a place where the host waits costs it everything that was launched ahead.
 
 from __future__ import annotations
 
+import cProfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -118,3 +119,10 @@ def counted() -> Iterator[Count]:
             stack.enter_context(mock.patch.object(Tensor, name, read))
         stack.enter_context(_Launches(count))
         yield count
+
+
+def calls_of(function: Callable[[], Any]) -> int:
+    """Calls of functions that Python makes meanwhile, its own and those of C."""
+    profile = cProfile.Profile()
+    profile.runcall(function)
+    return sum(one.callcount for one in profile.getstats())

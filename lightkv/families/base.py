@@ -250,17 +250,18 @@ class Family(ABC):
         """(B,) int64: positions that each row's prompt takes."""
         return layout.prompt_lengths
 
-    def sliding_window(self, config: Any, layer: int) -> int | None:
-        """Tokens that a layer's queries look back on, themselves included; None for all."""
+    def sliding_windows(self, config: Any, layers: int) -> tuple[int | None, ...]:
+        """Tokens that each layer's queries look back on, themselves included; None for all."""
         text = config.get_text_config()
         window = getattr(text, "sliding_window", None)
         if window is None:
-            return None
+            return (None,) * layers
         kinds = getattr(text, "layer_types", None)
         # Without a list of kinds every layer has the window, as in Mistral.
-        if kinds is not None and kinds[layer] != "sliding_attention":
-            return None
-        return int(window)
+        if kinds is None:
+            return (int(window),) * layers
+        sliding = (kinds[layer] == "sliding_attention" for layer in range(layers))
+        return tuple(int(window) if slides else None for slides in sliding)
 
     def final_norm(self, model: Any) -> Callable[[Tensor], Tensor] | None:
         """The norm after the decoder's last layer, as a function that leaves no trace; or None."""
