@@ -202,15 +202,19 @@ def keep(layers: Layers, budget: Tensor, recent: Tensor | None, selection: Selec
     ]
     # One transfer: the host waits once for all layers.
     table = torch.cat([grouped.sum(-1), torch.stack(numbers, 1)], 1).cpu()
-    table = table.unflatten(0, (count, -1))  # (n, B, G + 3)
-    masks, counts = grouped.unflatten(0, (count, -1)), table[..., :-3]
+    table = _apart(table, count)  # (n, B, G + 3)
+    masks, counts = _apart(grouped, count), table[..., :-3]
     tail, least, finite = table[..., -3:].unbind(-1)
     numeric = finite.bool().all(1).tolist()
     places = compact_each(masks, counts)
-    guards = guarded.unflatten(0, (count, -1))
-    return Kept(masks, guards, places, counts, tail, least, numeric)
+    return Kept(masks, _apart(guarded, count), places, counts, tail, least, numeric)
 
 
 def layer_by_layer(values: Tensor, layers: int) -> tuple[Tensor, ...]:
     """L tensors (B, ...) of the rows (L * B, ...) of stacked layers."""
-    return values.reshape(layers, -1, *values.shape[1:]).unbind(0)
+    return _apart(values, layers).unbind(0)
+
+
+def _apart(values: Tensor, layers: int) -> Tensor:
+    """(L, B, ...) of the rows (L * B, ...) of stacked layers."""
+    return values.reshape(layers, -1, *values.shape[1:])

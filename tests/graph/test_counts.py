@@ -7,6 +7,7 @@ little room. Measured on 32 layers, beyond what the model does by itself.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -103,7 +104,11 @@ def test_what_a_prefill_adds_to_each_layer(
         ("lightkv | tgvkv:retention=0.3", 335),
     ],
 )
-def test_calls_that_a_prefill_adds_to_each_layer(deep: VLM, method: str, most: float) -> None:
+def test_calls_that_a_prefill_adds_to_each_layer(
+    deep: VLM, method: str, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Once it was imported, a run looks whether a trace is active on some module.
+    monkeypatch.delitem(sys.modules, "nnsight", raising=False)
     inputs = stack(BATCHES["one"])
 
     def calls(one: Compressor | None) -> int:
