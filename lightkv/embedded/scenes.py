@@ -295,7 +295,6 @@ def _textures(side: int, count: int = 192) -> Array:
         at = np.linspace(0, scale, side, endpoint=False)
         low = at.astype(np.int64)
         part = (at - low).astype(np.float32)
-        # between rows of knots, (count, side, scale + 1), then between columns
         field = knots[:, low] * (1 - part)[:, None] + knots[:, low + 1] * part[:, None]
         total += weight * (field[..., low] * (1 - part) + field[..., low + 1] * part)
     return total

@@ -161,8 +161,7 @@ class Trainer:
         return loss
 
     def _alignment(self, view: View, image: Tensor) -> Tensor:
-        # (B, S, patches) at the kept ones, pictures and frames one after the other: (B S, N)
-        labels = {
+        labels = {  # of the patches in use, (B S, N)
             name: label.gather(2, view.kept).flatten(0, 1) for name, label in view.labels.items()
         }
         loss: Tensor = self.alignment(image.flatten(0, 1), self.lean.decoder.embed_tokens, labels)
@@ -294,8 +293,7 @@ def attention_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
     sees = F.pad(batch.sees, (start, 0))
     index = torch.arange(start + length, device=sees.device)
     rows = index[start - 1 :]
-    earlier = rows[:, None] >= index
-    # (B, T + 1, P + T): a row and a column of one turn
+    earlier = rows[:, None] >= index  # (T + 1, P + T)
     same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
     after = batch.position + before[:, :1, -1] + 1
     position = torch.cat([before, after[:, None].expand(-1, 3, -1)], 2)  # text: all axes alike
