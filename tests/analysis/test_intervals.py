@@ -257,3 +257,22 @@ def test_estimates_print_with_their_interval() -> None:
     estimate = Estimate(0.5, 10, "t", Student(0.5, 0.1, np.inf))
     assert f"{estimate}" == "0.50 [0.30, 0.70]"
     assert f"{estimate:.3f}" == "0.500 [0.304, 0.696]"
+
+
+def test_differences_of_other_quantities_than_scores_are_not_alike_by_chance() -> None:
+    shares = [0.5] * 4
+    scores = difference_of(shares, shares)
+    assert scores.high - scores.low > 0.9
+    other = difference_of(shares, shares, scores=False)
+    assert (other.low, other.high) == (0, 0)
+    # Points out of a hundred are no scores from 0 to 1.
+    points = difference_of([50.0] * 4, [30.0] * 4)
+    assert (points.low, points.high) == (20, 20)
+
+
+def test_an_interval_holds_its_ends() -> None:
+    estimate = mean_of([0.2, 0.4, 0.9])
+    assert estimate.low in estimate
+    assert estimate.high in estimate
+    assert estimate.high + 1e-9 not in estimate
+    assert estimate.low - 1e-9 not in estimate

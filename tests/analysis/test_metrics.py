@@ -5,6 +5,7 @@ import math
 import pytest
 
 from analysis.scoring import metrics, vqa
+from analysis.scoring.kinds import metric_of_kind
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
 from tests.closeness import assert_close
 
@@ -145,3 +146,8 @@ def test_vqa_accuracy_refuses_too_few_references() -> None:
 def test_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="rouge_l"):
         metrics.metric("rouge")
+
+
+def test_a_kind_of_question_has_its_metric() -> None:
+    assert metric_of_kind("caption") == "coco_rouge_l"
+    assert metric_of_kind("read") == metric_of_kind("legend") == "exact"

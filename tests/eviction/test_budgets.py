@@ -236,3 +236,14 @@ def test_every_row_of_a_batch_has_its_own_wishes(budget, width, seed):
         part = slice(row, row + 1)
         alone = budget.allocate([one[part] for one in strengths], nominal[part], lengths[part])
         assert_close(wishes[part], alone)
+
+
+def test_cake_window_that_is_longer_than_a_row():
+    texts = ["vvtt", "ssvvvvvvvtttt"]
+    rows = Rows(texts, 3)
+    budget = EntropyVariance(6)
+    view = rows.views()[0]
+    together = budget.strength(view, view.layout.real.float())
+    for row in range(len(texts)):
+        alone = rows.views([row])[0]
+        assert_close(together[row : row + 1], budget.strength(alone, alone.layout.real.float()))

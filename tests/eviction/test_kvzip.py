@@ -135,3 +135,21 @@ def test_values_out_of_range_are_named(make, name):
     with pytest.raises(InvalidValueError) as error:
         make().check(FACTS)
     assert error.value.name == name
+
+
+def test_rows_of_a_batch_repeat_as_many_tokens_as_they_have():
+    texts = ["ssvvvtvvv", "svvvvvvttvvvvvv"]
+    rows = Rows(texts, 5)
+    view = rows.views()[0]
+    length = view.layout.length
+    place = torch.arange(length) - torch.tensor([[length - len(text)] for text in texts])
+    begin, again = torch.tensor([[2], [1]]), torch.tensor([[6], [9]])
+    context = (place >= begin) & (place < begin + torch.tensor([[3], [6]]))
+    together = KVzip(1.0).score_repetition(view, context, place >= again)
+    for row, text in enumerate(texts):
+        alone = rows.views([row])[0]
+        start = length - len(text)
+        score = KVzip(1.0).score_repetition(
+            alone, context[row : row + 1, start:], (place >= again)[row : row + 1, start:]
+        )
+        assert_close(together[row, :, start:], score[0])

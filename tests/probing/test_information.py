@@ -19,6 +19,7 @@ from analysis.probing.information import (
     joint_information,
     knn_information,
     knn_samples,
+    normal_scores,
     principal_components,
 )
 from lightkv.errors import InvalidValueError
@@ -259,3 +260,9 @@ def test_every_column_is_looked_at() -> None:
     y[5, 1] = y[6, 1]
     with pytest.raises(InvalidValueError, match="y is 'column 1 with 1 repeated values'"):
         knn_information(x[:, :1], y)
+
+
+def test_normal_scores_lie_evenly_around_the_middle() -> None:
+    scores = normal_scores(np.array([[3.0, 1.0], [9.0, 1.0], [4.0, 5.0]]))
+    assert_close(scores[:, 0], stats.norm.ppf([0.25, 0.75, 0.5]), scale=1)
+    assert_close(scores[:, 1], stats.norm.ppf([0.375, 0.375, 0.75]), scale=1)

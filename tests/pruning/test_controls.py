@@ -149,6 +149,13 @@ def test_sides_shrink_alike_to_the_nearest_number_of_blocks(
     assert len(sizes[sizes > 0]) == sides[0] * sides[1]
 
 
+def test_line_breaks_count_among_what_sides_shrink_to() -> None:
+    # A third of 2 x 6 slots is 4: one row of three columns and a break.
+    table = blocks(Fraction(1, 3), Grid(1, 2, 5), True)[0]
+    assert len(table[:, 0].unique()) == 1
+    assert len(table[0, :5].unique()) == 3
+
+
 def test_a_band_of_rows_keeps_one_line_break_and_frames_stay_apart() -> None:
     layout = pictured(
         Picture((Segment(Grid(1, 4, 4)), Segment(Grid(1, 4, 6), "rows"))),
