@@ -118,19 +118,30 @@ def measure(
         InputError: A data set can't be loaded.
         LightKVError: The model can't be, or can't answer.
     """
-    from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
-    from analysis.asking.jobs import Shard
-    from analysis.asking.opening import open_model
-    from analysis.asking.store import Store
+    import torch
+
     from analysis.tasks import task
 
-    loaded: list[Task] = [task(name) for name in tasks]
+    loaded = [task(name) for name in tasks]
     for remark in (note for one in loaded for note in one.notes):
         tell(remark)
     samples, seed = options.get("samples") or None, options.get("seed", 0)
     questions = {one.name: len(one.items(samples, seed)) for one in loaded}
-    first = loaded[0]
-    batches = -(-questions[first.name] // DEFAULT_BATCH_SIZE)
+    seconds = _first_batch(loaded[0], questions[loaded[0].name], options, results)
+    # The notebooks load the model anew: a device need not hold it twice.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    settings = len({one for target in named for one in _settings(target)})
+    return Extent(questions, 1 + settings, seconds)
+
+
+def _first_batch(first: Task, count: int, options: Mapping[str, Any], results: str | Path) -> float:
+    """Seconds that a question takes with the full cache, in one batch of a benchmark."""
+    from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
+    from analysis.asking.jobs import Shard
+    from analysis.asking.opening import open_model
+    from analysis.asking.store import Store
+
     with Store(results) as store:
         vlm = open_model(
             store,
@@ -143,14 +154,13 @@ def measure(
             vlm,
             [first],
             {"vanilla": None},
-            samples=samples,
-            seed=seed,
+            samples=options.get("samples") or None,
+            seed=options.get("seed", 0),
             store=store,
             progress=False,
-            shard=Shard(1, batches),
+            shard=Shard(1, -(-count // DEFAULT_BATCH_SIZE)),
         )
-    settings = len({one for target in named for one in _settings(target)})
-    return Extent(questions, 1 + settings, float(rows["seconds"].mean()))
+    return float(rows["seconds"].mean())
 
 
 def _settings(target: Artefact) -> list[tuple[str, float]]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+import lightkv
 from analysis.asking.store import Store
 from analysis.lmms import harness
 from figures.artefacts import artefacts
-from figures.benchmarks import sources, targets, tasks_of
+from figures.benchmarks import measure, sources, targets, tasks_of
 from figures.reproduce_cli import reproduce_command
+from lightkv import VLM
 from lightkv.errors import InputError, InvalidValueError, LightKVError, UnknownNameError
 from tests.lmms.conftest import COUNT, rows_of, write_benchmark
 
@@ -86,6 +90,25 @@ def test_every_row_names_where_its_question_comes_from(made: tuple[Result, Path]
         assert source["path"] == "parquet" and len(source["revision"]) == 64
     with Store(out / "results", read_only=True) as store:
         assert len(store.rows()) == len(rows), "the first batch is one of them"
+
+
+def test_the_model_of_the_first_batch_is_let_go(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[weakref.ref[Any]] = []
+    load = lightkv.load
+
+    def noted(*arguments: Any, **options: Any) -> VLM:
+        vlm = load(*arguments, **options)
+        opened.append(weakref.ref(vlm.model))
+        return vlm
+
+    monkeypatch.setattr(lightkv, "load", noted)
+    named = targets(["T-T8"])
+    extent = measure(named, tasks_of(named, False, folder)[:1], {}, tmp_path, print)
+    assert (extent.settings, extent.asks) == (SETTINGS, SETTINGS * COUNT)
+    assert extent.seconds > 0
+    assert [one() for one in opened] == [None]
 
 
 def test_names_are_those_of_the_harness() -> None:

@@ -55,6 +55,12 @@ def test_a_job_asks_one_part_of_one_task_with_all_methods() -> None:
     assert {option: values(asked, option) for option in expected} == expected
 
 
+def test_two_parts_are_parts() -> None:
+    halves = sweep(shards=2)
+    asked = [halves.ask("tiny", "lmms-pope", part) for part in halves.parts]
+    assert [values(one, "--shard") for one in asked] == [["1/2"], ["2/2"]]
+
+
 def test_everything_that_is_set_reaches_the_command() -> None:
     asked = sweep(
         samples=0,
