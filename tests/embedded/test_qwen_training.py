@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import Tensor
 
-from lightkv.commands.train_embedded import train_embedded_command
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.batches import IGNORE, NO_TURN
 from lightkv.embedded.canvas import PATCH, Canvas
@@ -24,9 +22,8 @@ from lightkv.embedded.qwen.architecture import MERGE
 from lightkv.embedded.qwen.batches import SORTS
 from lightkv.embedded.qwen.containers import Batch, Sort, View
 from lightkv.embedded.qwen.lean import added_mask, axis_of_frequency
-from lightkv.embedded.qwen.legends import MOST_DEFINITIONS
 from lightkv.embedded.qwen.prompts import prefix_positions
-from lightkv.embedded.qwen.recipe import QUICK, SHIPPED, Rates, with_batches
+from lightkv.embedded.qwen.recipe import QUICK
 from lightkv.embedded.qwen.stream import Budget
 from lightkv.embedded.qwen.trainer import Trainer, attention_inputs
 from lightkv.embedded.qwen.training import HELD_OUT, train_state
@@ -192,42 +189,6 @@ def test_batches_supervise_exactly_the_answers() -> None:
         assert bool((batch.turn == 0).any()) == (sort == "legend")
 
 
-def test_rates_rise_and_fall() -> None:
-    rates = Rates(1.0, 1.0, warmup=10, constant=0.5)
-    assert rates.scale(0.0, 0) == pytest.approx(0.1)
-    assert rates.scale(0.5, 30) == 1.0
-    assert rates.scale(0.75, 30) == pytest.approx(0.5)
-    assert rates.scale(0.75, 4) == pytest.approx(0.25)
-    assert rates.scale(1.0, 30) == 0.0
-
-
-def test_a_budget_counts_minutes_or_steps_from_where_it_begins() -> None:
-    assert Budget(minutes=2.0).progress(99, 30.0) == pytest.approx(0.25)
-    assert Budget(steps=10).progress(5, 1e9) == pytest.approx(0.5)
-    assert Budget(steps=10, begin=0.6).progress(3, 0.0) == pytest.approx(0.9)
-
-
-def test_batches_grow_by_a_factor_in_every_part() -> None:
-    grown = with_batches(SHIPPED, 1.5)
-    assert grown.vision.tokens == 1.5 * SHIPPED.vision.tokens
-    pairs = list(zip(grown.phases, SHIPPED.phases, strict=True))
-    assert all(g.difficulty.tokens == 1.5 * s.difficulty.tokens for g, s in pairs)
-    assert with_batches(SHIPPED, 1.0) == SHIPPED
-
-
-def test_the_curriculum_ends_with_every_token_and_every_size() -> None:
-    assert [phase.until for phase in SHIPPED.phases][-1] == 1.0
-    last = SHIPPED.phases[-1].difficulty
-    assert last.background is None and last.side == 24
-    assert last.definitions == MOST_DEFINITIONS
-    assert SHIPPED.phase(0.0) is SHIPPED.phases[0]
-    assert SHIPPED.phase(1.0) is SHIPPED.phases[-1]
-    assert SHIPPED.phase(SHIPPED.vision_share + 0.3 * (1 - SHIPPED.vision_share)).until == 0.42
-    for phase in SHIPPED.phases:
-        assert set(phase.difficulty.text.weights) <= set(making.NAMES)
-        assert set(phase.difficulty.sorts) == set(SORTS)
-
-
 def test_steps_decide_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "LOG_EVERY", 2)
     logs, weights = [], []
@@ -302,19 +263,3 @@ def test_held_out_batches_are_not_those_of_training(trainer: Trainer) -> None:
     score = trainer.held_out(1)
     assert set(score) <= set(making.NAMES)
     assert all(0 <= entry["right"] <= entry["all"] for entry in score.values())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--minutes", "1"], "--minutes has no effect on --model square"),
-        (["--model", "qwen", "--save-every", "9"], "--save-every has no effect on --model qwen"),
-        (["--model", "qwen", "--dry", "--evaluate", "9"], "--evaluate has no effect beside --dry"),
-        (["--batch-factor", "2"], "--batch-factor has no effect on --model square"),
-        (["--model", "qwen"], "one of --minutes and --steps"),
-        (["--model", "qwen", "--minutes", "1", "--steps", "1"], "one of --minutes and --steps"),
-    ],
-)
-def test_options_without_effect_are_refused(arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(train_embedded_command, arguments)
-    assert result.exit_code == 2 and message in result.output
