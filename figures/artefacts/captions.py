@@ -128,6 +128,7 @@ def judge_every_metric(frame: pd.DataFrame) -> Verdict:
             _by(metric, pick(frame, compared="tgvkv", retention=budget)),
             _by(metric, pick(frame, compared=other, retention=budget)),
             f"TGV-KV over {LOOKS[other].label} at {100 * budget:g} %, {METRICS[metric]}",
+            whole=_by(metric, pick(frame, compared=VANILLA)),
         )
         for metric in ("rouge_l", "cider")
         for budget in budgets

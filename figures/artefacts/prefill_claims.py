@@ -63,7 +63,8 @@ def _beats(frame: pd.DataFrame, others: tuple[str, ...]) -> Verdict:
         better(
             _lightkv(frame, share),
             pick(frame, compared=name, share=share),
-            f"LightKV over {LOOKS[name].label} at {100 * share:g} %, all tasks",
+            f"LightKV over {LOOKS[name].label} at {100 * share:g} %",
+            whole=pick(frame, compared=VANILLA),
         )
         for share in _shares(frame)
         for name in known

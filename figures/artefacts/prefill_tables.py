@@ -151,7 +151,10 @@ def _claim(sentence: str, number: int, judge: Any, rule: str, *, main: bool = Fa
 
 
 _KEEPS_RULE = "share of the full cache's score over all tasks at least 0.98, at each rate"
-_LEADS_RULE = "paired difference over all tasks above 0, against each of them, at each rate"
+_LEADS_RULE = (
+    "paired difference above 0 over the tasks that tell settings apart, against each of them, at "
+    "each rate"
+)
 _STANDS_IN = (
     "A column's second heading says which of our questions stand for the benchmark: exist for "
     "POPE, where for GQA, read for VizWiz, caption for COCO. "

@@ -12,8 +12,9 @@ HOLDS, FAILS = Outcome.HOLDS, Outcome.FAILS
 HALF, OPEN = Outcome.UNDECIDED, Outcome.UNTESTABLE
 FIVE = ("fastv", "tofu", "pitome", "tome", "lightkv")
 FOUR = ("fastv", "tome", "pitome", "tofu", "lightkv")
+CAPTIONED = (*method_frames.COMPARED, "tgvkv")
 VISION = ("aircache", "tgvkv-vision-only")
-ALIKE = dict.fromkeys(("tome", "pitome", "tofu", "fastv", "hired"), 0.9)
+ALIKE = ("tome", "pitome", "tofu", "fastv", "hired", "lightkv")
 
 
 def without(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
@@ -43,7 +44,8 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T1", 1): [
         (HOLDS, method_frames.prefill_methods()),
         (FAILS, method_frames.prefill_methods(lightkv=0.4)),
-        (FAILS, method_frames.prefill_methods(**ALIKE)),
+        (FAILS, method_frames.prefill_methods(**dict.fromkeys(ALIKE, 0.75))),
+        (OPEN, method_frames.prefill_methods(**dict.fromkeys(ALIKE, 0.9))),
     ],
     ("L-T1", 2): [
         (HOLDS, method_frames.prefill_methods()),
@@ -61,6 +63,10 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T7", 0): [
         (HOLDS, method_frames.prefill_methods((0.55,), FOUR)),
         (FAILS, method_frames.prefill_methods((0.55,), FOUR, tome=0.95, lightkv=0.6)),
+        (
+            OPEN,
+            method_frames.prefill_methods((0.55,), ("tome", "lightkv"), tome=0.92, lightkv=0.94),
+        ),
     ],
     ("L-T8", 0): [
         (HOLDS, method_frames.prefill_methods((0.55, 0.4), ("lightkv",), lightkv=0.95)),
@@ -104,7 +110,8 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("T-T7", 0): [
         (HOLDS, captions()),
         (FAILS, captions(snapkv=0.92, tgvkv=0.5)),
-        (FAILS, captions(snapkv=0.9)),
+        (FAILS, captions(snapkv=0.75, tgvkv=0.75)),
+        (OPEN, captions(**dict.fromkeys(CAPTIONED, 0.9))),
         (OPEN, without(captions(), "tgvkv")),
     ],
     ("L-F2", 0): [
@@ -150,17 +157,21 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ],
     ("X-7", 0): [
         (HOLDS, method_frames.released_choices()),
-        (FAILS, method_frames.released_choices(light=0.7)),
-        (HALF, method_frames.released_choices(light=0.86)),
+        (FAILS, method_frames.released_choices(light=0.6)),
+        (HALF, method_frames.released_choices(light=0.76)),
+        (OPEN, method_frames.released_choices(light=0.95, paper=0.95)),
+        (OPEN, method_frames.released_choices(light=0.05, paper=0.05)),
         (OPEN, method_frames.released_choices().query("departure != 'all'")),
     ],
     ("X-7", 1): [
         (HOLDS, method_frames.released_choices()),
-        (FAILS, method_frames.released_choices(tgv=0.7)),
+        (FAILS, method_frames.released_choices(tgv=0.6)),
+        (OPEN, method_frames.released_choices(tgv=0.95, paper=0.95)),
     ],
     ("X-7", 2): [
         (HOLDS, method_frames.released_choices()),
-        (FAILS, method_frames.released_choices(random=0.95)),
+        (FAILS, method_frames.released_choices(random=0.9)),
+        (OPEN, method_frames.released_choices(random=0.95, paper=0.95)),
         (OPEN, method_frames.released_choices().query("departure != 'guidance'")),
     ],
     ("T-F8", 0): [(HOLDS, map_frames.kept_maps(12, 6)), (FAILS, map_frames.kept_maps(6, 12))],
