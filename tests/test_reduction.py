@@ -179,3 +179,14 @@ def test_one_after_another_is_the_product(
             expected = -1 if slot < 0 else int(second.target[row, slot])
             assert both.target[row, old] == expected
             assert expected >= 0 or both.weight[row, old] == 0
+
+
+def test_only_a_row_alone_is_known_to_have_no_empty_slots() -> None:
+    ragged = torch.tensor([[True, True, False], [True, False, False]])
+    representative = torch.tensor([[0, 0, 2], [0, 0, 0]])
+    for row in (slice(0, 1), slice(0, 2)):
+        alone = row.stop == 1
+        assert Reduction.from_keep(ragged[row]).filled is alone
+        merged = Reduction.from_groups(representative[row], torch.ones(row.stop, 3))
+        assert merged.filled is alone
+        assert bool(merged.valid.all()) is alone

@@ -14,6 +14,7 @@ from analysis.scoring.benchmarks import (
     unscored,
 )
 from analysis.scoring.captions import Caption
+from analysis.scoring.formulas import FORMULAS
 from analysis.scoring.summaries import compare, summarise
 from lightkv.errors import InputError
 from tests.closeness import DOUBLE, assert_close
@@ -104,3 +105,9 @@ def test_captions_are_split_once_for_all_scores(monkeypatch: pytest.MonkeyPatch)
     assert calls == [3]
     assert unscored(frame) == ["coco_METEOR"]
     assert calls == [3], "names are told without splitting words"
+
+
+def test_every_answer_has_its_picture() -> None:
+    outcomes = [{"question_id": "1", "score": 1.0, "prediction": "yes", "ground_truth": "yes"}] * 2
+    with pytest.raises(ValueError, match="zip"):
+        FORMULAS["pope_accuracy"].value(outcomes, ["one"])

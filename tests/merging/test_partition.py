@@ -64,5 +64,5 @@ def test_norms_of_half_precision_are_taken_in_single() -> None:
     wide = random_view(row_layout([Grid(1, 6, 6)]), layer=8, width=12)
     half = dataclasses.replace(wide, hidden=wide.hidden.bfloat16())
     same = dataclasses.replace(wide, hidden=half.hidden.float())
-    method = ToFu((8,), (0.5,), norm="target")
+    method = ToFu((8,), (0.5,), switch=0.0, norm="target")
     assert_close(method.reduce(half).weight, method.reduce(same).weight)

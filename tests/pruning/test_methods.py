@@ -161,6 +161,11 @@ def test_methods_before_the_decoder(method: Reducer) -> None:
         method.reduce(blind)
 
 
+def test_what_visionzip_reads_of_the_vision_tower() -> None:
+    assert {"cls_attention", "keys", "features"} <= VisionZip().needs_vision()
+    assert "features" not in VisionZip(merge="embeddings").needs_vision()
+
+
 def test_methods_inside_the_decoder() -> None:
     fastv, sparse = FastV(), SparseVLM()
     assert (fastv.stage_layers(FACTS), fastv.attention_layers(FACTS)) == ((1,), (1,))
