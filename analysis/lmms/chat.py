@@ -54,7 +54,9 @@ class LightKVChat(lmms):  # type: ignore[misc]
         method: As on our command line, ``vanilla`` for the full cache.
         retention: Share of the cache, for evictors that name none.
         batch_size: Questions at once.
-        device, dtype, attention: As of :func:`lightkv.load`.
+        device: As of :func:`lightkv.load`.
+        dtype: Likewise.
+        attention: Likewise.
         seed: Of methods that draw at random.
         system: Text before the pictures, None for the model's own.
         max_new_tokens: Longest answer, None for each benchmark's own or 32.

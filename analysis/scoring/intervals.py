@@ -85,9 +85,12 @@ def difference_of(
     Whether one keeps at least 95 % of another is whether this with ``share`` 0.95 is above 0.
 
     Args:
-        one, other: (n,) scores of the same questions.
+        one: (n,) scores.
+        other: (n,) scores of the same questions.
         share: Of the other that is taken off.
-        tasks, pictures, level: As of :func:`mean_of`.
+        tasks: As of :func:`mean_of`.
+        pictures: Likewise.
+        level: Likewise.
         scores: Whether they are scores from 0 to 1, whose differences may come out alike by chance.
 
     Raises:

@@ -101,7 +101,8 @@ def resampled_correlation(
     agreement too often.
 
     Args:
-        left, right: Rows of questions; those that both have count.
+        left: Rows of questions.
+        right: Rows of questions; those that both have count.
         what: In words.
         of_right: From the means (..., layers) of the right side to its profile.
     """

@@ -135,7 +135,8 @@ class Passes:
         Args:
             layer: 0-based.
             queries: (B, H, T, d), after rotary embedding.
-            keys, values: (B, H_kv, N, d) as the cache holds them, the newest included.
+            keys: (B, H_kv, N, d) as the cache holds them, the newest included.
+            values: Likewise.
             mask: What the kernel is called with.
             scaling: Factor of the logits.
         """
