@@ -65,7 +65,7 @@ def test_forgotten_vision_features_of_later_layers_are_noticed(
     assert len(failed(vlm, {"shortening = masking", "both = masking"})) == 2
 
 
-def test_merging_behind_the_last_deepstack_layer_needs_nothing_added() -> None:
+def test_merging_after_the_last_deepstack_layer_needs_nothing_added() -> None:
     vlm = ZOO["qwen3_vl"].build()
     asked = subject(vlm, "padded")
     for stage in (-1, 0, 2):

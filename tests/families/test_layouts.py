@@ -60,7 +60,7 @@ def test_cells_are_covered_once_and_batches_are_rows_together(name: str) -> None
             assert int(mine.sum()) == grid.cells
 
 
-def test_line_breaks_lie_behind_every_row() -> None:
+def test_a_line_break_ends_every_row() -> None:
     layout = layout_of("llava_next", 0)
     breaks = (layout.segment[0] == 1) & (layout.col[0] == 8)
     assert layout.row[0][breaks].tolist() == list(range(6))

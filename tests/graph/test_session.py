@@ -53,7 +53,7 @@ def test_reading_ahead_without_compression_changes_no_answer(
 
 
 class PrefixMasked(MaskedRun):
-    """Prompt rows behind ``start`` see only the entries that were kept of what is before it."""
+    """Prompt rows from ``start`` on see only the entries that were kept of what is before it."""
 
     start = 0
 
@@ -123,7 +123,7 @@ def test_a_session_knows_its_images(embedded: VLM, talks: list[Any]) -> None:
 def test_templates_may_leave_out_the_end_of_an_answer(
     embedded: VLM, talks: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of different length: what one row was fed behind its end is no part of the talk."""
+    """Rows of different length: what one row was fed after its end is no part of the talk."""
     template = embedded.processor.chat_template
     assert "</s>" in template
     monkeypatch.setattr(embedded.processor, "chat_template", template.replace("</s>", ""))

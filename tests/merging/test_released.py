@@ -16,7 +16,7 @@ CORNERS: dict[str, tuple[int, Spans, int, float, float, float]] = {
     "two images": (90, [(5, 40), (44, 79)], 1, 0.3, 1, 0),
     "images of unequal size": (113, [(4, 67), (71, 106)], 2, 0.5, 1, 0),
     "images of unequal size and no merge": (113, [(4, 67), (71, 106)], 2, 0.01, 1, 0),
-    "images that touch, no text behind": (76, [(4, 39), (40, 75)], 1, 0.5, 1, 0),
+    "images that touch, no text after": (76, [(4, 39), (40, 75)], 1, 0.5, 1, 0),
     "a ratio too small for any merge": (60, [(5, 40)], 2, 0.01, 1, 0),
     "no text at all": (36, [(0, 35)], 1, 0.5, 1, 0),
     "a count that float32 rounds up": (110, [(4, 103)], 1, 0.29, 1, 0),

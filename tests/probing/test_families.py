@@ -62,7 +62,7 @@ def test_capturing_changes_no_bit_of_the_output(vlm: VLM) -> None:
     steps = list(zip(probed.logits, plain.logits, strict=True))
     assert torch.equal(*steps[0])
     if vlm.quirks.has_windows:
-        # What decodes behind an observer masks what has left a window, HuggingFace drops it.
+        # What decodes under an observer masks what has left a window, HuggingFace drops it.
         assert all(difference(a, b) <= RELATIVE for a, b in steps[1:])
     else:
         assert all(torch.equal(a, b) for a, b in steps[1:])

@@ -26,7 +26,7 @@ tags: [qwen3-vl, synthetic, kv-cache]
 
 A stock `Qwen3VLForConditionalGeneration` with {millions:.2f} million parameters, trained from
 random weights on generated pictures, videos and questions. It has what the square embedded model
-lacks: rotary positions on three axes, grouped key heads, features added behind the first decoder
+lacks: rotary positions on three axes, grouped key heads, features added after the first decoder
 layers, pictures of any aspect ratio, several pictures, videos and long questions. It is not a
 useful assistant.
 
