@@ -56,6 +56,7 @@ def test_a_job_asks_one_part_of_one_task_with_all_methods() -> None:
 
 
 def test_two_parts_are_parts() -> None:
+    assert sweep().parts == ["1-of-1"]
     halves = sweep(shards=2)
     asked = [halves.ask("tiny", "lmms-pope", part) for part in halves.parts]
     assert [values(one, "--shard") for one in asked] == [["1/2"], ["2/2"]]
@@ -114,6 +115,8 @@ def test_what_follows_the_jobs() -> None:
     assert values(drawn, "--results") == ["s/figures/tiny"]
     assert values(drawn, "--out") == ["report"]
     assert values(drawn, "--samples") == ["100"]
+    several = sweep(artefacts=["X-1"], device=["cuda:1", "cuda:0"])
+    assert values(several.draw("tiny", "report"), "--device") == ["cuda:1"]
 
 
 def test_the_commands_are_those_of_the_command_line() -> None:
@@ -160,6 +163,11 @@ def test_choices_are_those_of_the_command() -> None:
         ({"tasks": ["embedded/read", "embedded/read"]}, "non-unique"),
         ({"tasks": ["folder:a/b", "folder:a-b"]}, "'folder:a/b' and 'folder:a-b' would have one"),
         ({"methods": []}, "methods: "),
+        ({"methods": ["vanilla", "vanilla"]}, "methods: .* non-unique"),
+        ({"retentions": []}, "retentions: "),
+        ({"retentions": [0.5, 0.5]}, "retentions: .* non-unique"),
+        ({"protocols": ["second-turn"] * 2}, "protocols: .* non-unique"),
+        ({"artefacts": ["X-1", "X-1"]}, "artefacts: .* non-unique"),
         ({"retentions": [0]}, r"retentions\[0\]: 0 is less than or equal to the minimum of 0"),
         ({"retentions": [1.5]}, r"retentions\[0\]: 1.5 is greater than the maximum of 1"),
         ({"protocols": ["first"]}, r"protocols\[0\]: 'first' is not one of \['question-first'"),
@@ -170,6 +178,7 @@ def test_choices_are_those_of_the_command() -> None:
         ({"max_new_tokens": 0}, "max_new_tokens: "),
         ({"shards": 0}, "shards: 0 is less than the minimum of 1"),
         ({"device": ["cpu"]}, r"device: \['cpu'\] is neither a device nor a list of cuda:N"),
+        ({"device": ["cuda:0"] * 2}, r"\['cuda:0', 'cuda:0'\] is neither a device nor a list"),
         ({"dtype": "int8"}, "dtype: 'int8' is not one of"),
         ({"artefacts": ["T5"]}, r"artefacts\[0\]: 'T5' does not match"),
         ({"artefacts": ["X-1"], "samples": 0}, "artefacts need a number of samples"),
