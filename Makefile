@@ -25,7 +25,8 @@ PROCESSORS := default avx2 native
 ONE_THREAD := $(PROCESSORS:%=test-%-1)
 TWO_THREADS := $(PROCESSORS:%=test-%-2)
 NUMERIC := tests/test_closeness.py tests/test_attention.py tests/test_picked_attention.py \
-	tests/test_reduction.py tests/eviction tests/merging tests/pruning tests/test_methods.py tests/graph tests/families tests/probing/test_probe.py \
+	tests/test_reduction.py tests/eviction tests/merging tests/pruning tests/test_methods.py \
+	tests/graph tests/families tests/probing/test_probe.py \
 	tests/probing/test_families.py tests/probing/test_interventions.py \
 	tests/probing/test_measures.py tests/probing/test_information.py
 
