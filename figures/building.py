@@ -35,7 +35,7 @@ class Planned:
         jobs: Its cells.
         rows: Questions of all of them.
         added: Questions that no artefact before it in the list asks.
-        left: Questions that the store doesn't hold yet.
+        left: Of these, questions that the store doesn't hold yet.
     """
 
     artefact: Artefact
@@ -84,10 +84,11 @@ def plan(vlm: VLM, store: Store, ids: Sequence[str] = ()) -> Iterator[Planned]:
         for job in {job.key: job for job in jobs}.values():
             items = {item.index for item in job.items}
             rows += len(items)
-            added += len(items - seen.setdefault(job.key, set()))
+            new = items - seen.setdefault(job.key, set())
             seen[job.key] |= items
+            added += len(new)
             if store.refusal(job.key) is None:
-                left += len(items - store.finished(job.key))
+                left += len(new - store.finished(job.key))
         yield Planned(one, jobs, rows, added, left)
 
 

@@ -15,6 +15,8 @@ from lightkv.errors import InvalidValueError, LightKVError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.tasks import Task
+
 SUMMARY = "summary.csv"
 REFUSED = "refused.csv"
 ROWS = "rows.csv.gz"
@@ -84,21 +86,15 @@ def evaluate_command(
     from analysis.asking.jobs import Shard
     from analysis.asking.method_grid import compressors
     from analysis.asking.opening import UnloadedVLM, open_model
-    from analysis.asking.question_rows import write_rows
     from analysis.asking.store import Store
     from analysis.scoring.benchmarks import unscored
     from analysis.scoring.summaries import summarise
-    from analysis.tasks import task
-    from analysis.tasks.embedded import EVERY_KIND
     from lightkv.protocols import PROTOCOLS
 
     part = None if shard is None else Shard.read(shard)
     if part is not None and out is None:
         raise InvalidValueError("--out", None, "a folder, to keep the part that --shard asks for")
-    named = EVERY_KIND if tasks == (ALL,) else tasks
-    wanted = [task(name) for name in named]
-    for remark in (note for one in wanted for note in one.notes if max_new_tokens is None):
-        click.echo(remark, err=True)
+    wanted = _tasks(tasks, remarks=max_new_tokens is None)
     refused: dict[tuple[str, str, str], str] = {}
 
     def note(protocol: str, task_name: str, label: str, error: LightKVError) -> None:
@@ -124,10 +120,28 @@ def evaluate_command(
     summary, left_out = summarise(frame), _left_out(refused)
     _print(summary, unscored(frame), left_out, shard)
     if out is not None and part is None:
-        summary.to_csv(out / SUMMARY, index=False, float_format="%.6g")
-        left_out.to_csv(out / REFUSED, index=False)
-        write_rows(frame, out / ROWS)
+        _write(out, summary, left_out, frame)
         click.echo(f"answers in {store.path}, this table in {out / SUMMARY}", err=True)
+
+
+def _tasks(names: tuple[str, ...], *, remarks: bool) -> list[Task]:
+    """The tasks of some names; says what they remark on if that is wanted."""
+    from analysis.tasks import task
+    from analysis.tasks.embedded import EVERY_KIND
+
+    wanted = [task(name) for name in (EVERY_KIND if names == (ALL,) else names)]
+    for remark in (note for one in wanted for note in one.notes if remarks):
+        click.echo(remark, err=True)
+    return wanted
+
+
+def _write(out: Path, summary: pd.DataFrame, left_out: pd.DataFrame, frame: pd.DataFrame) -> None:
+    """Tables beside the store: scores, what was refused, and every row."""
+    from analysis.asking.question_rows import write_rows
+
+    summary.to_csv(out / SUMMARY, index=False, float_format="%.6g")
+    left_out.to_csv(out / REFUSED, index=False)
+    write_rows(frame, out / ROWS)
 
 
 def _left_out(refused: Mapping[tuple[str, str, str], str]) -> pd.DataFrame:

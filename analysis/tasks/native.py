@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from analysis.scoring.kinds import metric_of_kind
-from analysis.tasks.base import Task, TaskItem, check_samples
+from analysis.tasks.base import TaskItem
+from analysis.tasks.generated import GeneratedKind
 from lightkv.embedded.qwen.items import KINDS, native_items
-from lightkv.errors import InvalidValueError, UnknownNameError
+from lightkv.errors import UnknownNameError
 
 NAME: Final = "embedded-qwen"
 
-# Words of the longest answer and its end: up to eight things of five words for a caption.
-_MAX_NEW_TOKENS: Final = {"read": 6, "list": 8, "caption": 44, "changes": 6}
-_SHORT_ANSWER: Final = 4
-
 
 @dataclass(frozen=True)
-class NativeKind(Task):
-    """One kind of :func:`lightkv.embedded.qwen.items.native_items`.
+class NativeKind(GeneratedKind):
+    """One of :data:`lightkv.embedded.qwen.items.KINDS`."""
 
-    Attributes:
-        kind: One of :data:`lightkv.embedded.qwen.items.KINDS`.
-    """
-
-    kind: str
+    model = NAME
 
     @classmethod
     def named(cls, argument: str) -> NativeKind:
@@ -38,33 +31,10 @@ class NativeKind(Task):
             raise UnknownNameError(f"question kind of {NAME}:KIND", argument, KINDS)
         return cls(argument)
 
-    @property
-    def name(self) -> str:
-        """``embedded-qwen/`` and the kind."""
-        return f"{NAME}/{self.kind}"
-
-    @property
-    def metric(self) -> str:
-        """See :mod:`analysis.scoring.kinds`."""
-        return metric_of_kind(self.kind)
-
-    @property
-    def max_new_tokens(self) -> int:
-        """The longest answer of the kind fits."""
-        return _MAX_NEW_TOKENS.get(self.kind, _SHORT_ANSWER)
-
-    @property
-    def fingerprint(self) -> str:
-        """Constant: the generator is part of the code."""
-        return "generated"
-
-    def items(self, samples: int | None, seed: int) -> list[TaskItem]:
-        """The first held-out questions of the kind."""
-        if samples is None:
-            raise InvalidValueError("samples", samples, "a number; these questions have no end")
-        check_samples(samples)
-        return [
-            TaskItem(
+    def drawn(self, samples: int, seed: int) -> Iterator[TaskItem]:
+        """Of :func:`lightkv.embedded.qwen.items.native_items`."""
+        for item in native_items(self.kind, samples, seed=seed):
+            yield TaskItem(
                 index=item.index,
                 identity=f"{seed}/{item.index}",
                 images=item.images,
@@ -74,5 +44,3 @@ class NativeKind(Task):
                 cells=item.cells,
                 earlier=item.earlier,
             )
-            for item in native_items(self.kind, samples, seed=seed)
-        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from figures.artefacts.shared import (
@@ -178,40 +178,43 @@ def judge_ranking_ample(frame: pd.DataFrame) -> Verdict:
 
 def judge_window(frame: pd.DataFrame) -> Verdict:
     """Does the observation window lose at least half of the score at tight budgets?"""
-    return all_of(
-        collapses(
-            _rows(frame, "b", "observation-window", retention),
-            pick(frame, variant="vanilla"),
-            COLLAPSED,
-            f"observation window at {100 * retention:g} %, share of the full cache's score",
-        )
-        for retention in tight(frame)
-    )
+    name, what = "observation-window", "observation window"
+    return _share(frame, "b", name, what, collapses, COLLAPSED, tight(frame))
 
 
 def judge_text_first(frame: pd.DataFrame) -> Verdict:
     """Does evicting text first lose at least half of the score at every retention?"""
-    return all_of(
-        collapses(
-            _rows(frame, "c", "text", retention),
-            pick(frame, variant="vanilla"),
-            COLLAPSED,
-            f"text first at {100 * retention:g} %, share of the full cache's score",
-        )
-        for retention in sorted(pick(frame, block="c")["retention"].unique(), reverse=True)
-    )
+    return _share(frame, "c", "text", "text first", collapses, COLLAPSED, _retentions(frame))
 
 
 def judge_vision_first(frame: pd.DataFrame) -> Verdict:
     """Does evicting vision first keep at least half of the score at every retention?"""
+    return _share(frame, "c", "vision", "vision first", keeps, GENTLE, _retentions(frame))
+
+
+def _retentions(frame: pd.DataFrame) -> list[float]:
+    """Budgets at which the order of eviction was varied, ample ones first."""
+    return sorted(pick(frame, block="c")["retention"].unique(), reverse=True)
+
+
+def _share(
+    frame: pd.DataFrame,
+    block: str,
+    variant: str,
+    what: str,
+    rule: Callable[[pd.DataFrame, pd.DataFrame, float, str], Verdict],
+    bound: float,
+    budgets: Sequence[float],
+) -> Verdict:
+    """Does a variant keep at least, or at most, a share of the full cache's score at budgets?"""
     return all_of(
-        keeps(
-            _rows(frame, "c", "vision", retention),
+        rule(
+            _rows(frame, block, variant, retention),
             pick(frame, variant="vanilla"),
-            GENTLE,
-            f"vision first at {100 * retention:g} %, share of the full cache's score",
+            bound,
+            f"{what} at {100 * retention:g} %, share of the full cache's score",
         )
-        for retention in sorted(pick(frame, block="c")["retention"].unique(), reverse=True)
+        for retention in budgets
     )
 
 

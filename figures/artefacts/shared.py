@@ -22,15 +22,16 @@ evicted: under eviction their score says only whether the answer ends after it."
 
 
 PLANNED_SEED: Final = 1
-"""Of the questions whose rows ship: those of seed 0 chose how many are needed."""
+"""Of the questions whose rows ship; those of seed 0 were seen before numbers were fixed."""
 
 
 def planned(samples: int, **options: Any) -> dict[str, Any]:
     """What a study is called with for rows that ship.
 
     Args:
-        samples: Questions per task: as many as its closest claim needs for a power of 90 %, from
-            effects seen on other questions, and at least 48.
+        samples: Questions per task, fixed beforehand and at least 48. Those of T-T1, T-T5, L-T5,
+            L-F6 and X-1 come from a calculation of power, from effects seen on other questions;
+            those of all others, 128 or 256, were chosen without one.
         **options: Budgets and the like where they are not the study's own.
     """
     return {"samples": samples, "seed": PLANNED_SEED, **options}

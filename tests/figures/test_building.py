@@ -77,6 +77,8 @@ def test_a_plan_asks_nothing(tmp_path: Path) -> None:
         one = list(plan(vlm, store, ["T-T5"]))
     assert vlm.asked == 0 and both[0].rows == both[0].added == both[0].left == 10 * 12
     assert one[0].rows == one[0].added == one[0].left == 9 * 12
+    # What T-T1 asks is not to be asked a second time.
+    assert both[1].left == both[1].added < both[1].rows == 9 * 12
 
 
 def test_a_build_starts_from_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
