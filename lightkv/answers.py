@@ -51,8 +51,8 @@ class Answer:
             layer: 0-based decoder layer.
 
         Returns:
-            Per picture (height, width) float32, from 0 to 1: the share of KV heads that hold an
-            entry for what a pixel shows; see :func:`lightkv.kept_map.kept_maps`.
+            Per picture, then per video, (height, width) float32 from 0 to 1: the share of KV heads
+            that hold an entry for what a pixel shows; see :func:`lightkv.kept_map.kept_maps`.
 
         Raises:
             InvalidValueError: If there is no such layer.

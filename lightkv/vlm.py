@@ -137,8 +137,9 @@ class VLM(LoadedModel):
             seed: For methods that draw at random.
 
         Raises:
-            InputError: If the image, the question or a turn can't be used.
+            InputError: If an image, a video, the question or a turn can't be used.
             InvalidValueError, UnknownNameError: If the method or an option is not one.
+            UnsupportedError: If the model's family takes no videos, or the method does not fit it.
         """
         images = tuple(image) if isinstance(image, list | tuple) else (image,)
         turns = tuple(history) if isinstance(history, list) else history

@@ -19,7 +19,7 @@ from lightkv.embedded.architecture import Architecture, build_model
 from lightkv.embedded.batches import IGNORE, NAMES, NO_TURN, TextSettings
 from lightkv.embedded.lean import LeanModel
 from lightkv.embedded.objectives import answer_loss, exact_answers
-from lightkv.embedded.optimizer import Muon, orthogonalise
+from lightkv.embedded.optimizer import Muon, descend, orthogonalise
 from lightkv.embedded.recipe import MIX, QUICK, SHIPPED, LanguageStage, Rates
 from lightkv.embedded.trainer import Trainer, choose_patches
 from lightkv.embedded.vocabulary import EOS_ID, PAD_ID, PREFIX_IDS, decode
@@ -134,6 +134,18 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
     before = weight.detach().clone()
     optimizer.step()
     assert (weight.detach() - before).norm() > 0.1
+
+
+@pytest.mark.parametrize(("slope", "moved"), [(3.0, (0.6, 0.8)), (0.1, (0.3, 0.4))])
+def test_a_step_follows_gradients_of_norm_one_at_most(
+    slope: float, moved: tuple[float, float]
+) -> None:
+    """Of all optimizers together, and a gradient is used once."""
+    first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizers = [torch.optim.SGD([weight], lr=1.0) for weight in (first, second)]
+    descend((slope * (3 * first + 4 * second)).sum(), optimizers)
+    assert [-first.item(), -second.item()] == pytest.approx(moved, abs=1e-5)
+    assert first.grad is None and second.grad is None
 
 
 def test_rates_rise_and_fall() -> None:

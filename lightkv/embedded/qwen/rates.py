@@ -27,10 +27,10 @@ _NAME: Final = 90
 def rates(
     recipe: Recipe,
     *,
-    device: str = "cpu",
-    workers: int = 0,
-    compile: bool = False,
-    seconds: float = 3.0,
+    device: str,
+    workers: int,
+    compile: bool,
+    seconds: float,
 ) -> Iterator[dict[str, Any]]:
     """Measure the machine; nothing is written.
 

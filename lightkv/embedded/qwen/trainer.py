@@ -41,8 +41,8 @@ ATTENTION: Final = (
 )
 """Attention kernels that serve any size at once.
 
-cuDNN's, which torch prefers on recent GPUs, builds a plan for every new size, for tens of
-milliseconds in each direction; here nearly every batch has a size of its own.
+cuDNN's, which torch prefers on recent GPUs, builds a plan for every new size, and here nearly every
+batch has a size of its own.
 """
 
 
