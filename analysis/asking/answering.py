@@ -67,4 +67,5 @@ def _row(item: TaskItem, answer: Answer, seconds: float) -> Row:
         generated_tokens=len(answer.tokens),
         seconds=seconds,
         warnings=record.warnings,
+        facts=dict(item.facts),
     )

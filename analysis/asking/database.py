@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from analysis.asking.schema import APPLICATION_ID, FORMAT, FROM_FORMAT_2, TABLES
+from analysis.asking.schema import APPLICATION_ID, FORMAT, OLDER, TABLES
 from lightkv.errors import StoreError
 
 BUSY_SECONDS = 60.0
@@ -130,8 +130,8 @@ class Database:
                 if self._one("SELECT count(*) FROM sqlite_master") == 0:
                     self._build(TABLES)
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                elif self._is_ours() and self._one("PRAGMA user_version") == 2:
-                    self._build(FROM_FORMAT_2)
+                elif self._is_ours() and (version := self._one("PRAGMA user_version")) in OLDER:
+                    self._build(OLDER[version])
         if not self._is_ours():
             raise StoreError(f"{self.path} holds no results of this package; choose another folder")
         self._check_format()
@@ -149,10 +149,10 @@ class Database:
 
     def _check_format(self) -> None:
         version = self._one("PRAGMA user_version")
-        if version == 2:
+        if version in OLDER:
             raise StoreError(
-                f"{self.path} is of format 2: open it once for writing, by any command that takes "
-                f"it with --out, and it becomes one of format {FORMAT}; nothing is lost"
+                f"{self.path} is of format {version}: open it once for writing, by any command "
+                f"that takes it with --out, and it becomes one of format {FORMAT}; nothing is lost"
             )
         if version != FORMAT:
             raise StoreError(

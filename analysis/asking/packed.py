@@ -25,7 +25,7 @@ _COPIES: Final = (
     "ORDER BY task, protocol, parameters, seed ON CONFLICT DO NOTHING",
     "INSERT INTO main.answers SELECT key, item, identity, picture, question, answer, kv_bytes, "
     "full_kv_bytes, requested_retention, achieved_retention, token_layers, full_token_layers, "
-    "generated_tokens, round(seconds, 4), warnings "
+    "generated_tokens, round(seconds, 4), warnings, facts "
     f"FROM other.answers WHERE {_WANTED} ORDER BY key, item ON CONFLICT DO NOTHING",
     f"INSERT INTO main.decisions SELECT * FROM other.decisions WHERE {_WANTED} "
     "ORDER BY key, item ON CONFLICT DO NOTHING",

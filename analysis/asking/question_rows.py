@@ -7,6 +7,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from analysis.asking.store import FACT
 from lightkv.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,10 +39,13 @@ SHIPPED: Final = "every_method.csv.gz"
 
 
 def write_rows(frame: pd.DataFrame, path: Path) -> None:
-    """Write rows of :func:`~analysis.asking.evaluation.evaluate` as gzipped CSV."""
+    """Write rows of :func:`~analysis.asking.evaluation.evaluate`, with the facts of the questions,
+    as gzipped CSV."""
     # No time stamp, so that equal rows make equal files.
     packed = {"method": "gzip", "mtime": 0}
-    frame[[*COLUMNS, ANSWER]].to_csv(path, index=False, float_format="%.6g", compression=packed)
+    facts = [name for name in frame.columns if name.startswith(FACT)]
+    rows = frame[[*COLUMNS, ANSWER, *facts]]
+    rows.to_csv(path, index=False, float_format="%.6g", compression=packed)
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
@@ -64,13 +68,15 @@ def _read(source: Traversable) -> pd.DataFrame:
 
     try:
         with source.open("rb") as file:
+            columns = pd.read_csv(file, compression="gzip", nrows=0).columns
+            file.seek(0)
             frame = pd.read_csv(
                 file,
                 compression="gzip",
                 dtype={"fingerprint": str, "revision": str, ANSWER: str},
                 # An answer is as it was written: it may be empty, or "NA".
                 keep_default_na=False,
-                na_values={name: [""] for name in COLUMNS},
+                na_values={name: [""] for name in columns if name != ANSWER},
             )
     except (OSError, ValueError) as error:
         raise InputError(f"{source} can't be read as gzipped CSV: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 VANILLA = "vanilla"
@@ -70,6 +70,7 @@ class Row:
         generated_tokens: Length of the answer.
         seconds: Wall time of the batch divided by its questions.
         warnings: What a method said it did not do.
+        facts: What the task says of the question (:attr:`analysis.tasks.TaskItem.facts`).
     """
 
     item: int
@@ -86,12 +87,14 @@ class Row:
     generated_tokens: int
     seconds: float
     warnings: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self) -> tuple[Any, ...]:
-        """Field values in order, lists as JSON."""
-        values = (getattr(self, field.name) for field in fields(self))
+        """Field values in order, lists and mappings as JSON."""
+        values = (getattr(self, one.name) for one in fields(self))
         return tuple(
-            json.dumps(v, ensure_ascii=False) if isinstance(v, tuple) else v for v in values
+            json.dumps(v, ensure_ascii=False) if isinstance(v, tuple | Mapping) else v
+            for v in values
         )
 
 

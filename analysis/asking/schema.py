@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 APPLICATION_ID: Final = 0x6C6B7631
 
 TABLES: Final = (
@@ -26,7 +26,8 @@ TABLES: Final = (
         answer TEXT NOT NULL, kv_bytes INTEGER NOT NULL, full_kv_bytes INTEGER NOT NULL,
         requested_retention REAL, achieved_retention REAL NOT NULL, token_layers INTEGER NOT NULL,
         full_token_layers INTEGER NOT NULL, generated_tokens INTEGER NOT NULL,
-        seconds REAL NOT NULL, warnings TEXT NOT NULL, PRIMARY KEY (key, item))""",
+        seconds REAL NOT NULL, warnings TEXT NOT NULL, facts TEXT NOT NULL,
+        PRIMARY KEY (key, item))""",
     # What scores answers: a metric, its code and libraries, and the right answers.
     """CREATE TABLE scorers (
         number INTEGER PRIMARY KEY, scorer TEXT NOT NULL UNIQUE, metric TEXT NOT NULL,
@@ -55,7 +56,7 @@ DECISIONS: Final = """CREATE TABLE IF NOT EXISTS decisions (
     PRIMARY KEY (key, item), FOREIGN KEY (key, item) REFERENCES answers (key, item))"""
 """How sure each answer was; stands only in stores whose rows ship."""
 
-FROM_FORMAT_2: Final = (
+_FROM_FORMAT_2: Final = (
     "ALTER TABLE answers RENAME TO old_answers",
     "ALTER TABLE configurations RENAME TO old_configurations",
     *TABLES[:-1],
@@ -64,7 +65,7 @@ FROM_FORMAT_2: Final = (
         versions, '{}' FROM old_configurations""",
     """INSERT INTO answers SELECT key, item, identity, identity, question, answer, kv_bytes,
         full_kv_bytes, requested_retention, achieved_retention, token_layers, full_token_layers,
-        generated_tokens, seconds, warnings FROM old_answers""",
+        generated_tokens, seconds, warnings, '{}' FROM old_answers""",
     # Format 2 scored by the code that asked, which is part of the configuration.
     """INSERT INTO scorers (scorer, metric, truth, code, libraries)
         SELECT DISTINCT 'format 2: ' || metric || ' ' || revision || ' ' || task_fingerprint,
@@ -77,3 +78,9 @@ FROM_FORMAT_2: Final = (
     "DROP TABLE old_answers",
     "DROP TABLE old_configurations",
 )
+
+OLDER: Final = {
+    2: _FROM_FORMAT_2,
+    3: ("ALTER TABLE answers ADD COLUMN facts TEXT NOT NULL DEFAULT '{}'",),
+}
+"""What brings a file of an older format up to date."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from analysis.asking.replay import Replay
 
 FILE_NAME = "results.sqlite"
+FACT = "fact_"
+"""Begins the names of columns that hold facts of questions."""
 _KEEP_FIRST = "ON CONFLICT DO NOTHING"
 _KEEP_LAST = "ON CONFLICT DO UPDATE SET content = excluded.content"
 _KEEP_MOST = "ON CONFLICT DO UPDATE SET questions = max(questions, excluded.questions)"
@@ -240,7 +242,8 @@ class Store:
 
         Returns:
             One row per answer and metric, the columns of the configuration, the answer and the
-            outcome. ``reference`` and ``warnings`` are lists; ``outcome`` is a dictionary;
+            outcome, and one column per fact of the questions, its name after :data:`FACT`.
+            ``reference`` and ``warnings`` are lists; ``outcome`` is a dictionary;
             ``kv_share`` and ``token_share`` are what was held and processed, as shares of the
             uncompressed run. An answer without an outcome has no metric and no score.
         """
@@ -259,6 +262,8 @@ class Store:
         frame = frame.astype({"score": float, "requested_retention": float})
         for column in ("warnings", "reference", "outcome"):
             frame[column] = [json.loads(text) for text in frame[column]]
+        facts = pd.DataFrame([json.loads(text) for text in frame.pop("facts")], index=frame.index)
+        frame = frame.join(facts.add_prefix(FACT))
         frame["kv_share"] = frame["kv_bytes"] / frame["full_kv_bytes"]
         frame["token_share"] = frame["token_layers"] / frame["full_token_layers"]
         return frame

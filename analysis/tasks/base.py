@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +15,7 @@ from lightkv.prompting import QUESTION_FIRST, SECOND_TURN, Request
 Cells = frozenset[tuple[int, int, int]]
 Pictures = tuple[Image.Image | Path, ...]
 Images = Pictures | Callable[[], Pictures]
+Fact = str | int | float | bool
 Factory = Callable[[str], "Task"]
 
 
@@ -38,6 +39,8 @@ class TaskItem:
         picture: Name of what the question is about, equal for questions about the same; "" for one
             that no other question is about.
         videos: Videos after the pictures, each a tuple of frames.
+        facts: What the task says of the question besides, by name, such as whether it is led by a
+            hint: columns of the rows by which scores can be told apart. No answer depends on them.
     """
 
     index: int
@@ -50,6 +53,7 @@ class TaskItem:
     earlier: str | None = None
     picture: str = ""
     videos: tuple[tuple[Image.Image, ...], ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
 
     def request(self, protocol: str = QUESTION_FIRST) -> Request:
         """The question as a model takes it.

@@ -6,9 +6,10 @@ pictures relative to the file::
     {"image": "images/1.png", "question": "What was it in 2009?", "answer": "14"}
     {"image": ["a.png", "b.png"], "question": "Are these the same?", "answers": ["no", "n"]}
 
-``answer`` or ``answers`` are the reference answers; optional are ``id`` and ``earlier``, a question
-about the same images that comes first when the task is asked as a second turn. Answers are scored
-by exact match, unless a line before the first question says otherwise::
+``answer`` or ``answers`` are the reference answers; optional are ``id``, ``earlier``, a question
+about the same images that comes first when the task is asked as a second turn, and ``facts``, such
+as ``{"difficulty": "hard"}``, which become columns of the rows. Answers are scored by exact match,
+unless a line before the first question says otherwise::
 
     {"task": "chartqa", "metric": "relaxed_accuracy", "max_new_tokens": 32}
 
@@ -32,12 +33,12 @@ from PIL import Image, UnidentifiedImageError
 
 from analysis.scoring.metrics import METRICS, Metric
 from analysis.scoring.metrics import metric as metric_named
-from analysis.tasks.base import Task, TaskItem, check_samples, register
+from analysis.tasks.base import Fact, Task, TaskItem, check_samples, register
 from lightkv.errors import InputError, InvalidValueError
 
 DEFAULT_MAX_NEW_TOKENS = 32
 _HEADER = frozenset(("task", "metric", "max_new_tokens", "system", "prompt"))
-_QUESTION = frozenset(("id", "image", "question", "answer", "answers", "earlier"))
+_QUESTION = frozenset(("id", "image", "question", "answer", "answers", "earlier", "facts"))
 DEFAULT_METRIC = "exact"
 
 
@@ -118,7 +119,12 @@ class FolderTask(Task):
         contents = {image: _content(image) for image in files}
         return _digest(
             [
-                [item.question, item.system, item.earlier, [contents[one] for one in item.pictures]]
+                [
+                    *(item.question, item.system, item.earlier),
+                    [contents[one] for one in item.pictures],
+                    # Stored with an answer, which stays as it is; only where there are any.
+                    *([dict(item.facts)] if item.facts else []),
+                ]
                 for item in self.questions
             ]
         )
@@ -176,6 +182,13 @@ class _Line:
             raise self.error(f"{name!r} must be a text that is not empty")
         return value
 
+    def facts(self) -> dict[str, Fact]:
+        """Texts and numbers by name."""
+        facts = self.fields.get("facts", {})
+        if not isinstance(facts, dict) or not all(isinstance(one, Fact) for one in facts.values()):
+            raise self.error("'facts' must be an object of texts, numbers, true or false")
+        return facts
+
     def either(self, one: str, other: str) -> str:
         """Which of two fields is there; there must be exactly one of them."""
         present = [name for name in (one, other) if name in self.fields]
@@ -231,6 +244,7 @@ def _question(line: _Line, index: int, header: Header) -> TaskItem:
         system=header.system,
         earlier=line.text("earlier") if "earlier" in line.fields else None,
         picture=" ".join(line.texts("image")),
+        facts=line.facts(),
     )
 
 

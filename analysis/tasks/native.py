@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from analysis.tasks.base import TaskItem
+from analysis.tasks.base import Fact, TaskItem
 from analysis.tasks.generated import GeneratedKind
-from lightkv.embedded.qwen.items import KINDS, native_items
+from lightkv.embedded.qwen.items import KINDS, NativeItem, native_items
 from lightkv.errors import UnknownNameError
 
 NAME: Final = "embedded-qwen"
@@ -43,4 +43,13 @@ class NativeKind(GeneratedKind):
                 answers=(item.answer,),
                 cells=item.cells,
                 earlier=item.earlier,
+                facts=_facts(item),
             )
+
+
+def _facts(item: NativeItem) -> dict[str, Fact]:
+    """Tokens of the question, a word each; of videos, hint and wording as well."""
+    facts: dict[str, Fact] = {"tokens": len(item.question.split())}
+    if item.frames:
+        facts |= {"hint": item.hint, "paraphrased": item.paraphrased}
+    return facts

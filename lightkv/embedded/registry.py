@@ -21,12 +21,14 @@ class Question:
         about: cells of the objects; in a video and in a pair of pictures, cells are numbered on
             through the steps or the pictures.
         hint: whether the text contains an answer that is ``right`` or ``wrong``, else ``none``.
+        paraphrased: whether it is worded in another than the first of several ways.
     """
 
     text: str
     answer: str
     about: tuple[int, ...] = ()
     hint: str = "none"
+    paraphrased: bool = False
 
 
 @dataclass(frozen=True)

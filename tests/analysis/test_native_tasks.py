@@ -20,6 +20,7 @@ from lightkv.protocols import PROTOCOLS
 from tests.closeness import assert_close
 from tests.tiny import tiny_qwen
 
+VIDEO = ("order", "moves", "changes")
 NEW = ("legend", "order", "moves", "changes", "compare")
 
 
@@ -41,6 +42,18 @@ def test_items_are_the_held_out_ones_and_answers_fit(kind: str) -> None:
         assert item.videos == ((source.frames,) if sort_of(kind) == "video" else ())
         # One word is one token, and the end of the answer takes another.
         assert len(source.answer.split()) < named.max_new_tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_facts_say_how_long_and_how_led_a_question_is(vlm: VLM, kind: str) -> None:
+    tokenizer = vlm.processor.tokenizer
+    asked, wanted = task(f"embedded-qwen:{kind}").items(40, seed=3), native_items(kind, 40, seed=3)
+    for item, source in zip(asked, wanted, strict=True):
+        assert item.facts["tokens"] == len(tokenizer.tokenize(item.question))
+        led = {} if kind not in VIDEO else {"hint": source.hint, "paraphrased": source.paraphrased}
+        assert {name: item.facts[name] for name in item.facts if name != "tokens"} == led
+    if kind in VIDEO:
+        assert {item.facts["hint"] for item in asked} == {"none", "right", "wrong"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,6 +88,8 @@ def test_new_kinds_are_evaluated_under_every_protocol(vlm: VLM) -> None:
     assert len(frame) == len(NEW) * 2 * len(PROTOCOLS)
     assert set(frame["task"]) == {f"embedded-qwen/{kind}" for kind in NEW}
     assert frame[frame["method"] == "SnapKV"]["achieved_retention"].between(0.48, 0.52).all()
+    videos = frame["task"].isin([f"embedded-qwen/{kind}" for kind in VIDEO])
+    assert (frame["fact_hint"].notna() == videos).all() and frame["fact_tokens"].notna().all()
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ def test_written_and_read_back_rows_are_the_same(embedded: VLM, tmp_path: Path) 
     assert set(named["method"]) == {"vanilla", "random"}
     assert named.groupby("method")["retention"].first().to_dict()["random"] == 0.2
     assert named[named["method"] == "vanilla"]["retention"].isna().all()
+    facts = {"fact_tokens": [12, None, 30] * 2, "fact_hint": ["none", None, "right"] * 2}
+    write_rows(frame.assign(**facts), file)
+    known = read_rows(file)[list(facts)]
+    pd.testing.assert_frame_equal(known, frame.assign(**facts)[list(facts)], check_dtype=False)
     write_rows(frame.assign(answer=["", "NA", "a, b"] * 2), file)
     assert read_rows(file)["answer"].tolist() == ["", "NA", "a, b"] * 2
     write_rows(frame.replace({"method": {"random 20 %": "lightkv | tgvkv 20 %"}}), file)

@@ -23,7 +23,8 @@ from tests.analysis.stored import BATCH, CONFIGURATION, SCORER, outcome, outcome
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     with Store(tmp_path / "new" / "folder") as store:
         odd = row(1, answer="Größe \u2713 \x00 '; DROP TABLE answers", warnings=("skipped",))
-        asked = [row(0), odd, row(2, requested_retention=None)]
+        last = row(2, requested_retention=None, facts={"hint": "wrong", "tokens": 12})
+        asked = [row(0), odd, last]
         scored = [outcome(0), outcome(1), outcome(2, None)]
         store.add(CONFIGURATION, asked, SCORER, scored)
     with Store(tmp_path / "new" / "folder", read_only=True) as store:
@@ -36,6 +37,9 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     assert frame["token_share"].tolist() == [0.75] * 3
     assert frame["score"].isna().tolist() == [False, False, True]
     assert frame["requested_retention"].dtype == float
+    assert frame["fact_hint"].isna().tolist() == [True, True, False]
+    assert frame["fact_hint"][2] == "wrong"
+    assert frame["fact_tokens"][2] == 12 and "facts" not in frame.columns
     assert set(frame["parameters"]) == {CONFIGURATION.parameters}
 
 

@@ -89,7 +89,7 @@ def test_another_format_and_another_program(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="format 99, this version reads 3"):
+    with pytest.raises(StoreError, match="format 99, this version reads 4"):
         Store(tmp_path)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -162,6 +162,22 @@ def test_an_older_store_is_brought_up_to_date_with_every_row(tmp_path: Path) -> 
         assert connection.execute("SELECT count(*) FROM frames").fetchone() == (1,)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     assert not {name for name in names if name.startswith("old_")}
+
+
+def test_a_store_without_facts_gets_room_for_them(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.add(CONFIGURATION, [row(0)])
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.execute("ALTER TABLE answers DROP COLUMN facts")
+        connection.execute("PRAGMA user_version = 3")
+    connection.close()
+    with pytest.raises(StoreError, match="format 3: open it once for writing"):
+        Store(tmp_path, read_only=True)
+    with Store(tmp_path) as store:
+        store.add(CONFIGURATION, [row(0, answer="new"), row(1, facts={"hint": "right"})])
+        frame = store.rows()
+    assert frame["answer"].tolist() == ["1 2 3 4"] * 2
+    assert frame["fact_hint"].isna().tolist() == [True, False]
 
 
 def test_an_older_store_that_may_not_be_written_says_what_to_do(tmp_path: Path) -> None:

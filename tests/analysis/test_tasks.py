@@ -10,6 +10,8 @@ from analysis.tasks import FolderTask, task, task_names
 from lightkv.embedded.question_kinds import QUESTION_KINDS
 from lightkv.embedded.questions import items
 from lightkv.errors import InputError, InvalidValueError, LightKVError, UnknownNameError
+from tests.analysis.asked import run
+from tests.analysis.fake import FakeVLM
 
 HEADER = {"task": "toy", "metric": "exact", "max_new_tokens": 5, "prompt": "{question} Be brief."}
 
@@ -82,6 +84,16 @@ def test_a_file_of_nothing_but_questions(tmp_path: Path) -> None:
     assert by_index[0].system is None
 
 
+def test_what_a_file_says_of_a_question_comes_with_its_row(tmp_path: Path) -> None:
+    facts = {"difficulty": "hard", "steps": 3, "share": 0.5, "known": True}
+    file = write(tmp_path, question(facts=facts), question())
+    vlm = FakeVLM(lambda request, compressor: "red")
+    frame = run(vlm, tasks=[f"folder:{file}"], samples=None).set_index("item")
+    for name, value in facts.items():
+        said = frame[f"fact_{name}"]
+        assert (said[0] == value).all() and said[1].isna().all()
+
+
 def test_a_header_may_say_one_thing_only(tmp_path: Path) -> None:
     folder = task(f"folder:{write(tmp_path, {'metric': 'anls'}, question())}")
     assert (folder.name, folder.metric) == ("folder/toy", "anls")
@@ -109,6 +121,8 @@ def test_folder_fingerprint_follows_what_is_asked_and_the_truth_what_is_right(
         read(HEADER, question(image="b.png")),
         read(HEADER, question(image=["a.png", "a.png"])),
         read(HEADER, question(earlier="What?")),
+        read(HEADER, question(facts={"hard": True})),
+        read(HEADER, question(facts={"hard": False})),
         read(HEADER | {"prompt": "{question} Now."}, question()),
         read(HEADER | {"system": "Look."}, question()),
         read(HEADER, question(), question()),
@@ -118,6 +132,7 @@ def test_folder_fingerprint_follows_what_is_asked_and_the_truth_what_is_right(
     for same in (
         read(HEADER | {"metric": "anls", "task": "other", "max_new_tokens": 9}, question()),
         read({}, question(question="Which color? Be brief.", id="other")),
+        read(HEADER, question(facts={})),
     ):
         assert same == plain
     fingerprint, truth = read(HEADER, question(answers=["blue"]))
@@ -163,6 +178,8 @@ def test_questions_about_one_picture_are_told(tmp_path: Path) -> None:
         ((question(), HEADER), "line 2: unknown fields"),
         ((HEADER, question(), "", question(question=" ")), "line 4: 'question'"),
         ((HEADER, question(image=3)), "line 2: 'image'"),
+        ((HEADER, question(facts=["hard"])), "line 2: 'facts' must be an object"),
+        ((HEADER, question(facts={"hard": None})), "line 2: 'facts' must be an object"),
         ((HEADER, question(imgae="a.png")), "line 2: unknown fields"),
         ((HEADER | {"metric": "vqa_accuracy"}, question()), "line 2: vqa_accuracy needs"),
     ],

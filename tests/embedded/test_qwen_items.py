@@ -136,6 +136,17 @@ def test_hints_are_what_they_say() -> None:
     assert abs(drawn["none"] - 1000) < 120 and abs(drawn["right"] - 500) < 100
 
 
+@pytest.mark.parametrize(
+    ("kind", "first"), [("order", " comes "), ("moves", " go ?"), ("changes", "what changes ?")]
+)
+def test_a_question_is_paraphrased_if_it_is_not_worded_in_the_first_way(
+    kind: str, first: str
+) -> None:
+    asked = native_items(kind, 30)
+    assert {item.paraphrased for item in asked} == {True, False}
+    assert all(item.paraphrased == (first not in item.question) for item in asked)
+
+
 def test_legends_define_what_they_ask_about() -> None:
     drawn = scenes.sample(np.random.default_rng(4), 60, canvas=CANVAS)
     answers = Counter()

@@ -55,6 +55,7 @@ class NativeItem:
         cells: (grid, row, column) of the vision tokens that show the objects asked about; a grid
             is a picture of the prompt or two frames of the video, a token 8 x 8 pixels.
         hint: whether the text contains an answer that is ``right`` or ``wrong``, else ``none``.
+        paraphrased: whether the question is worded in another than the first of several ways.
         earlier: another question about the same, for conversations in which this one comes second.
     """
 
@@ -66,6 +67,7 @@ class NativeItem:
     index: int
     cells: Cells
     hint: str = "none"
+    paraphrased: bool = False
     earlier: str = ""
 
 
@@ -149,6 +151,7 @@ def _finish(
         index=index,
         cells=frozenset(cells),
         hint=question.hint,
+        paraphrased=question.paraphrased,
     )
 
 

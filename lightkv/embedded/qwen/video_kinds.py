@@ -53,11 +53,18 @@ def _order(rng: np.random.Generator, video: Video) -> Question | None:
     asked = [way for way, fits in _relations(at, len(things)) if fits]
     relation = asked[rng.integers(len(asked))]
     other = things[at - 1] if relation == "after" else things[(at + 1) % len(things)]
-    ways = _ORDER_WAYS[relation]
-    text = ways[rng.integers(len(ways))].format(name(other))
+    text, paraphrased = _worded(rng, _ORDER_WAYS[relation], name(other))
     beside = [other] if relation in ("after", "before") else []
     wrong = [name(thing) for thing in things if thing not in (things[at], *beside)]
-    return hinted(rng, Question(text, name(things[at]), video.cells([things[at]])), wrong)
+    about = video.cells([things[at]])
+    question = Question(text, name(things[at]), about, paraphrased=paraphrased)
+    return hinted(rng, question, wrong)
+
+
+def _worded(rng: np.random.Generator, ways: tuple[str, ...], *names: str) -> tuple[str, bool]:
+    """One of several wordings, and whether it is another than the first."""
+    way = int(rng.integers(len(ways)))
+    return ways[way].format(*names), way > 0
 
 
 def _relations(at: int, count: int) -> list[tuple[str, bool]]:
@@ -71,10 +78,11 @@ def _moves(rng: np.random.Generator, video: Video) -> Question | None:
     if video.story != "moves":
         return None
     _, end = video.subjects
-    text = _MOVE_WAYS[rng.integers(len(_MOVE_WAYS))].format(name(end))
+    text, paraphrased = _worded(rng, _MOVE_WAYS, name(end))
     canvas = video.canvas
     wrong = [canvas.place(cell) for cell in range(canvas.cells) if cell != end.cell]
-    return hinted(rng, Question(text, end.where, video.cells([end])), wrong)
+    question = Question(text, end.where, video.cells([end]), paraphrased=paraphrased)
+    return hinted(rng, question, wrong)
 
 
 @VIDEOS.kind("changes")
@@ -91,8 +99,9 @@ def _changes(rng: np.random.Generator, video: Video) -> Question | None:
     wrong += [f"{name(other)} turns {COLORS[rng.integers(len(COLORS))]}" for other in others]
     wrong.append(f"{COLORS[rng.integers(len(COLORS))]} {SHAPES[rng.integers(len(SHAPES))]} appears")
     wrong = [option for option in wrong if option != answer]
-    text = _CHANGE_WAYS[rng.integers(len(_CHANGE_WAYS))]
-    return hinted(rng, Question(text, answer, video.cells(list(video.subjects))), wrong)
+    text, paraphrased = _worded(rng, _CHANGE_WAYS)
+    about = video.cells(list(video.subjects))
+    return hinted(rng, Question(text, answer, about, paraphrased=paraphrased), wrong)
 
 
 @VIDEOS.helper("starts")
