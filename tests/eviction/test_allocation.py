@@ -101,6 +101,25 @@ def test_requested_shows_the_wish_where_protection_alone_exceeds_it():
     assert allocation.requested.tolist() == [[2.0, 2.0]]
 
 
+def test_a_layer_that_wishes_more_gets_nothing_where_protection_takes_all():
+    allocation = allot(doubles([13.0, 1.0]), wholes([12, 12]), wholes([50, 50]), True)
+    assert allocation.entries.tolist() == [[12, 12]]
+    assert allocation.requested.tolist() == [[7.0, 7.0]]
+    allocation = allot(doubles([18.0, 42.0]), wholes([0, 0]), wholes([20, 20]), True)
+    assert allocation.entries.tolist() == [[20, 20]]
+    assert allocation.requested.tolist() == [[30.0, 30.0]]
+
+
+@given(problems(), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_layers_keep_what_is_requested_of_them_between_their_ends(problem, redistribute):
+    wishes, floors, lengths = problem
+    allocation = allot(wishes, floors, lengths, redistribute)
+    assert_close(allocation.requested.sum(1), wishes.sum(1))
+    within = allocation.requested.clamp(floors, lengths)
+    assert ((allocation.entries - within).abs() < 1 + 1e-3).all()
+
+
 def test_requested_is_what_was_redistributed_up_to_the_last_entry_that_there_is():
     full = allot(doubles([30.0, 10.0]), wholes([0, 0]), wholes([20, 20]), True)
     assert full.requested.tolist() == [[20.0, 20.0]]

@@ -18,7 +18,8 @@ class Allocation:
     Attributes:
         entries: (B, L) int64, entries that each layer keeps, protected ones included.
         requested: (B, L) float64, what was asked for before protection and rounding; rows sum to
-            what the user asked for.
+            what the user asked for. Where the layers must hold more than that together, or can't
+            hold as much, it is shared out as what they hold.
         ratio: (B, L) float32, the layer's share of its entries, for decode policies.
         least: (B, L) int64, entries that stay by design even where that is more than requested;
             None for no such thing.
@@ -55,7 +56,9 @@ def allot(
         filled = fill(wishes, floors.double(), lengths.double(), spread)
         entries = round_to_sum(filled).clamp(floors, lengths)
         possible = (floors.sum(1, keepdim=True) <= total) & (total <= lengths.sum(1, keepdim=True))
-        requested = torch.where(possible, filled, wishes)
+        # Where the total is out of reach every layer is at its end, and its part of it beyond that.
+        beyond = filled * (total / filled.sum(1, keepdim=True).clamp_min(1))
+        requested = torch.where(possible, filled, beyond)
     else:
         requested = wishes
         entries = steadied(wishes).round().long().clamp(floors, lengths)
