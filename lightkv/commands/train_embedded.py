@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 _OF_SQUARE = ("save_every",)
-_OF_QWEN = ("minutes", "steps", "workers", "begin", "batch_factor", "processes", "dry")
+_OF_QWEN = ("minutes", "steps", "workers", "begin", "batch_factor", "processes", "dry", "bfloat16")
 _OF_TRAINING = ("out", "state", "minutes", "steps", "begin", "count", "processes", "fresh")
 
 
@@ -41,6 +41,11 @@ _OF_TRAINING = ("out", "state", "minutes", "steps", "begin", "count", "processes
     "--compile/--no-compile",
     default=None,
     help="Compile the forward passes.  [default: yes for square, no for qwen]",
+)
+@click.option(
+    "--bfloat16/--no-bfloat16",
+    default=None,
+    help="qwen: forward passes in bfloat16.  [default: yes on cuda, no on cpu]",
 )
 @click.option("--save-every", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--minutes", type=click.FloatRange(0.01), help="qwen: length of the whole run.")
@@ -91,6 +96,7 @@ def train_embedded_command(
     seed: int,
     threads: int | None,
     compile: bool | None,
+    bfloat16: bool | None,
     save_every: int,
     minutes: float | None,
     steps: int | None,
@@ -112,9 +118,10 @@ def train_embedded_command(
     other = _OF_QWEN if model == "square" else _OF_SQUARE
     _refuse_options_without_effect(other, f"on --model {model}")
     _check_device(device)
+    low = device == "cuda" if bfloat16 is None else bfloat16
     if dry:
         _refuse_options_without_effect(_OF_TRAINING, "beside --dry")
-        _print_rates(device, seed, threads, workers, bool(compile), batch_factor, quick)
+        _print_rates(device, seed, threads, workers, bool(compile), low, batch_factor, quick)
         return
     if model == "qwen":
         from lightkv.embedded.qwen.stream import Budget
@@ -131,6 +138,7 @@ def train_embedded_command(
             threads=threads,
             workers=workers,
             compile=bool(compile),
+            bfloat16=low,
             batch_factor=batch_factor,
             evaluate_count=count,
             processes=processes,
@@ -160,6 +168,7 @@ def _print_rates(
     threads: int | None,
     workers: int,
     compile: bool,
+    bfloat16: bool,
     batch_factor: float,
     quick: bool,
 ) -> None:
@@ -172,7 +181,14 @@ def _print_rates(
         torch.set_num_threads(threads)
     recipe = replace(with_batches(QUICK if quick else SHIPPED, batch_factor), seed=seed)
     seconds = 0.1 if quick else 3.0
-    measured = rates(recipe, device=device, workers=workers, compile=compile, seconds=seconds)
+    measured = rates(
+        recipe,
+        device=device,
+        workers=workers,
+        compile=compile,
+        bfloat16=bfloat16,
+        seconds=seconds,
+    )
     for line in measured:
         click.echo(json.dumps(line))
 

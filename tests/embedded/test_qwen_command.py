@@ -21,6 +21,7 @@ from lightkv.embedded import location
 from lightkv.embedded.evaluate import interval
 from lightkv.embedded.publish import read_metrics
 from lightkv.embedded.qwen import scoring
+from lightkv.embedded.qwen.card import describe_options
 from lightkv.embedded.qwen.rates import PARTS
 from lightkv.embedded.qwen.scoring import SCORES, Scoring, score
 from lightkv.errors import ModelError
@@ -77,8 +78,25 @@ def test_one_command_on_a_bare_machine_trains_scores_and_writes_the_card(trained
     assert [stage["steps"] for stage in metrics["training"]["stages"]] == [2, 2]
     card = (trained / "README.md").read_text(encoding="utf-8")
     assert "--workers 0" in card and "| `legend` |" in card
-    assert "--batch-factor" not in card
+    assert "--batch-factor" not in card and "bfloat16" not in card
     assert (trained / "training_log.csv").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("device", "bfloat16", "options"),
+    [
+        ("cpu", False, ""),
+        ("cpu", True, " --bfloat16"),
+        ("cuda", True, ""),
+        ("cuda", False, " --no-bfloat16"),
+    ],
+)
+def test_the_card_names_a_precision_that_is_not_the_default(
+    device: str, bfloat16: bool, options: str
+) -> None:
+    training = {"minutes": 9, "device": device, "workers": 2, "batch_factor": 1, "compile": False}
+    told = describe_options(training | {"bfloat16": bfloat16})
+    assert told == f"--minutes 9 --device {device} --workers 2{options}"
 
 
 def test_the_folder_loads(trained: Path) -> None:

@@ -55,6 +55,7 @@ def test_the_curriculum_ends_with_every_token_and_every_size() -> None:
         (["--minutes", "1"], "--minutes has no effect on --model square"),
         (["--model", "qwen", "--save-every", "9"], "--save-every has no effect on --model qwen"),
         (["--model", "qwen", "--dry", "--evaluate", "9"], "--evaluate has no effect beside --dry"),
+        (["--bfloat16"], "--bfloat16 has no effect on --model square"),
         (["--batch-factor", "2"], "--batch-factor has no effect on --model square"),
         (["--model", "qwen"], "one of --minutes and --steps"),
         (["--model", "qwen", "--minutes", "1", "--steps", "1"], "one of --minutes and --steps"),

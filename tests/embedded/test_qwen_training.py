@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.batches import IGNORE, NO_TURN
 from lightkv.embedded.canvas import PATCH, Canvas
 from lightkv.embedded.qwen import batches as making
-from lightkv.embedded.qwen import checkpoint
+from lightkv.embedded.qwen import checkpoint, lean
 from lightkv.embedded.qwen import trainer as training
 from lightkv.embedded.qwen.architecture import MERGE
 from lightkv.embedded.qwen.batches import SORTS
@@ -90,25 +91,25 @@ def _stock_inputs(batch: Batch, row: int, text: Tensor) -> dict[str, Any]:
 def test_lean_forward_equals_stock_forward_in_a_conversation(trainer: Trainer, sort: Sort) -> None:
     batch = _batch(sort, 1.0)
     with torch.no_grad():
-        lean, _ = trainer.answer(batch)
+        logits, _ = trainer.answer(batch)
         for row in range(len(batch)):
             inside = batch.turn[row] < NO_TURN
             inputs = _stock_inputs(batch, row, batch.text[row][inside])
             stock = trainer.model(**inputs).logits[0, -int(inside.sum()) - 1 : -1]
-            assert_close(lean[row][inside], stock, 1e-4)
+            assert_close(logits[row][inside], stock, 1e-4)
 
 
 @pytest.mark.parametrize("sort", SORTS)
 def test_lean_forward_equals_stock_forward_for_each_turn(trainer: Trainer, sort: Sort) -> None:
     batch = _batch(sort, 0.0)
     with torch.no_grad():
-        lean, _ = trainer.answer(batch)
+        logits, _ = trainer.answer(batch)
         for turn in range(1, int(batch.turn[0][batch.turn[0] < NO_TURN].max()) + 1):
             asked = batch.turn[0] == turn
             text = torch.cat([batch.text[0][batch.turn[0] == 0], batch.text[0][asked]])
             stock = trainer.model(**_stock_inputs(batch, 0, text)).logits[0]
             size = int(asked.sum())
-            assert_close(lean[0][asked][1:], stock[-size:-1], 1e-4)
+            assert_close(logits[0][asked][1:], stock[-size:-1], 1e-4)
 
 
 def test_frequencies_of_three_axes_take_turns() -> None:
@@ -150,6 +151,34 @@ def test_the_mask_is_added_and_its_rows_are_aligned() -> None:
     assert ((mask == 0) == sees).all() and ((mask == -torch.inf) == ~sees).all()
     assert mask.stride() == (48, 48, 16, 1)
     assert added_mask(sees[..., :8], torch.float32).stride() == (24, 24, 8, 1)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_in_bfloat16_is_that_of_the_library(causal: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, rows, 8, generator=draw) for rows in (5, 9, 9))
+    sees = torch.rand(2, 1, 5, 9, generator=draw) < 0.5
+    sees[..., 0] = True
+    mask = added_mask(sees, torch.float32)
+    if causal:
+        k, v = k[:, :, :5], v[:, :, :5]
+    expected = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=None if causal else mask, is_causal=causal
+    )
+    low = (part.bfloat16() for part in (q, k, v))
+    mixed = lean.attend(*low, None if causal else mask.bfloat16())
+    assert mixed.dtype == torch.bfloat16
+    assert_close(mixed.float(), expected, 2e-2)
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_forward_passes_run_in_the_precision_that_is_asked_for(bfloat16: bool) -> None:
+    batch = _batch("picture", 0.0)
+    with torch.no_grad():
+        logits, _ = Trainer(QUICK, bfloat16=bfloat16).answer(batch)
+        reference, _ = Trainer(QUICK).answer(batch)
+    assert logits.dtype == (torch.bfloat16 if bfloat16 else torch.float32)
+    assert_close(logits.float(), reference, 5e-2)
 
 
 def test_a_step_takes_no_kernel_that_is_built_for_each_size(

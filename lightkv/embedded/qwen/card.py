@@ -157,7 +157,7 @@ def render_card(metrics: dict[str, Any], folder: Path) -> str:
     course = _TRAINING.format(
         seed=training["seed"],
         torch=training["torch"],
-        options=_options(training),
+        options=describe_options(training),
         patches=shown_patches(training["stages"][0]["final"]),
         stages="\n".join(
             f"| {stage['name']} | {stage['steps']} | {stage['images']} | {stage['minutes']} |"
@@ -167,7 +167,7 @@ def render_card(metrics: dict[str, Any], folder: Path) -> str:
     return "\n".join([header, _results(metrics), course, _LIMITS])
 
 
-def _options(training: dict[str, Any]) -> str:
+def describe_options(training: dict[str, Any]) -> str:
     """Options of the command that last trained."""
     options = [
         f"--minutes {training['minutes']:.0f}",
@@ -178,6 +178,8 @@ def _options(training: dict[str, Any]) -> str:
         options.append(f"--batch-factor {training['batch_factor']:g}")
     if training["compile"]:
         options.append("--compile")
+    if training["bfloat16"] != (training["device"] == "cuda"):
+        options.append("--bfloat16" if training["bfloat16"] else "--no-bfloat16")
     return " ".join(options)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _EPSILON: Final = 1e-6
 _ALIGNED: Final = 8
+_SIZES: Final = 64
+"""Versions of a compiled layer at most: one more for every relation between sizes that is new."""
 Rotation = tuple[Tensor, Tensor]
 
 
@@ -47,13 +49,16 @@ class LeanModel(nn.Module):
         self.key_heads: int = config.text_config.num_key_value_heads
         self.head_size: int = config.text_config.head_dim
         sections = config.text_config.rope_parameters["mrope_section"]
-        self._trained_layer = self._layer
+        self._trained_layer, self._tower_block = self._layer, self._block
         self.register_buffer("axis", axis_of_frequency(sections), persistent=False)
         self.axis: Tensor
 
     def compile_layers(self) -> None:
-        """Compile what every decoder layer does in training, once for all sizes."""
+        """Compile what the layers of the decoder (in training) and of the tower do, for all
+        sizes."""
+        torch._dynamo.config.recompile_limit = _SIZES
         self._trained_layer = torch.compile(self._layer, dynamic=True)
+        self._tower_block = torch.compile(self._block, dynamic=True)
 
     @property
     def tower(self) -> nn.ModuleList:
@@ -80,7 +85,7 @@ class LeanModel(nn.Module):
         rotation = _tower_rotation(canvas, x.shape[-1] // self.vision_heads, x.device)
         features = []
         for index, block in enumerate(self.blocks):
-            x = self._block(block, x, rotation)
+            x = self._tower_block(block, x, rotation)
             if index in self.deepstack:
                 features.append(x)
         shape = (len(x), canvas.patches, MERGE * MERGE, x.shape[-1])
@@ -169,10 +174,8 @@ class LeanModel(nn.Module):
         q, k, v = self._qkv(layer, x, rotation)
         # q, k, v (B, heads, P + T, d); the two halves of the rows join as (B, P + T, heads, d)
         first, rest = torch.split(q, [start, q.shape[2] - start], 2)
-        seen = F.scaled_dot_product_attention(
-            first, k[:, :, :start], v[:, :, :start], is_causal=True
-        )
-        told = F.scaled_dot_product_attention(rest, k, v, attn_mask=mask[:, :, 1:])
+        seen = attend(first, k[:, :, :start], v[:, :, :start], None)
+        told = attend(rest, k, v, mask[:, :, 1:])
         return self._finish(layer, x, torch.cat([seen.transpose(1, 2), told.transpose(1, 2)], 1))
 
     def _last_layer(
@@ -180,7 +183,7 @@ class LeanModel(nn.Module):
     ) -> Tensor:
         """The last layer on the rows that predict text, ``(B, T + 1, D)``."""
         q, k, v = self._qkv(layer, x, rotation)
-        mixed = F.scaled_dot_product_attention(q[:, :, start - 1 :], k, v, attn_mask=mask)
+        mixed = attend(q[:, :, start - 1 :], k, v, mask)
         return self._finish(layer, x[:, start - 1 :], mixed.transpose(1, 2))
 
     def _qkv(self, layer: Any, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,6 +238,21 @@ def added_mask(sees: Tensor, dtype: torch.dtype) -> Tensor:
     room = -(-keys // _ALIGNED) * _ALIGNED
     mask = torch.zeros((*sees.shape[:-1], room), dtype=dtype, device=sees.device)[..., :keys]
     return mask.masked_fill_(~sees, -torch.inf)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention ``(B, heads, rows, d)`` with what ``mask`` adds to the scores; causal if None.
+
+    In bfloat16 on a CPU it is written out: the backward pass of the fused kernel takes several
+    times as long there.
+    """
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    if mask is None:
+        index = torch.arange(q.shape[2], device=q.device)
+        mask = added_mask(index <= index[:, None], q.dtype)
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.mT) + mask
+    return torch.matmul(torch.softmax(scores.float(), -1).to(v.dtype), v)
 
 
 def _kernel_dtype(x: Tensor) -> torch.dtype:

@@ -30,6 +30,7 @@ def rates(
     device: str,
     workers: int,
     compile: bool,
+    bfloat16: bool,
     seconds: float,
 ) -> Iterator[dict[str, Any]]:
     """Measure the machine; nothing is written.
@@ -38,7 +39,8 @@ def rates(
         recipe: whose batches and model.
         device: ``cpu`` or ``cuda``.
         workers: processes that draw batches.
-        compile: compile the decoder layers.
+        compile: compile the layers of tower and decoder.
+        bfloat16: run forward passes under bfloat16 autocast.
         seconds: how long each part is measured after it has warmed up.
 
     Yields:
@@ -53,7 +55,7 @@ def rates(
     yield {"torch": torch.__version__, "cores": os.cpu_count(), "gpu": gpu, "workers": workers}
     yield _drawn(recipe, workers, seconds)
     for part, begin in PARTS.items():
-        trainer = Trainer(recipe, device=device, compile=compile)
+        trainer = Trainer(recipe, device=device, compile=compile, bfloat16=bfloat16)
         yield {"part": part} | _trained(trainer, begin, workers, seconds)
 
 

@@ -53,13 +53,22 @@ class Trainer:
 
     Args:
         recipe: what to do.
-        device: on cuda the forward pass runs under bfloat16 autocast.
-        compile: whether to compile the decoder layers.
+        device: ``cpu`` or ``cuda``.
+        compile: whether to compile the layers of tower and decoder.
+        bfloat16: whether forward passes run under bfloat16 autocast.
     """
 
-    def __init__(self, recipe: Recipe, *, device: str = "cpu", compile: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        device: str = "cpu",
+        compile: bool = False,
+        bfloat16: bool = False,
+    ) -> None:
         self.recipe = recipe
         self.device = torch.device(device)
+        self.bfloat16 = bfloat16
         model: Any = build_model(recipe.architecture, recipe.seed)
         self.model: Qwen3VLForConditionalGeneration = model.to(self.device)
         self.lean = LeanModel(self.model)
@@ -201,7 +210,7 @@ class Trainer:
     @contextmanager
     def _forward(self) -> Iterator[None]:
         """The kernels and the precision of a forward pass; its backward pass follows them."""
-        low = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu")
+        low = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
         with sdpa_kernel(list(ATTENTION)), low:
             yield
 

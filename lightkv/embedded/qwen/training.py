@@ -39,6 +39,7 @@ def train_native(
     threads: int | None = None,
     workers: int = 0,
     compile: bool = False,
+    bfloat16: bool = False,
     batch_factor: float = 1.0,
     evaluate_count: int = 500,
     processes: int = 1,
@@ -58,7 +59,8 @@ def train_native(
         seed: of weights and data; the shipped checkpoint has 0.
         threads: CPU threads of torch, its default if None.
         workers: processes that draw batches.
-        compile: compile the decoder layers.
+        compile: compile the layers of tower and decoder.
+        bfloat16: run forward passes under bfloat16 autocast.
         batch_factor: factor on the tokens of a batch.
         evaluate_count: held-out items per kind, 0 for none.
         processes: how many kinds are asked at a time.
@@ -74,6 +76,7 @@ def train_native(
         threads=threads,
         workers=workers,
         compile=compile,
+        bfloat16=bfloat16,
         batch_factor=batch_factor,
         fresh=fresh,
         quick=quick,
@@ -120,6 +123,7 @@ def train_state(
     threads: int | None = None,
     workers: int = 0,
     compile: bool = False,
+    bfloat16: bool = False,
     batch_factor: float = 1.0,
     fresh: bool = False,
     quick: bool = False,
@@ -135,7 +139,8 @@ def train_state(
         seed: of weights and data.
         threads: CPU threads of torch, its default if None.
         workers: processes that draw batches.
-        compile: compile the decoder layers.
+        compile: compile the layers of tower and decoder.
+        bfloat16: run forward passes under bfloat16 autocast.
         batch_factor: factor on the tokens of a batch.
         fresh: discard a saved state.
         quick: a tiny model.
@@ -151,7 +156,7 @@ def train_state(
         shutil.rmtree(state)
     plan = recipes.with_batches(recipes.QUICK if quick else recipes.SHIPPED, batch_factor)
     plan = dataclasses.replace(plan, seed=seed)
-    trainer = Trainer(plan, device=device, compile=compile)
+    trainer = Trainer(plan, device=device, compile=compile, bfloat16=bfloat16)
     if checkpoint.resume(trainer, state) and not budget.begin:
         budget = dataclasses.replace(budget, begin=trainer.progress)
     if budget.begin >= 1:
@@ -161,6 +166,7 @@ def train_state(
         "workers": workers,
         "batch_factor": batch_factor,
         "compile": compile,
+        "bfloat16": bfloat16,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
