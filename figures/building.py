@@ -1,4 +1,4 @@
-"""Make the rows that ship: what all artefacts ask of the embedded model, each question once.
+"""Make the rows that ship: what all artefacts ask of the embedded models, each question once.
 
 Which cells there are follows from the artefacts: each names, in ``planned``, the questions, seed
 and budgets that its study is to be called with. What two artefacts share is asked once.
@@ -7,7 +7,7 @@ and budgets that its study is to be called with. What two artefacts share is ask
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from analysis.asking.store import FILE_NAME, Store
 from figures.artefacts import artefact, artefacts
 from figures.contract import Artefact
 from figures.export import replacing
-from figures.making import study_of
+from figures.making import asked_models, study_of
+from lightkv.embedded.location import shipped
 from lightkv.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Planned:
     left: int
 
 
+Models = Callable[[str], "VLM"]
+"""From the name of an embedded model to the model."""
+
+
 class TimeIsUpError(Exception):
     """As much was asked as there was time for."""
 
@@ -63,23 +68,27 @@ class _TimedStore(Store):
 
 
 def shipping(ids: Sequence[str] = ()) -> list[Artefact]:
-    """Artefacts for which rows are to ship, all or those of some ids.
+    """Artefacts for which rows are to ship and whose models do, all or those of some ids.
 
     Raises:
         UnknownNameError: An id is unknown.
         InputError: No rows are planned for one of them.
+        ModelError: The weights of its model don't ship yet.
     """
     for one in ids:
         if not artefact(one).planned:
             raise InputError(f"{one} plans for no rows that ship; lightkv results plan lists all")
-    return [one for one in artefacts() if one.planned and (not ids or one.id in ids)]
+        for name in artefact(one).absent:
+            shipped(name)
+    planned = [one for one in artefacts() if one.planned and not one.absent]
+    return [one for one in planned if not ids or one.id in ids]
 
 
-def plan(vlm: VLM, store: Store, ids: Sequence[str] = ()) -> Iterator[Planned]:
+def plan(models: Models, store: Store, ids: Sequence[str] = ()) -> Iterator[Planned]:
     """What is to ship, artefact by artefact, and how much of it is still to be asked."""
     seen: dict[str, set[int]] = {}
     for one in shipping(ids):
-        jobs = _jobs(one, vlm)
+        jobs = _jobs(one, models)
         rows = added = left = 0
         for job in {job.key: job for job in jobs}.values():
             items = {item.index for item in job.items}
@@ -93,7 +102,7 @@ def plan(vlm: VLM, store: Store, ids: Sequence[str] = ()) -> Iterator[Planned]:
 
 
 def build(
-    vlm: VLM, folder: Path, ids: Sequence[str] = (), *, seconds: float | None = None
+    models: Models, folder: Path, ids: Sequence[str] = (), *, seconds: float | None = None
 ) -> Iterator[Artefact]:
     """Ask what is to ship and is not there yet; yields each artefact that is complete.
 
@@ -101,7 +110,7 @@ def build(
     starts from the rows that ship.
 
     Args:
-        vlm: The embedded model.
+        models: Opens embedded models by name, each once.
         folder: Of the store in which rows are kept until they are packed.
         ids: Of artefacts; all by default.
         seconds: Stop after about so long; None goes on to the end.
@@ -118,13 +127,14 @@ def build(
     with _TimedStore(folder, seconds) as store:
         for one in wanted:
             try:
-                _run(one, vlm, store)
+                for name in asked_models(one):
+                    _run(one, models(name), store)
             except TimeIsUpError:
                 return
             yield one
 
 
-def write(vlm: VLM, folder: Path, file: Path) -> int:
+def write(models: Models, folder: Path, file: Path) -> int:
     """Pack what a store holds of all that is to ship, as a whole, and return the file's bytes.
 
     Rows of code that has changed since are left out: nothing would match them.
@@ -132,21 +142,23 @@ def write(vlm: VLM, folder: Path, file: Path) -> int:
     Raises:
         StoreError: The store can't be read, or the file can't be written.
     """
-    keys = {job.key for one in shipping() for job in _jobs(one, vlm)}
+    keys = {job.key for one in shipping() for job in _jobs(one, models)}
     content = pack(folder, keys)
     with replacing(file) as target:
         target.write(content)
     return len(content)
 
 
-def _jobs(target: Artefact, vlm: VLM) -> tuple[Job, ...]:
-    """What an artefact's study asks; nothing is."""
+def _jobs(target: Artefact, models: Models) -> tuple[Job, ...]:
+    """What an artefact's study asks of its models; nothing is."""
+    jobs: list[Job] = []
     with Store(None) as store, store.over(Replay(Shipped(Store(None)))):
-        try:
-            _run(target, vlm, store)
-        except NotShippedError as error:
-            return error.jobs
-    return ()
+        for name in asked_models(target):
+            try:
+                _run(target, models(name), store)
+            except NotShippedError as error:
+                jobs += error.jobs
+    return tuple(jobs)
 
 
 def _run(target: Artefact, vlm: VLM, store: Store) -> None:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from figures.models import EMBEDDED
 from figures.style import styled
 from figures.verdicts import Verdict, untestable
+from lightkv.embedded.location import ships
 from lightkv.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -92,7 +94,9 @@ class Artefact:
         planned: What it is called with besides for the rows that ship: questions, seed and
             budgets, fixed before they were asked. Empty where none are to ship.
         seconds: What it usually takes on one core at the study's own number of questions.
-        missing: What would have to be here for it to be made, "" if nothing is missing.
+        missing: What would have to be here for it to be made of any model, "" for nothing.
+        models: Embedded models that are asked where none is named; of several the frame has the
+            rows of all.
         benchmarks: The paper's own, where questions have scores by themselves that its study and
             its claims can be computed from.
 
@@ -118,6 +122,7 @@ class Artefact:
     planned: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 10.0
     missing: str = ""
+    models: tuple[str, ...] = (EMBEDDED,)
     benchmarks: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,6 +143,16 @@ class Artefact:
     def of(self) -> str:
         """Which paper it is of."""
         return PAPERS[self.id[0]]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Those of its models whose weights don't ship yet."""
+        return tuple(name for name in self.models if not ships(name))
+
+    @property
+    def lacking(self) -> str:
+        """What would have to be here for it to be made where no model is named, "" for nothing."""
+        return self.missing or " and ".join(f"the weights of {name}" for name in self.absent)
 
     def figure(self, frame: pd.DataFrame) -> Figure:
         """The drawing, in the house style."""

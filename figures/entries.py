@@ -153,7 +153,7 @@ def all_verdicts(entries: Sequence[Entry]) -> pd.DataFrame:
 def entry_of(artefact: Artefact, finished: Finished | None) -> Entry:
     """What was made of an artefact, from its files."""
     if finished is None:
-        return Entry(artefact)
+        return Entry(artefact, MISSING if artefact.absent else NOT_RUN)
     folder = finished.folder / artefact.id
     if not (folder / RECORD).is_file():
         return Entry(artefact, FAILED, error=finished.error or f"{folder} is not there")

@@ -14,7 +14,7 @@ from analysis.asking.store import Store
 from figures.artefacts import artefact
 from figures.contract import Artefact
 from figures.export import publish
-from figures.models import EMBEDDED, open_model
+from figures.models import opener
 from figures.origin import REPLAYING, Origin, measured
 from figures.view import made_html
 from lightkv.errors import InputError, InvalidValueError, UnknownNameError
@@ -90,7 +90,7 @@ class Made:
 
 def make(
     artefact_id: str,
-    vlm: VLM | None = None,
+    vlm: VLM | Sequence[VLM] | None = None,
     *,
     frame: pd.DataFrame | None = None,
     store: Store | None = None,
@@ -101,7 +101,8 @@ def make(
 
     Args:
         artefact_id: Such as "T-T5".
-        vlm: The model; None where all follows from dimensions.
+        vlm: The model; several are asked one after the other, and their rows joined. None where all
+            follows from dimensions.
         frame: What the study returned before; nothing is run then.
         store: Where answers and tables are kept.
         shipped: Rows to take where they are those that the artefact plans for, and no option is
@@ -124,17 +125,18 @@ def make(
     study = study_of(target)
     if study is None:
         return Made(target, _printed(target))
-    if study.needs_model and vlm is None:
+    vlms = _several(vlm) if study.needs_model else []
+    if study.needs_model and not vlms:
         raise InputError(f"{target.id} asks a model: pass one, such as lightkv.load()")
-    frame, settings, origin = measured(target, study, vlm, wanted, store, shipped)
+    frame, settings, origin = measured(target, study, vlms, wanted, store, shipped)
     defaults = {k: v for k, v in study.parameters.items() if k not in _APART and v is not None}
-    return Made(target, frame, {**_model(study, vlm), **defaults, **settings}, origin)
+    return Made(target, frame, {**_model(vlms), **defaults, **settings}, origin)
 
 
 def make_all(
     artefacts: str,
     *,
-    model: str = EMBEDDED,
+    model: str | None = None,
     device: str = "cpu",
     dtype: str | None = None,
     results: str | Path | None = None,
@@ -144,11 +146,11 @@ def make_all(
     fresh: bool = False,
     **common: Any,
 ) -> Iterator[Made]:
-    """Make several artefacts with one model and one store, one after the other.
+    """Make several artefacts with one store, one after the other; each model is loaded once.
 
     Args:
         artefacts: Ids, separated by spaces.
-        model: "embedded", a hub id or a folder; loaded if a study needs it.
+        model: "embedded", "embedded-qwen", a hub id or a folder; None for each artefact's own.
         device: Where to put it.
         dtype: Of its numbers, None for what suits the device.
         results: Folder in which answers and tables are kept, None for nowhere.
@@ -167,16 +169,16 @@ def make_all(
         raise InputError("no artefact named; give ids such as 'T-T5 L-F3'")
     wanted = _set({**common, **(options or {})})
     refuse_idle(targets, wanted)
-    studies = [study_of(one) for one in targets]
-    needed = any(study is not None and study.needs_model for study in studies)
-    vlm = open_model(model, device, dtype) if needed else None
+    load = opener(device, dtype)
     taking = not fresh and any(one.planned for one in targets)
     rows = (packed_rows() or Shipped(Store(None))) if taking else None
     with Store(results) as store:
         for one in targets:
             useful = {k: v for k, v in wanted.items() if k not in ignored(one, wanted)}
             shipped = None if rows is None else Replay(rows, replay)
-            made = make(one.id, vlm, store=store, shipped=shipped, **useful)
+            own = asked_models(one)
+            vlms = [load(name) for name in ((model,) if own and model is not None else own)]
+            made = make(one.id, vlms, store=store, shipped=shipped, **useful)
             if out is not None:
                 made.publish(out)
             yield made
@@ -187,6 +189,12 @@ def study_of(target: Artefact) -> Study | None:
     from analysis.studies import study
 
     return study(target.study) if target.study else None
+
+
+def asked_models(target: Artefact) -> tuple[str, ...]:
+    """Embedded models that an artefact asks where none is named; none if it asks no model."""
+    study = study_of(target)
+    return target.models if study is not None and study.needs_model else ()
 
 
 def taken(target: Artefact) -> tuple[str, ...]:
@@ -236,9 +244,18 @@ def _printed(target: Artefact) -> pd.DataFrame:
     return numbers
 
 
-def _model(study: Study, vlm: VLM | None) -> dict[str, Any]:
-    """What the record says of the model."""
-    if vlm is None or not study.needs_model:
+def _several(vlm: VLM | Sequence[VLM] | None) -> list[VLM]:
+    """One model, several or none, as a list."""
+    if vlm is None:
+        return []
+    return list(vlm) if isinstance(vlm, list | tuple) else [vlm]  # type: ignore[list-item]
+
+
+def _model(vlms: Sequence[VLM]) -> dict[str, Any]:
+    """What the record says of the models."""
+    if not vlms:
         return {}
-    dtype = str(vlm.dtype).removeprefix("torch.")
-    return {"model": vlm.name, "device": str(vlm.device), "dtype": dtype}
+    dtypes = dict.fromkeys(str(vlm.dtype).removeprefix("torch.") for vlm in vlms)
+    devices = dict.fromkeys(str(vlm.device) for vlm in vlms)
+    names = ", ".join(vlm.name for vlm in vlms)
+    return {"model": names, "device": ", ".join(devices), "dtype": ", ".join(dtypes)}

@@ -47,7 +47,7 @@ class Origin:
 def measured(
     target: Artefact,
     study: Study,
-    vlm: VLM | None,
+    vlms: Sequence[VLM],
     wanted: Mapping[str, Any],
     store: Store | None,
     rows: Replay | None,
@@ -59,7 +59,7 @@ def measured(
     Args:
         target: The artefact.
         study: Its study.
-        vlm: The model, where it needs one.
+        vlms: The models that it is asked of, none where it needs none.
         wanted: Options set by the user.
         store: Where answers are kept.
         rows: Those that ship, with the seed of the draw; None to ask everything.
@@ -70,30 +70,39 @@ def measured(
             planned = {**target.options, **target.planned}
             try:
                 with nullcontext(store) if store is not None else Store(None) as kept:
-                    frame = _run(study, vlm, planned, kept, rows)
+                    frame = _run(study, vlms, planned, kept, rows)
                 return frame, planned, Origin(True, "", rows.used, tuple(rows.compared))
             except NotShippedError as error:
                 why = error.reason
         else:
             why = f"{', '.join(wanted)} was set" if wanted else NONE_SHIP
     usual = {**target.options, **wanted}
-    return _run(study, vlm, usual, store), usual, Origin(why=why)
+    return _run(study, vlms, usual, store), usual, Origin(why=why)
 
 
 def _run(
     study: Study,
-    vlm: VLM | None,
+    vlms: Sequence[VLM],
     settings: Mapping[str, Any],
     store: Store | None,
     rows: Replay | None = None,
 ) -> pd.DataFrame:
     apart = {"store": store, "progress": False}
     apart = {name: value for name, value in apart.items() if name in study.parameters}
-    models = [vlm] if study.needs_model else []
     if rows is None or store is None:
-        return study.run(*models, **settings, **apart)
+        return _rows(study, vlms, {**settings, **apart})
     with store.over(rows):
-        return study.run(*models, **settings, **apart)
+        return _rows(study, vlms, {**settings, **apart})
+
+
+def _rows(study: Study, vlms: Sequence[VLM], options: Mapping[str, Any]) -> pd.DataFrame:
+    """What a study returns of each model, one after the other."""
+    import pandas as pd
+
+    if not study.needs_model:
+        return study.run(**options)
+    frames = [study.run(vlm, **options) for vlm in vlms]
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
 @dataclass(frozen=True)

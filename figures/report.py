@@ -13,6 +13,7 @@ from typing import Any, Final
 from figures.artefacts import artefacts
 from figures.entries import FOLDER, Entry, all_verdicts, corrected, entry_of, papers
 from figures.export import replacing, write_frame, write_text
+from figures.models import EMBEDDED, NATIVE
 from figures.origin import NONE_SHIP, replayed
 from figures.runner import EXECUTED, Finished, complete_units, marker
 from figures.verdicts import Outcome
@@ -20,6 +21,9 @@ from figures.verdicts import Outcome
 TITLE: Final = "Do they hold up?"
 VERDICTS: Final = "verdicts.csv"
 """Every claim with its verdict, beside the page."""
+
+_WORDS: Final = {EMBEDDED: "the embedded model", NATIVE: "the embedded Qwen3-VL"}
+"""How models are called."""
 
 LEAD: Final = (
     "Figures and tables of LightKV (arXiv 2605.00789) and TGV-KV (arXiv 2606.03075), two ways to "
@@ -95,8 +99,8 @@ def _earlier(results: str | Path | None) -> dict[str, Finished]:
 def _models(entries: Sequence[Entry]) -> str:
     """Which models were asked, in words."""
     asked = (json.loads(entry.parameters).get("model") for entry in entries if entry.parameters)
-    names = sorted({str(name) for name in asked if name})
-    return " and ".join("the embedded model" if n == "embedded" else n for n in names)
+    names = sorted({name for several in asked if several for name in str(several).split(", ")})
+    return " and ".join(_WORDS.get(name, name) for name in names)
 
 
 def _asked_here(entries: Sequence[Entry]) -> list[tuple[str, str]]:

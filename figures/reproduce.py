@@ -17,6 +17,7 @@ from figures.models import EMBEDDED
 from figures.notebook import FOLDER, Notebook
 from figures.report import write_report
 from figures.runner import Finished, Unit, stop_kernels
+from lightkv.embedded.location import SHIPPED, shipped
 from lightkv.errors import InvalidValueError
 
 NOTEBOOK: Final = "artefacts"
@@ -71,18 +72,22 @@ def plan(
     results: str | Path,
     notebooks: Path = FOLDER,
 ) -> list[Unit]:
-    """Units that make the given artefacts: one for all whose studies stand in one module.
+    """Units that make the given artefacts: one for all of one model whose studies stand in one
+    module. Where no model is named, those whose own does not ship are left out (:func:`absent`).
 
     Raises:
+        ModelError: All of them are left out.
         UnknownNameError, InvalidValueError, NotebookError: Before anything runs; also if an option
             has no effect on any of the artefacts.
     """
-    known = [artefact(one) for one in in_order(artefact_ids)]
+    left_out = absent(artefact_ids, options)
+    known = [artefact(one) for one in in_order(artefact_ids) if one not in left_out]
+    if not known:
+        shipped(next(iter(left_out.values()))[0])
     refuse_idle(known, options)
     rooms: dict[str, list[Artefact]] = {}
     for one in known:
-        study = study_of(one)
-        rooms.setdefault(study.room if study is not None else PRINTED, []).append(one)
+        rooms.setdefault(_room(one, options), []).append(one)
     notebook = Notebook.named(NOTEBOOK, notebooks)
     units = []
     for room, group in rooms.items():
@@ -91,6 +96,23 @@ def plan(
         parameters = {**useful, "artefacts": " ".join(one.id for one in group)}
         units.append(Unit.of(notebook, parameters, results, name=room))
     return units
+
+
+def absent(artefact_ids: Sequence[str], options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Artefacts that can't be made because no model is named and weights of theirs don't ship yet,
+    with the names of these models."""
+    if options.get("model") is not None:
+        return {}
+    known = [artefact(one) for one in in_order(artefact_ids)]
+    return {one.id: one.absent for one in known if one.absent}
+
+
+def _room(one: Artefact, options: Mapping[str, Any]) -> str:
+    """Name of the unit that makes an artefact; models of its own make it another."""
+    study = study_of(one)
+    room = study.room if study is not None else PRINTED
+    usual = options.get("model") is not None or one.models == (EMBEDDED,)
+    return room if usual else "-".join((room, *one.models))
 
 
 def without_effect(
@@ -105,8 +127,8 @@ def without_effect(
 
 
 def usual_jobs(options: Mapping[str, Any]) -> int:
-    """Units at once if nothing else is said: one a core for the embedded model, which is small."""
-    if options.get("model", EMBEDDED) != EMBEDDED or options.get("device", "cpu") != "cpu":
+    """Units at once if nothing else is said: one a core for embedded models, which are small."""
+    if options.get("model", EMBEDDED) not in SHIPPED or options.get("device", "cpu") != "cpu":
         return 1
     return max(1, min(_cores(), MOST_JOBS))
 

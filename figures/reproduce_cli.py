@@ -27,7 +27,9 @@ _OUT = click.option("--out", default="report", show_default=True, help="Folder o
 
 @click.command("reproduce")
 @click.argument("ids", nargs=-1)
-@click.option("--model", help="Hub id or folder of a model; default: the embedded model.")
+@click.option(
+    "--model", help="Hub id or folder of a model; default: each artefact's own embedded model."
+)
 @click.option("--device", help="cpu, cuda, cuda:1, mps; default: cpu.")
 @click.option("--dtype", help="float32, bfloat16, float16; default: what suits the device.")
 @click.option("--samples", type=int, help="Questions per task; default: each study's own.")
@@ -82,11 +84,11 @@ def reproduce_command(
     is an error; one that changes some is named with the others. If a notebook fails, the others go
     on, the report says so, and the exit status is 1.
     """
-    from figures.reproduce import plan, reproduce, usual_jobs, without_effect
-    from lightkv.loading import located
+    from figures.models import named
+    from figures.reproduce import absent, plan, reproduce, usual_jobs, without_effect
 
     options: dict[str, Any] = {
-        "model": None if model is None else located(model),
+        "model": None if model is None else named(model),
         "device": device,
         "dtype": dtype,
         "samples": samples,
@@ -102,6 +104,10 @@ def reproduce_command(
     elif full or folder is not None:
         raise InvalidValueError("--full, --benchmarks-from", "given", "with --benchmarks only")
     units = plan(ids, settings, results)
+    for one, models in absent(ids, settings).items():
+        click.echo(
+            f"{one} is left out: the weights of {' and '.join(models)} don't ship yet", err=True
+        )
     for name, others in without_effect(ids, settings).items():
         click.echo(
             f"{_OPTIONS.get(name, f'--{name}')} has no effect on {', '.join(others)}", err=True
@@ -138,13 +144,13 @@ def notebook_command(name: str, parameters: tuple[tuple[str, str], ...], results
 
     A VALUE is read as a Python literal where it is one, else as text.
     """
+    from figures.models import named
     from figures.notebook import Notebook
     from figures.runner import FAILED, Unit
-    from lightkv.loading import located
 
     settings = {key: _literal(value) for key, value in parameters}
     if isinstance(settings.get("model"), str):
-        settings["model"] = located(settings["model"])
+        settings["model"] = named(settings["model"])
     finished = Unit.of(Notebook.named(name), settings, results).run()
     if finished.error is not None:
         click.echo(f"failed: {finished.error}; see {finished.folder / FAILED}", err=True)
@@ -158,7 +164,7 @@ def artefacts_command() -> None:
     from figures.artefacts import artefacts
 
     for one in artefacts():
-        how = f"missing: {one.missing}" if one.missing else f"{one.study}, {one.seconds:g} s"
+        how = f"missing: {one.lacking}" if one.lacking else f"{one.study}, {one.seconds:g} s"
         click.echo(f"{one.id:6}{one.title}  [{how}]")
 
 

@@ -19,7 +19,7 @@ RATE = 22
 
 @click.group("results")
 def results_group() -> None:
-    """Rows of the embedded model that ship: verdicts come from them, and some are asked again."""
+    """Rows of the embedded models that ship: verdicts come from them, and some are asked again."""
 
 
 @results_group.command("plan")
@@ -33,13 +33,13 @@ def plan_command(ids: tuple[str, ...], store: Path) -> None:
     """
     from analysis.asking.store import FILE_NAME, Store
     from figures.building import plan
-    from figures.models import open_model
+    from figures.models import opener
 
     folder = store if (store / FILE_NAME).is_file() else None
     total = left = 0
     with Store(folder, read_only=folder is not None) as kept:
         click.echo("artefact  cells    rows  of which new  to be asked  minutes")
-        for one in plan(open_model(), kept, ids):
+        for one in plan(opener(), kept, ids):
             minutes = one.left / RATE / 60
             click.echo(
                 f"{one.artefact.id:8}{len(one.jobs):7}{one.rows:8}{one.added:14}{one.left:13}"
@@ -69,10 +69,10 @@ def build_command(
     """
     from analysis.asking.packed import packaged
     from figures.building import build, write
-    from figures.models import open_model
+    from figures.models import opener
 
-    vlm = open_model()
-    for one in build(vlm, store, ids, seconds=seconds):
+    models = opener()
+    for one in build(models, store, ids, seconds=seconds):
         click.echo(f"{one.id}: complete")
     target = packaged() if file is None else file
-    click.echo(f"{target}: {write(vlm, store, target):,} bytes")
+    click.echo(f"{target}: {write(models, store, target):,} bytes")

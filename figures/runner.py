@@ -107,7 +107,7 @@ class Unit:
         depends = {
             "notebook": self.notebook.digest,
             "parameters": dict(self.parameters),
-            "model": model_identity(self.parameters.get("model")),
+            "models": [model_identity(name) for name in _models(self.parameters, self.artefacts)],
             "code": revision(self.notebook.modules | _modules(self.artefacts)),
             "imports": {name: _digest(file) for name, file in user_files().items()},
         }
@@ -213,6 +213,14 @@ def _modules(artefact_ids: Iterable[str]) -> frozenset[str]:
     made = [artefact(one) for one in artefact_ids]
     drawn = {one.draw.__module__ for one in made}
     return frozenset(drawn | {study(one.study).run.__module__ for one in made if one.study})
+
+
+def _models(parameters: Mapping[str, Any], artefact_ids: Iterable[str]) -> list[str]:
+    """The model that is named, or those that the artefacts ask where none is."""
+    wanted: str | None = parameters.get("model")
+    if wanted is not None:
+        return [wanted]
+    return sorted({name for one in artefact_ids for name in artefact(one).models})
 
 
 @contextmanager

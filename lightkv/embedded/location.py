@@ -19,18 +19,22 @@ _TRAINED_BY: Final = {
 }
 
 
+def ships(name: str) -> bool:
+    """Whether the weights of an embedded model are here, not its recipe alone."""
+    return (SHIPPED[name] / WEIGHTS).is_file()
+
+
 def shipped(name: str) -> Path:
     """Folder of an embedded model.
 
     Raises:
         ModelError: If only its recipe is here, and no weights; says how to train them.
     """
-    folder = SHIPPED[name]
-    if name in _TRAINED_BY and not (folder / WEIGHTS).is_file():
+    if name in _TRAINED_BY and not ships(name):
         raise ModelError(
             f"the weights of {name!r} don't ship yet, only its recipe: train them with "
             f"`{_TRAINED_BY[name]} --out FOLDER` (it needs torch, transformers, numpy, Pillow, "
             "safetensors, tokenizers, tqdm and click, and a GPU; --device cpu takes many hours), "
             "then load them with lightkv.load('FOLDER')"
         )
-    return folder
+    return SHIPPED[name]

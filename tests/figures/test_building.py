@@ -46,35 +46,37 @@ def two_small_artefacts(monkeypatch: pytest.MonkeyPatch) -> tuple[Artefact, ...]
 
 
 def built(folder: Path, vlm: Any) -> Path:
-    list(build(vlm, folder, ()))
-    assert write(vlm, folder, folder / "packed") == (folder / "packed").stat().st_size
+    list(build(lambda name: vlm, folder, ()))
+    assert write(lambda name: vlm, folder, folder / "packed") == (folder / "packed").stat().st_size
     return folder / "packed"
 
 
 def test_a_killed_build_goes_on_and_asks_each_question_once(tmp_path: Path) -> None:
     vlm: Any = FakeVLM(say, fail_after=3)
     with pytest.raises(KeyboardInterrupt):
-        list(build(vlm, tmp_path))
+        list(build(lambda name: vlm, tmp_path))
     vlm.fail_after = None
     # With hardly any time each call asks one more batch.
     for _ in range(2):
         before = vlm.asked
-        assert list(build(vlm, tmp_path, seconds=1e-9)) == [] and vlm.asked == before + 12
-    assert [one.id for one in build(vlm, tmp_path)] == ["T-T1", "T-T5"]
+        assert (
+            list(build(lambda name: vlm, tmp_path, seconds=1e-9)) == [] and vlm.asked == before + 12
+        )
+    assert [one.id for one in build(lambda name: vlm, tmp_path)] == ["T-T1", "T-T5"]
     with Store(tmp_path, read_only=True) as store:
         rows = store.rows()
-        there = list(plan(vlm, store))
+        there = list(plan(lambda name: vlm, store))
     assert not rows.duplicated(["key", "item"]).any()
     assert vlm.asked == len(rows) == there[0].rows + there[1].added
     assert there[1].added < there[1].rows and [one.left for one in there] == [0, 0]
-    assert list(build(vlm, tmp_path)) and vlm.asked == len(rows)
+    assert list(build(lambda name: vlm, tmp_path)) and vlm.asked == len(rows)
 
 
 def test_a_plan_asks_nothing(tmp_path: Path) -> None:
     vlm: Any = FakeVLM(say)
     with Store(None) as store:
-        both = list(plan(vlm, store))
-        one = list(plan(vlm, store, ["T-T5"]))
+        both = list(plan(lambda name: vlm, store))
+        one = list(plan(lambda name: vlm, store, ["T-T5"]))
     assert vlm.asked == 0 and both[0].rows == both[0].added == both[0].left == 10 * 12
     assert one[0].rows == one[0].added == one[0].left == 9 * 12
     # What T-T1 asks is not to be asked a second time.
@@ -85,14 +87,14 @@ def test_a_build_starts_from_what_ships(tmp_path: Path, monkeypatch: pytest.Monk
     packed = built(tmp_path / "first", FakeVLM(say))
     monkeypatch.setattr(building, "packaged", lambda: packed)
     later: Any = FakeVLM(say)
-    assert len(list(build(later, tmp_path / "second"))) == 2 and later.asked == 0
+    assert len(list(build(lambda name: later, tmp_path / "second"))) == 2 and later.asked == 0
 
 
 def test_wrong_calls(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="L-F1 plans for no rows"):
-        list(build(FakeVLM(say), tmp_path, ["L-F1"]))  # type: ignore[arg-type]
+        list(build(lambda name: FakeVLM(say), tmp_path, ["L-F1"]))  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="seconds is 0"):
-        list(build(FakeVLM(say), tmp_path, seconds=0))  # type: ignore[arg-type]
+        list(build(lambda name: FakeVLM(say), tmp_path, seconds=0))  # type: ignore[arg-type]
 
 
 def made(file: Path, vlm: Any, results: Path, **options: Any) -> Any:
@@ -139,7 +141,7 @@ def test_the_report_says_what_was_replayed(tmp_path: Path) -> None:
         connection.execute(f"UPDATE answers SET answer = 'planted <1>' WHERE key = {key}")
         connection.execute(f"UPDATE decisions SET gap = 0.001 WHERE key = {key} AND item < 5")
     connection.close()
-    write(FakeVLM(say), tmp_path / "wrong", tmp_path / "wrong.xz")  # type: ignore[arg-type]
+    write(lambda name: FakeVLM(say), tmp_path / "wrong", tmp_path / "wrong.xz")  # type: ignore[arg-type]
     one = made(tmp_path / "wrong.xz", FakeVLM(say), tmp_path / "results")
     states = Counter(row.state for row in one.origin.compared)
     assert states == {EQUAL: 8 * 12, DIFFERS: 7, TIED: 5}
