@@ -47,6 +47,14 @@ PROFILES: Final = "profiles over layers agree"
 NOISES: Final = (0.5, 2.0, 8.0)
 """Standard deviation of a question's profile, over the distance of two layers."""
 
+ALL_DIFFER: Final = "all differ"
+RESPONSES: Final = {
+    "few respond": ((0.8, 1.0, 1.0), (0.1, 0.7, 0.2), (0.1, 0.2, 0.7)),
+    "few gain much": ((0.1, 0.9, 0.0), (0.9, 0.5, 0.6)),
+    "near the floor": ((0.9, 0.0, 0.0), (0.05, 0.5, 0.1), (0.05, 0.1, 0.5)),
+}
+"""Kinds of questions in a factorial: their share, and the chances with and without a part."""
+
 RESAMPLES: Final = 499
 UNRELATED: Final = (4, 1, 5, 7, 8, 6, 3, 2)
 """Ranks whose correlation with 1, 2, ... 8 is zero."""
@@ -127,8 +135,12 @@ def _pairs(
     for top, tasks, nested in itertools.product((1.0, 0.9, 0.5), TASKS, (True, False)):
         one, other = (top, top - lead) if share == 1 else (share * top, top)
         kind = "one-sided" if nested else "independent"
-        name = f"{top:g}, {tasks} task{'s' * (tasks > 1)}, {kind}"
+        name = f"{top:g}, {_tasks(tasks)}, {kind}"
         yield name, _pair(rule, one, other, tasks=tasks, nested=nested, share=share)
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'s' * (count > 1)}"
 
 
 def _parts(rule: Callable[..., Verdict], lead: float, count: int, common: bool) -> Draw:
@@ -156,6 +168,26 @@ def _graded(kind: str) -> Draw:
             return above(difference_of(first + change / 2, first - change / 2), 0.0, "")
         first, second = generator.beta(2, 1, size=(2, n))
         return above(difference_of(first, second), 0.0, "")
+
+    return draw
+
+
+def _effect(kind: str, parts: int, tasks: int) -> Draw:
+    """A main effect of zero in a factorial of so many parts.
+
+    Each of the questions is right with one chance in settings that have the part and with another
+    in those that don't, see :data:`RESPONSES`.
+    """
+
+    def draw(generator: np.random.Generator, n: int) -> Verdict:
+        count, half = n * tasks, 2 ** (parts - 1)
+        if kind == ALL_DIFFER:
+            chances = generator.uniform(size=(count, 2))
+        else:
+            shares, *pair = zip(*RESPONSES[kind], strict=True)
+            chances = np.array(pair).T[generator.choice(len(shares), size=count, p=shares)]
+        used, unused = generator.binomial(half, chances.T) / half
+        return above(difference_of(used, unused, tasks=np.repeat(np.arange(tasks), n)), 0.0, "")
 
     return draw
 
@@ -222,6 +254,14 @@ def _all() -> dict[tuple[str, str], tuple[Draw, tuple[str, ...]]]:
         add(f"all of several better, {at_margin}", [(setting, draw)], FAILS)
     graded = ((kind, _graded(kind)) for kind in ("independent", "a tenth differ"))
     add("graded difference above", graded, HOLDS, FAILS)
+    effects = (
+        (
+            f"{kind}, {2**parts} settings, {tasks} task{'s' * (tasks > 1)}",
+            _effect(kind, parts, tasks),
+        )
+        for kind, parts, tasks in itertools.product((*RESPONSES, ALL_DIFFER), (3, 5), TASKS)
+    )
+    add("effect in a factorial above", effects, HOLDS, FAILS)
     means = ((kind, _mean(kind)) for kind in ("normal", "skewed", "captions", "share of 0.9"))
     add("mean above", means, HOLDS, FAILS)
     add(PROFILES, ((f"noise {noise:g}", _profiles(noise)) for noise in NOISES), HOLDS, FAILS)

@@ -59,7 +59,7 @@ def simulated(
     named = [
         {name: _text(value) for name, value in {**cell, "seed": seed}.items()} for cell in cells
     ]
-    kept = _read(out, named)
+    kept, added = _read(out, named), False
     for cell, names in tqdm(
         list(zip(cells, named, strict=True)), unit="cell", disable=not progress, leave=False
     ):
@@ -68,8 +68,12 @@ def simulated(
             continue
         rows = simulate(cell, np.random.default_rng(_entropy(names)))
         kept[key] = [{**names, **{k: _text(v) for k, v in row.items()}} for row in rows]
+        added = True
         _write(out, [row for rows in kept.values() for row in rows])
-    wanted = [row for names in named for row in kept[tuple(names.values())]]
+    wanted = [row for names in named for row in kept.pop(tuple(names.values()))]
+    if added:
+        # Cells that came to the grid later stand in their place, as in a table made at once.
+        _write(out, [*wanted, *(row for rows in kept.values() for row in rows)])
     return pd.read_csv(io.StringIO(_table(wanted)), keep_default_na=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from analysis.studies.base import SAMPLES, Settings, Tasks, register
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 RESPONSIVE = ("embedded/read", "embedded/list")
 """Answers of several words: the first word of an answer is decided before anything is evicted."""
+
+PARTS = ("tvb", "twr", "tpr")
+"""Text-vision budgeting, text-weighted ranking, text-prioritised retention."""
 
 PAPER_WINDOW_SHARE = 0.1
 """The paper's window of 64 queries in a prompt of LLaVA-1.5, about 640 tokens."""
@@ -99,15 +103,22 @@ def component_ablation(
         Question rows with ``tvb``, ``twr``, ``tpr`` (None for the full cache) and ``retention``.
     """
     cells = {}
-    for parts in itertools.product((False, True), repeat=3):
-        name = "tvb{:d}-twr{:d}-tpr{:d}".format(*parts)
+    for parts in itertools.product((False, True), repeat=len(PARTS)):
         for retention in retentions:
-            whole = all(parts)
-            made: Compressor = TGVKV(retention=retention) if whole else method(name, retention)
-            columns = dict(zip(("tvb", "twr", "tpr"), parts, strict=True))
-            cells[f"{name} {retention}"] = Cell(made, {**columns, "retention": retention})
-    nothing = {"tvb": None, "twr": None, "tpr": None, "retention": 1.0}
+            columns = {**dict(zip(PARTS, parts, strict=True)), "retention": retention}
+            cells[f"{_named(parts)} {retention}"] = Cell(with_parts(parts, retention), columns)
+    nothing = {**dict.fromkeys(PARTS), "retention": 1.0}
     return sweep(vlm, tasks, cells, nothing, samples, settings)
+
+
+def with_parts(parts: Sequence[bool], retention: float) -> Compressor:
+    """TGV-KV with those of :data:`PARTS` that are true, its ablation without the others."""
+    return TGVKV(retention=retention) if all(parts) else method(_named(parts), retention)
+
+
+def _named(parts: Sequence[bool]) -> str:
+    """Registered name of a combination of parts."""
+    return "tvb{:d}-twr{:d}-tpr{:d}".format(*parts)
 
 
 def _window(vlm: VLM, tasks: Tasks, settings: Settings) -> int:

@@ -30,8 +30,8 @@ def planned(samples: int, **options: Any) -> dict[str, Any]:
 
     Args:
         samples: Questions per task, fixed beforehand and at least 48. Those of T-T1, T-T5, L-T5,
-            L-F6 and X-1 come from a calculation of power, from effects seen on other questions;
-            those of all others, 128 or 256, were chosen without one.
+            L-F6, X-1 and X-8 come from a calculation of power, from effects seen on other
+            questions; those of all others, 128 or 256, were chosen without one.
         **options: Budgets and the like where they are not the study's own.
     """
     return {"samples": samples, "seed": PLANNED_SEED, **options}

@@ -77,6 +77,14 @@ def test_an_unfinished_table_is_gone_on_with(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
+def test_cells_that_are_added_stand_in_their_place(tmp_path: Path) -> None:
+    out = tmp_path / "table.csv"
+    simulated([CELLS[3], {"kind": "other", "n": 0}, CELLS[0]], drawn, out=out)
+    whole = simulated(CELLS, drawn, out=out)
+    pd.testing.assert_frame_equal(pd.read_csv(out).head(len(whole)), whole)
+    assert pd.read_csv(out)["kind"].tolist()[len(whole) :] == ["other"] * 2
+
+
 def test_what_a_table_can_not_be_kept_in(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="seed is -1; allowed: at least 0"):
         simulated(CELLS, drawn, seed=-1)

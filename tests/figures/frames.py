@@ -12,6 +12,7 @@ from tests.analysis.fake import FakeVLM
 from tests.figures.cost_frames import decode_latency, memory_breakdown, request_times, schedule_cost
 from tests.figures.map_frames import kept_maps, merge_maps
 from tests.figures.method_frames import (
+    all_combinations,
     every_method,
     evictors_compared,
     prefill_methods,
@@ -36,6 +37,7 @@ FRAMES = {
     "window_sweep": window_sweep,
     "schedule_cost": schedule_cost,
     "every_method": every_method,
+    "all_combinations": all_combinations,
     "window_schedules": window_schedules,
     "pruning_against_eviction": pruning_against_eviction,
     **PROBING,

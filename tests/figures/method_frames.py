@@ -140,3 +140,27 @@ def released_choices(
         where = {"compared": name, "departure": departure, "overlap": 0.5, **_words(score)}
         parts.append(scored(f"{name}, {departure}", score, task=task, kv_share=0.5, **where))
     return pd.concat(parts, ignore_index=True)
+
+
+LIGHTKV = {"guidance": 0.3, "windows": 0.1, "hierarchy": 0.1, "pairing": 0.0, "positions": 0.0}
+TGV = {"tvb": 0.1, "twr": 0.4, "tpr": 0.1}
+
+
+def all_combinations(
+    tasks: Sequence[str] = TASKS, joint: float = 0.0, **effects: float
+) -> pd.DataFrame:
+    """Both factorials around 0.5, with main effects and one of two parts jointly: the first two of
+    each method score ``joint`` more where both or none are in use, and as much less elsewhere."""
+    parts = [scored("vanilla", 1.0, task=task, compared="vanilla") for task in tasks]
+    for method, defaults in (("lightkv", LIGHTKV), ("tgvkv", TGV)):
+        sizes = {name: effects.get(name, size) for name, size in defaults.items()}
+        for task, on in itertools.product(
+            tasks, itertools.product((False, True), repeat=len(sizes))
+        ):
+            main = sum(
+                size if used else -size for size, used in zip(sizes.values(), on, strict=True)
+            )
+            score = 0.5 + main / 2 + (joint if on[0] == on[1] else -joint) / 2
+            used = dict(zip(sizes, on, strict=True))
+            parts.append(scored(f"{method} {on}", score, task=task, compared=method, **used))
+    return pd.concat(parts, ignore_index=True)

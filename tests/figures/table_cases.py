@@ -174,6 +174,26 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
         (OPEN, method_frames.released_choices(random=0.95, paper=0.95)),
         (OPEN, method_frames.released_choices().query("departure != 'guidance'")),
     ],
+    ("X-8", 0): [
+        (HOLDS, method_frames.all_combinations()),
+        (FAILS, method_frames.all_combinations(windows=-0.1)),
+        (OPEN, method_frames.all_combinations().query("compared != 'lightkv'")),
+    ],
+    ("X-8", 1): [
+        (HOLDS, method_frames.all_combinations()),
+        (FAILS, method_frames.all_combinations(guidance=0.05, pairing=0.3)),
+        (OPEN, method_frames.all_combinations().query("compared != 'lightkv'")),
+    ],
+    ("X-8", 2): [
+        (HOLDS, method_frames.all_combinations()),
+        (FAILS, method_frames.all_combinations(tpr=-0.1)),
+        (OPEN, method_frames.all_combinations().query("compared != 'tgvkv'")),
+    ],
+    ("X-8", 3): [
+        (HOLDS, method_frames.all_combinations()),
+        (FAILS, method_frames.all_combinations(twr=0.1, tvb=0.4)),
+        (OPEN, method_frames.all_combinations().query("compared != 'tgvkv'")),
+    ],
     ("T-F8", 0): [(HOLDS, map_frames.kept_maps(12, 6)), (FAILS, map_frames.kept_maps(6, 12))],
     ("T-F8", 1): [(HOLDS, map_frames.kept_maps()), (FAILS, map_frames.kept_maps(whole_text=False))],
     ("T-T8", 0): [

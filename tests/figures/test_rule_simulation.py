@@ -38,7 +38,8 @@ def test_rules_err_about_as_often_as_they_say(shipped: pd.DataFrame) -> None:
     """One-sided level 2.5 %; the worst of many settings and 400 runs lies above it."""
     worst = shipped[shipped["n"] >= 24].groupby(["rule", "word"])["share"].max()
     assert worst.max() <= 0.06
-    assert shipped[~shipped["rule"].str.startswith("mean")]["share"].max() <= 0.06
+    few = shipped["rule"].str.startswith(("mean", "effect"))  # err more often below 24
+    assert shipped[~few]["share"].max() <= 0.06
     assert min(QUESTIONS) >= FEWEST_QUESTIONS
 
 
@@ -49,6 +50,12 @@ def test_scores_have_the_shares_that_are_claimed() -> None:
         assert one.mean() == pytest.approx(0.7, abs=0.02)
         assert other.mean() == pytest.approx(0.4, abs=0.02)
         assert (other > one).any() != nested
+
+
+def test_effects_that_are_simulated_are_zero() -> None:
+    for kind, classes in rule_simulation.RESPONSES.items():
+        assert sum(share for share, _, _ in classes) == pytest.approx(1), kind
+        assert sum(share * (a - b) for share, a, b in classes) == pytest.approx(0), kind
 
 
 def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
