@@ -74,7 +74,8 @@ def processor_of(source: str, origin: dict[str, Any]) -> Any:
     """The processor of a hub id or folder; arguments and errors as :func:`config_of`."""
     from transformers import AutoProcessor
 
-    # Makes the processor of the embedded Qwen3-VL known, wherever its folder lies.
+    # Makes the processors of the embedded models known, wherever their folders lie.
+    import lightkv.embedded.fuyu.processing
     import lightkv.embedded.qwen.processing  # noqa: F401
 
     build: Any = AutoProcessor.from_pretrained

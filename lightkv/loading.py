@@ -49,7 +49,8 @@ def load(
 
     Args:
         name_or_path: A hub id or a local folder; "embedded" or None for the embedded LLaVA;
-            "embedded-qwen" for the embedded Qwen3-VL, once its weights ship.
+            "embedded-qwen" for the embedded Qwen3-VL and "embedded-fuyu" for the encoder-free
+            Fuyu, once their weights ship.
         device: Where to put it ("cpu", "cuda", "cuda:1", ...).
         dtype: "float32", "bfloat16", "float16" or a torch dtype. Default: float32 on the CPU,
             bfloat16 elsewhere.

@@ -16,10 +16,11 @@ _OF_TRAINING = ("out", "state", "minutes", "steps", "begin", "count", "processes
 @click.command("train-embedded")
 @click.option(
     "--model",
-    type=click.Choice(["square", "qwen"]),
+    type=click.Choice(["square", "qwen", "fuyu"]),
     default="square",
     show_default=True,
-    help="square: LLaVA for 128 x 128 pictures; qwen: Qwen3-VL for any aspect ratio and videos.",
+    help="square: LLaVA for 128 x 128 pictures; qwen: Qwen3-VL for any aspect ratio and videos; "
+    "fuyu: the square one's pictures without a vision encoder.",
 )
 @click.option(
     "--out",
@@ -40,7 +41,7 @@ _OF_TRAINING = ("out", "state", "minutes", "steps", "begin", "count", "processes
 @click.option(
     "--compile/--no-compile",
     default=None,
-    help="Compile the forward passes.  [default: yes for square, no for qwen]",
+    help="Compile the forward passes.  [default: no for qwen, yes for the others]",
 )
 @click.option(
     "--bfloat16/--no-bfloat16",
@@ -115,7 +116,7 @@ def train_embedded_command(
     given again. For `--model qwen` torch, transformers, numpy, pillow, safetensors, tokenizers,
     tqdm and click are enough; beside the sources, `python -m figures.cli train-embedded` does it.
     """
-    other = _OF_QWEN if model == "square" else _OF_SQUARE
+    other = _OF_SQUARE if model == "qwen" else _OF_QWEN
     _refuse_options_without_effect(other, f"on --model {model}")
     _check_device(device)
     low = device == "cuda" if bfloat16 is None else bfloat16
@@ -146,10 +147,12 @@ def train_embedded_command(
             quick=quick,
         )
         return
+    from lightkv.embedded import plan
     from lightkv.embedded.training import train_embedded
 
     train_embedded(
         out,
+        plan.fuyu() if model == "fuyu" else plan.square(),
         state=state,
         device=device,
         seed=seed,

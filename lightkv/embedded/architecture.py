@@ -15,6 +15,8 @@ from lightkv.embedded.canvas import PATCH, SQUARE
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+    from lightkv.embedded.student import Student
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -28,6 +30,12 @@ class Architecture:
     vision_layers: int = 3
     vision_heads: int = 4
     vision_intermediate: int = 384
+
+    def student(self, seed: int) -> Student:
+        """A model of these sizes with random weights, to be trained."""
+        from lightkv.embedded.lean import LeanModel
+
+        return LeanModel(build_model(self, seed))
 
 
 def build_config(sizes: Architecture) -> LlavaConfig:

@@ -214,15 +214,25 @@ def attention_inputs(batch: Batch, kept: Tensor, prefix_length: int) -> tuple[Te
     Returns:
         additive mask ``(B, 1, T + 1, P + N + T)`` and positions ``(B, P + N + T)``.
     """
+    ahead = torch.arange(prefix_length, device=kept.device).expand(len(kept), -1)
+    after = batch.position + prefix_length + SQUARE.patches
+    position = torch.cat([ahead, kept + prefix_length, after], 1)
+    return attention_mask(batch, prefix_length + kept.shape[1]), position
+
+
+def attention_mask(batch: Batch, start: int) -> Tensor:
+    """What is added to the scores of the rows that predict text ``(B, 1, T + 1, start + T)``.
+
+    Args:
+        batch: the batch.
+        start: tokens before the text, which every turn sees.
+    """
     count, length = batch.text.shape
-    start = prefix_length + kept.shape[1]
     sees = torch.cat([batch.sees.new_zeros(count, start), batch.sees], 1)
     index = torch.arange(start + length, device=sees.device)
     rows = index[start - 1 :]
     earlier = rows[:, None] >= index
-    # (B, T + 1, P + N + T): a row and a column of one turn
+    # (B, T + 1, start + T): a row and a column of one turn
     same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
     mask = torch.zeros(same.shape, device=sees.device).masked_fill_(~(earlier & same), -1e4)
-    ahead = torch.arange(prefix_length, device=sees.device).expand(count, -1)
-    after = batch.position + prefix_length + SQUARE.patches
-    return mask[:, None], torch.cat([ahead, kept + prefix_length, after], 1)
+    return mask[:, None]

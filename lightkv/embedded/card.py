@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lightkv.embedded.publish import CARD
+from lightkv.embedded.recipe import SHIPPED, LanguageStage, Recipe
+from lightkv.embedded.vocabulary import WORDS
 
 _HEADER: Final = """\
 ---
@@ -51,7 +54,9 @@ print(processor.decode(output, skip_special_tokens=True), "|", item.answer)
 
 Later turns repeat `user : ... assistant : ... </s>`. The chat template supplies the system
 sentence if none is given and puts images before the text of their message.
+"""
 
+_KINDS: Final = """\
 ## Pictures and questions
 
 A picture holds 3 to 6 shapes (6 kinds, 6 colors) and one or two four-digit numbers of different
@@ -114,9 +119,9 @@ picture and to words outside its vocabulary.
 _TRAINING: Final = """\
 ## Training
 
-`lightkv train-embedded` runs this recipe (here seed {seed}; {threads} threads, {device}, torch
+`{command}` runs this recipe (here seed {seed}; {threads} threads, {device}, torch
 {torch}). The schedule counts steps, the data are drawn from (seed, stage, step), and an
-interrupted run continues exactly. The shipped run was stopped and continued at stage borders and
+interrupted run continues exactly. The shipped run was stopped and continued in between and
 has not been repeated from the start; other hardware or libraries round differently, so expect
 similar scores, not equal weights. The log is `training_log.csv`, all numbers of this card are in
 `metrics.json`.
@@ -124,7 +129,9 @@ similar scores, not equal weights. The log is `training_log.csv`, all numbers of
 | stage | steps | batch | pictures | minutes |
 |---|---|---|---|---|
 {stages}
+"""
 
+_LEARNT: Final = """\
 The first stage teaches the vision tower to name, for every patch, the color, kind, digit, place
 of the digit and grid row and column of what it shows; then the tower is frozen, as CLIP is in
 LLaVA. Share right on object patches at its end: {patches}.
@@ -170,36 +177,71 @@ _LIMITS: Final = """\
 """
 
 
-def write_card(metrics: dict[str, Any], folder: Path) -> None:
+@dataclass(frozen=True)
+class CardTexts:
+    """What a card says beside its numbers, as formats.
+
+    Attributes:
+        header: the model and its parts, with ``millions``, ``words`` and ``megabytes``.
+        words: how many words it knows.
+        command: that trains it.
+        learnt: what the stages teach, with ``patches`` and ``conversation``.
+        limits: what should not be concluded from the model.
+    """
+
+    header: str
+    words: int
+    command: str
+    learnt: str
+    limits: str
+
+
+TEXTS: Final = CardTexts(_HEADER, len(WORDS), "lightkv train-embedded", _LEARNT, _LIMITS)
+"""Of the embedded LLaVA."""
+
+
+def write_card(
+    metrics: dict[str, Any], folder: Path, recipe: Recipe = SHIPPED, texts: CardTexts = TEXTS
+) -> None:
     """Write the card of the checkpoint in ``folder``."""
-    (folder / CARD).write_text(render_card(metrics, folder), encoding="utf-8")
+    (folder / CARD).write_text(render_card(metrics, folder, recipe, texts), encoding="utf-8")
 
 
-def render_card(metrics: dict[str, Any], folder: Path) -> str:
-    """The text of the card."""
-    from lightkv.embedded.recipe import SHIPPED, LanguageStage
-    from lightkv.embedded.vocabulary import WORDS
+def render_card(
+    metrics: dict[str, Any], folder: Path, recipe: Recipe = SHIPPED, texts: CardTexts = TEXTS
+) -> str:
+    """The text of the card.
 
+    Args:
+        metrics: as `lightkv.embedded.evaluate.evaluate` returns them, with ``training``.
+        folder: of the checkpoint.
+        recipe: that the model was trained by.
+        texts: of the model.
+    """
     training = metrics["training"]
     weights = folder / "model.safetensors"
-    stages = [stage for stage in SHIPPED.stages if isinstance(stage, LanguageStage)]
+    stages = [stage for stage in recipe.stages if isinstance(stage, LanguageStage)]
     parts = [
-        _HEADER.format(
+        texts.header.format(
             millions=training["parameters"] / 1e6,
-            words=len(WORDS),
+            words=texts.words,
             megabytes=weights.stat().st_size / 1e6 if weights.exists() else 0.0,
         ),
+        _KINDS,
         _results(metrics),
         _TRAINING.format(
             **{key: training[key] for key in ("seed", "threads", "device", "torch")},
-            conversation=_range([stage.text.conversation for stage in stages]),
-            patches=shown_patches(training["stages"][0]["final"]),
+            command=texts.command,
             stages="\n".join(
                 f"| {s['name']} | {s['steps']} | {s['batch']} | {s['images']} | {s['minutes']} |"
                 for s in training["stages"]
             ),
         ),
-        _LIMITS,
+        texts.learnt.format(
+            conversation=_range([stage.text.conversation for stage in stages]),
+            patches=shown_patches(training["stages"][0]["final"]),
+        ),
+        texts.limits,
     ]
     return "\n".join(parts)
 

@@ -15,18 +15,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightkv.embedded.batches import Batch, attention_inputs
 from lightkv.embedded.canvas import PATCH, SQUARE
+from lightkv.embedded.student import Student
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
 
 
-class LeanModel(nn.Module):
+class LeanModel(Student):
     """Vision tower, projector and decoder of ``model``, sharing its parameters."""
+
+    inner = ("layers.", "encoder.", "linear_1.", "linear_2.")
 
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
         config: Any = model.config
+        self.model = model
+        self.width = config.vision_config.hidden_size
         self.tower: Any = model.model.vision_tower
         self.projector: Any = model.model.multi_modal_projector
         self.decoder: Any = model.model.language_model
@@ -37,6 +43,28 @@ class LeanModel(nn.Module):
         self.register_buffer(
             "frequencies", self.decoder.rotary_emb.inv_freq.clone(), persistent=False
         )
+        self.words = self.decoder.embed_tokens
+        self._vision, self._read = self.vision, self.forward
+
+    def compile_parts(self) -> None:
+        self._vision = torch.compile(self.vision, dynamic=False)
+        self._read = torch.compile(self.forward, dynamic=False)
+
+    def vision_parts(self) -> list[nn.Module]:
+        return [self.tower]
+
+    def language_parts(self) -> list[nn.Module]:
+        return [self.projector, self.decoder]
+
+    def see(self, pixels: Tensor) -> Tensor:
+        return self._vision(pixels)
+
+    def answer(self, batch: Batch, kept: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            features = self.see(batch.pixels)
+        image = self.project(take_patches(features, kept))
+        mask, position = attention_inputs(batch, kept, batch.prefix.shape[1])
+        return self._read(batch.prefix, image, batch.text, mask, position), image
 
     def vision(self, pixels: Tensor) -> Tensor:
         """Bytes ``(B, 128, 128, 3)`` to patch features ``(B, 256, D_vision)``."""
@@ -136,6 +164,11 @@ class LeanModel(nn.Module):
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x.float(), (x.shape[-1],), weight, self.epsilon)
+
+
+def take_patches(features: Tensor, kept: Tensor) -> Tensor:
+    """Rows ``kept`` ``(B, N)`` of ``features`` ``(B, 256, D)``: ``(B, N, D)``."""
+    return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -11,11 +11,18 @@ CHECKPOINT: Final = Path(__file__).parent / "checkpoint"
 """Folder of the square model's checkpoint."""
 NATIVE_CHECKPOINT: Final = Path(__file__).parent / "qwen" / "checkpoint"
 """Folder of the native-resolution model's checkpoint."""
-SHIPPED: Final = {"embedded": CHECKPOINT, "embedded-qwen": NATIVE_CHECKPOINT}
+FUYU_CHECKPOINT: Final = Path(__file__).parent / "fuyu" / "checkpoint"
+"""Folder of the encoder-free model's checkpoint."""
+SHIPPED: Final = {
+    "embedded": CHECKPOINT,
+    "embedded-qwen": NATIVE_CHECKPOINT,
+    "embedded-fuyu": FUYU_CHECKPOINT,
+}
 """Folders of the shipped checkpoints by name."""
 WEIGHTS: Final = "model.safetensors"
 _TRAINED_BY: Final = {
     "embedded-qwen": "lightkv train-embedded --model qwen --minutes 15 --device cuda --workers 14",
+    "embedded-fuyu": "lightkv train-embedded --model fuyu",
 }
 
 
@@ -34,7 +41,7 @@ def shipped(name: str) -> Path:
         raise ModelError(
             f"the weights of {name!r} don't ship yet, only its recipe: train them with "
             f"`{_TRAINED_BY[name]} --out FOLDER` (it needs torch, transformers, numpy, Pillow, "
-            "safetensors, tokenizers, tqdm and click, and a GPU; --device cpu takes many hours), "
+            "safetensors, tokenizers, tqdm and click; hours on a CPU, minutes on a GPU), "
             "then load them with lightkv.load('FOLDER')"
         )
     return SHIPPED[name]

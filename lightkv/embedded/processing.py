@@ -18,7 +18,7 @@ def chat_template(image: str, video: str = "") -> str:
     A system sentence is supplied if none is given.
 
     Args:
-        image: what stands for a picture.
+        image: what stands for a picture, if it stands there.
         video: what stands for a video, if the model sees videos.
     """
     marks = {"image": image, "video": video}
@@ -61,7 +61,7 @@ def build_tokenizer(
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(
-        models.WordLevel({word: words.TOKEN[word] for word in known}, unk_token=words.UNKNOWN)
+        models.WordLevel({word: index for index, word in enumerate(known)}, unk_token=words.UNKNOWN)
     )
     core.normalizer = normalizers.Sequence(
         [

@@ -7,10 +7,13 @@ machine and an interrupted run continues exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from lightkv.embedded.architecture import Architecture
 from lightkv.embedded.batches import TextSettings
+
+if TYPE_CHECKING:
+    from lightkv.embedded.student import Student
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,21 @@ class LanguageStage:
 Stage = VisionStage | LanguageStage
 
 
+class Sizes(Protocol):
+    """Sizes of a model for square pictures, a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def student(self, seed: int) -> Student:
+        """A model of these sizes with random weights, to be trained."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A whole training run."""
 
     stages: tuple[Stage, ...]
-    architecture: Architecture = field(default_factory=Architecture)
+    architecture: Sizes = field(default_factory=Architecture)
     seed: int = 0
 
 

@@ -8,25 +8,21 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightkv.embedded import batches
-from lightkv.embedded.architecture import build_model
 from lightkv.embedded.batches import Batch, TextSettings
 from lightkv.embedded.canvas import SQUARE
-from lightkv.embedded.lean import LeanModel
 from lightkv.embedded.objectives import PatchHeads, WordAlignment, answer_loss, exact_answers
 from lightkv.embedded.optimizer import build_optimizers, descend, scale_rates
 from lightkv.embedded.questions import Stream
 from lightkv.embedded.recipe import LanguageStage, Recipe, Stage, VisionStage
+from lightkv.embedded.student import Student
 from lightkv.embedded.tally import Tally
-
-if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration
 
 logger = logging.getLogger(__name__)
 
@@ -59,15 +55,11 @@ class Trainer:
         self.state = state
         self.device = torch.device(device)
         self.save_every = save_every
-        model: Any = build_model(recipe.architecture, recipe.seed)
-        self.model: LlavaForConditionalGeneration = model.to(self.device)
-        self.lean = LeanModel(self.model)
-        self.heads = PatchHeads(recipe.architecture.vision_hidden).to(self.device)
+        self.student: Student = recipe.architecture.student(recipe.seed).to(self.device)
+        self.heads = PatchHeads(self.student.width).to(self.device)
         self.alignment = WordAlignment().to(self.device)
-        self._vision = (
-            torch.compile(self.lean.vision, dynamic=False) if compile else self.lean.vision
-        )
-        self._answer = torch.compile(self.lean, dynamic=False) if compile else self.lean
+        if compile:
+            self.student.compile_parts()
         self.stage_index = 0
         self.step = 0
         self.log: list[dict[str, float | int | str]] = []
@@ -117,7 +109,7 @@ class Trainer:
     def _vision_loss(self, rng: np.random.Generator, stage: VisionStage) -> Tensor:
         batch = self._batch(rng, stage.batch, _PATCH_TEXT, (3, 6), (0, 3))
         with self._autocast():
-            features = self._vision(batch.pixels)
+            features = self.student.see(batch.pixels)
         loss: Tensor
         loss, score = self.heads(features, batch.labels)
         self._tally.update(score, stage.batch)
@@ -128,18 +120,13 @@ class Trainer:
         batch = self._batch(rng, stage.batch, stage.text, phase.shapes, phase.numbers)
         kept = choose_patches(rng, batch, phase.kept)
         with self._autocast():
-            with torch.no_grad():
-                features = self._vision(batch.pixels)
-            index = kept[..., None].expand(-1, -1, features.shape[-1])
-            image = self.lean.project(features.gather(1, index))
-            mask, position = batches.attention_inputs(batch, kept, batch.prefix.shape[1])
-            logits = self._answer(batch.prefix, image, batch.text, mask, position)
+            logits, image = self.student.answer(batch, kept)
         loss = answer_loss(logits, batch.target, batch.weight)
         score = exact_answers(logits, batch.target, batch.turn, batch.kind)
         self._tally.update(score, stage.batch)
         if phase.align:
             labels = {name: label.gather(1, kept) for name, label in batch.labels.items()}
-            align = self.alignment(image, self.lean.decoder.embed_tokens, labels)
+            align = self.alignment(image, self.student.words, labels)
             self._tally.add("align", align.item(), 1)
             loss = loss + phase.align * align
         return loss
@@ -170,12 +157,11 @@ class Trainer:
     def _build_optimizers(self) -> list[torch.optim.Optimizer]:
         """Muon for the matrices inside layers and projector, AdamW for the rest."""
         rates = self.stage.rates
-        if isinstance(self.stage, VisionStage):
-            trained: tuple[nn.Module, ...] = (self.lean.tower, self.heads)
-        else:
-            trained = (self.lean.projector, self.lean.decoder, self.alignment)
+        vision = isinstance(self.stage, VisionStage)
+        parts = self.student.vision_parts() if vision else self.student.language_parts()
+        trained = [*parts, self.heads if vision else self.alignment]
         named = [pair for module in trained for pair in module.named_parameters()]
-        inner = ("layers.", "encoder.", "linear_1.", "linear_2.")
+        inner = self.student.inner
         matrices = [w for name, w in named if w.dim() == 2 and name.startswith(inner)]
         matrix_ids = {id(weight) for weight in matrices}
         others = [weight for _, weight in named if id(weight) not in matrix_ids]
@@ -198,7 +184,7 @@ class Trainer:
             "seed": self.recipe.seed,
             "stage_index": self.stage_index,
             "step": self.step,
-            "model": self.model.state_dict(),
+            "model": self.student.model.state_dict(),
             "heads": self.heads.state_dict(),
             "alignment": self.alignment.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
@@ -230,7 +216,7 @@ class Trainer:
             raise ValueError(
                 f"{self.state} holds the state of another recipe; choose another folder"
             )
-        self.model.load_state_dict(content["model"])
+        self.student.model.load_state_dict(content["model"])
         self.heads.load_state_dict(content["heads"])
         self.alignment.load_state_dict(content["alignment"])
         self.stage_index, self.step, self.log = index, content["step"], content["log"]

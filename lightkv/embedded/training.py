@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from lightkv.embedded import recipe as recipes
+from lightkv.embedded import plan as plans
 from lightkv.embedded.card import write_card
 from lightkv.embedded.evaluate import Answerer, evaluate
-from lightkv.embedded.processing import build_processor
+from lightkv.embedded.plan import Plan
 from lightkv.embedded.publish import export, write_log, write_metrics
 from lightkv.embedded.trainer import Trainer
 
@@ -23,6 +23,7 @@ _SHOWN = ("loss", "color", "kind", "where", "read", "count")
 
 def train_embedded(
     out: Path,
+    plan: Plan | None = None,
     *,
     state: Path | None = None,
     device: str = "cpu",
@@ -34,10 +35,11 @@ def train_embedded(
     fresh: bool = False,
     quick: bool = False,
 ) -> None:
-    """Train, export, evaluate and describe the embedded model.
+    """Train, export, evaluate and describe a model for square pictures.
 
     Args:
         out: folder of the checkpoint.
+        plan: which model, the embedded LLaVA if None.
         state: folder of the resumable state, ``out/state`` if None.
         device: ``cpu`` or ``cuda``.
         seed: of weights and data; the shipped checkpoint has 0.
@@ -53,17 +55,18 @@ def train_embedded(
     state = state or out / "state"
     if fresh and state.exists():
         shutil.rmtree(state)
-    plan = dataclasses.replace(recipes.QUICK if quick else recipes.SHIPPED, seed=seed)
-    trainer = Trainer(plan, state, device=device, compile=compile, save_every=save_every)
+    plan = plan or plans.square()
+    recipe = dataclasses.replace(plan.quick if quick else plan.shipped, seed=seed)
+    trainer = Trainer(recipe, state, device=device, compile=compile, save_every=save_every)
     trainer.resume()
     _train(trainer)
-    export(trainer.model, build_processor(), out)
+    export(trainer.student.model, plan.processor(), out)
     write_log(trainer.log, out)
     if evaluate_count:
         metrics = evaluate(Answerer.load(out, device), evaluate_count, seed)
         metrics["training"] = describe_training(trainer, device)
         write_metrics(metrics, out)
-        write_card(metrics, out)
+        write_card(metrics, out, recipe, plan.texts)
 
 
 def _train(trainer: Trainer) -> None:
@@ -102,6 +105,6 @@ def describe_training(trainer: Trainer, device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters": sum(p.numel() for p in trainer.student.model.parameters()),
         "stages": stages,
     }

@@ -151,13 +151,15 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_else() -> None:
     assert result.exit_code == 2 and "torch sees no GPU" in result.output
 
 
+@pytest.mark.parametrize("kind", ["qwen", "fuyu"])
 def test_weights_that_do_not_ship_are_refused_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(location.SHIPPED, "embedded-qwen", tmp_path / "none")
-    with pytest.raises(ModelError, match=r"train-embedded --model qwen .* lightkv\.load"):
-        lightkv.load("embedded-qwen")
-    assert not model_is_here("embedded-qwen") and model_is_here("embedded")
+    name = f"embedded-{kind}"
+    monkeypatch.setitem(location.SHIPPED, name, tmp_path / "none")
+    with pytest.raises(ModelError, match=rf"train-embedded --model {kind} .* lightkv\.load"):
+        lightkv.load(name)
+    assert not model_is_here(name) and model_is_here("embedded")
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 8), (1, 8), (7, 8), (8, 8), (451, 500), (0, 1)])

@@ -179,8 +179,8 @@ def test_training_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     second = Trainer(QUICK, tmp_path, save_every=3)
     assert second.resume()
     list(second.run(3))
-    for name, weight in through.model.state_dict().items():
-        assert torch.equal(weight, second.model.state_dict()[name]), name
+    for name, weight in through.student.model.state_dict().items():
+        assert torch.equal(weight, second.student.model.state_dict()[name]), name
     strip = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
     assert strip == [{k: v for k, v in line.items() if k != "seconds"} for line in second.log]
 
@@ -188,12 +188,14 @@ def test_training_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_vision_is_frozen_in_the_language_stage() -> None:
     trainer = Trainer(QUICK)
     list(trainer.run(4))
-    tower = {k: v.clone() for k, v in trainer.lean.tower.state_dict().items()}
-    decoder = {k: v.clone() for k, v in trainer.lean.decoder.state_dict().items()}
+    tower = {k: v.clone() for k, v in trainer.student.tower.state_dict().items()}
+    decoder = {k: v.clone() for k, v in trainer.student.decoder.state_dict().items()}
     list(trainer.run())
     assert trainer.done
-    assert all(torch.equal(v, trainer.lean.tower.state_dict()[k]) for k, v in tower.items())
-    changed = [not torch.equal(v, trainer.lean.decoder.state_dict()[k]) for k, v in decoder.items()]
+    assert all(torch.equal(v, trainer.student.tower.state_dict()[k]) for k, v in tower.items())
+    changed = [
+        not torch.equal(v, trainer.student.decoder.state_dict()[k]) for k, v in decoder.items()
+    ]
     assert all(changed)
 
 
