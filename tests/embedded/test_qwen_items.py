@@ -12,7 +12,7 @@ from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import SQUARE, Canvas
 from lightkv.embedded.question_kinds import picture_of
 from lightkv.embedded.qwen.items import KINDS, native_items, sort_of
-from lightkv.embedded.qwen.legends import LEGENDS, draw_legend
+from lightkv.embedded.qwen.legends import DEFINITIONS, LEGENDS, draw_definitions, draw_legend
 from lightkv.embedded.qwen.pairs import PAIRS, Pair, share_a_shape
 from lightkv.embedded.qwen.video_kinds import VIDEOS, hinted, name
 from lightkv.embedded.qwen.videos import STORIES, Video, sample_videos
@@ -253,3 +253,18 @@ def test_unknown_kinds_and_wrong_counts_are_refused() -> None:
         native_items("color", -1)
     with pytest.raises(InvalidValueError):
         native_items("color", 1, seed=-1)
+
+
+def test_definitions_without_a_picture_are_answered_by_the_passage() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        definitions = draw_definitions(rng, 10)
+        told = dict(zip(definitions.words, definitions.pairs, strict=True))
+        assert 2 <= len(told) == len(set(told.values())) <= 10
+        meaning = DEFINITIONS.ask("meaning", rng, definitions)
+        code_word = DEFINITIONS.ask("code_word", rng, definitions)
+        assert meaning is not None and code_word is not None
+        word = meaning.text.removeprefix("what is a ").removesuffix(" ?")
+        assert f"a {word} is a {meaning.answer}" in definitions.passage
+        thing = code_word.text.removeprefix("what is ").removesuffix(" ?")
+        assert f"a {code_word.answer} is {thing}" in definitions.passage

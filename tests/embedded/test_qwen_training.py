@@ -62,6 +62,15 @@ def _stock_inputs(batch: Batch, row: int, text: Tensor) -> dict[str, Any]:
     """What the stock processor makes of the same prompt."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+    token = words.VIDEO_ID if batch.sort == "video" else words.IMAGE_ID
+    pixels = [frame.numpy() for view in batch.views for frame in view.pixels[row]]
+    grids = [view.canvas.patches for view in batch.views for _ in view.pixels[row]]
+    ids: list[int] = batch.words[0][row].tolist()
+    for count, part in zip(grids, batch.words[1:], strict=True):
+        ids += [token] * count + part[row].tolist()
+    tokens = torch.tensor([[*ids, *text.tolist()]])
+    if not pixels:
+        return {"input_ids": tokens}
     processor = Qwen2VLImageProcessorPil(
         patch_size=PATCH // MERGE,
         merge_size=MERGE,
@@ -70,14 +79,7 @@ def _stock_inputs(batch: Batch, row: int, text: Tensor) -> dict[str, Any]:
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    token = words.VIDEO_ID if batch.sort == "video" else words.IMAGE_ID
-    pixels = [frame.numpy() for view in batch.views for frame in view.pixels[row]]
     made = processor(images=pixels, return_tensors="pt")
-    grids = [view.canvas.patches for view in batch.views for _ in view.pixels[row]]
-    ids: list[int] = batch.words[0][row].tolist()
-    for count, part in zip(grids, batch.words[1:], strict=True):
-        ids += [token] * count + part[row].tolist()
-    tokens = torch.tensor([[*ids, *text.tolist()]])
     types = (tokens == words.IMAGE_ID).int() + 2 * (tokens == words.VIDEO_ID).int()
     inputs: dict[str, Any] = {"input_ids": tokens, "mm_token_type_ids": types}
     grid = made["image_grid_thw"]
@@ -120,7 +122,7 @@ def test_frequencies_of_three_axes_take_turns() -> None:
 def test_a_grid_takes_as_many_positions_as_its_longer_side() -> None:
     canvas = Canvas(8, 10)
     kept = torch.tensor([[0, 9, 10, 79]])
-    positions = prefix_positions([2, 1, 3], [(canvas, kept), (canvas, kept)])
+    positions = prefix_positions(1, [2, 1, 3], [(canvas, kept), (canvas, kept)])
     time, row, column = positions[0].tolist()
     assert time == [0, 1, 2, 2, 2, 2, 12, 13, 13, 13, 13, 23, 24, 25]
     assert row == [0, 1, 2, 2, 3, 9, 12, 13, 13, 14, 20, 23, 24, 25]
@@ -215,7 +217,7 @@ def test_batches_supervise_exactly_the_answers() -> None:
         answered = batch.target != IGNORE
         assert (batch.text[answered] == batch.target[answered]).all()
         assert not answered[batch.turn == 0].any()
-        assert bool((batch.turn == 0).any()) == (sort == "legend")
+        assert bool((batch.turn == 0).any()) == (sort in ("legend", "text"))
 
 
 def test_steps_decide_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:

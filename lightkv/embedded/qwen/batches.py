@@ -1,4 +1,4 @@
-"""Training batches of one sort: pictures, legends, videos or pairs, of one size each."""
+"""Training batches of one sort: pictures, legends, videos, pairs or text, of one size each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from lightkv.embedded import scenes
 from lightkv.embedded.batches import NO_TURN, Columns, TextSettings, pack
 from lightkv.embedded.canvas import Canvas
 from lightkv.embedded.qwen.containers import Batch, Sort, View
-from lightkv.embedded.qwen.legends import LEGENDS, draw_legend, draw_length
+from lightkv.embedded.qwen.legends import (
+    DEFINITIONS,
+    LEGENDS,
+    draw_definitions,
+    draw_legend,
+    draw_length,
+)
 from lightkv.embedded.qwen.pairs import PAIRS, Pair, share_a_shape
 from lightkv.embedded.qwen.prompts import prompt_words
 from lightkv.embedded.qwen.video_kinds import VIDEOS
@@ -25,12 +31,13 @@ from lightkv.embedded.registry import Question, Registry
 from lightkv.embedded.scenes import Scenes
 from lightkv.embedded.vocabulary import UNKNOWN_ID, WORDS, encode
 
-SORTS: Final[tuple[Sort, ...]] = ("picture", "legend", "video", "pair")
+SORTS: Final[tuple[Sort, ...]] = ("picture", "legend", "video", "pair", "text")
 REGISTRIES: Final[dict[Sort, Registry[Any]]] = {
     "picture": pictures.PICTURES,
     "legend": LEGENDS,
     "video": VIDEOS,
     "pair": PAIRS,
+    "text": DEFINITIONS,
 }
 NAMES: Final = tuple(name for sort in SORTS for name in REGISTRIES[sort].functions)
 """Every question there is."""
@@ -52,7 +59,8 @@ class Difficulty:
         background: vision tokens in use beside those that show objects; None for all.
         definitions: most definitions of a legend.
         objects: most objects of a video.
-        helpers: share of questions about legends, videos and pairs that only training asks.
+        helpers: share of questions about legends, videos and pairs that only training asks; of
+            text alone it asks nothing else.
         sorts: relative frequency of the sorts of batches.
         text: how the questions about pictures are drawn and packed; ``length`` is that of
             questions, a legend comes on top.
@@ -138,7 +146,23 @@ def _pairs(rng: np.random.Generator, difficulty: Difficulty) -> Batch:
     return _finish(rng, "pair", text, subjects, views)
 
 
-_MAKERS: Final = {"picture": _pictures, "legend": _legends, "video": _videos, "pair": _pairs}
+def _texts(rng: np.random.Generator, difficulty: Difficulty) -> Batch:
+    """Passages without a picture: many questions for few tokens."""
+    most = draw_length(rng, difficulty.definitions)
+    text = TextSettings(most * _DEFINITION + 72, _weights(DEFINITIONS, 1.0), caption=0.0)
+    count = _count(difficulty, 0, text.length)
+    subjects = [draw_definitions(rng, most) for _ in range(count)]
+    passages = [encode(definitions.passage) for definitions in subjects]
+    return _finish(rng, "text", text, subjects, (), passages)
+
+
+_MAKERS: Final = {
+    "picture": _pictures,
+    "legend": _legends,
+    "video": _videos,
+    "pair": _pairs,
+    "text": _texts,
+}
 
 
 def _weights(registry: Registry[Any], helpers: float) -> dict[str, float]:

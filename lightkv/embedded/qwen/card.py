@@ -119,10 +119,10 @@ drawn; with `--steps` the seed decides all of an uninterrupted run. The log is
 The first stage teaches the tower to name, for every token, the color, kind, digit, place of the
 digit and grid row and column of what it shows; then the tower is frozen. Share right on object
 tokens at its end: {patches}. The second stage trains mergers and decoder on batches of one sort
-(pictures, legends, videos, pairs) and one size, many questions to a prompt, first with few objects
-and a third of the vision tokens, at the end with all. A further loss lets every vision token name,
-through the tied word embeddings, what it shows. Matrices are trained with Muon, the rest with
-AdamW.
+(pictures, legends, videos, pairs, definitions without a picture) and one size, many questions to a
+prompt, first with few objects and a third of the vision tokens, at the end with all. A further loss
+lets every vision token name, through the tied word embeddings, what it shows. Matrices are trained
+with Muon, the rest with AdamW.
 """
 
 _LIMITS: Final = """\

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightkv.embedded.canvas import Canvas
 
-Sort = Literal["picture", "legend", "video", "pair"]
+Sort = Literal["picture", "legend", "video", "pair", "text"]
 
 
 class OnDevice:
@@ -50,7 +50,7 @@ class Batch(OnDevice):
     """One training batch; columns of the text as in the square model's batches.
 
     Attributes:
-        sort: what it is about.
+        sort: what it is about; ``text`` alone shows nothing.
         views: in the order of the prompt.
         words: token ids ``(B, L)`` before, between and after the grids of vision tokens.
     """

@@ -16,24 +16,28 @@ from lightkv.embedded.registry import Question, Registry
 from lightkv.embedded.vocabulary import CODE_WORDS, COLORS, SHAPES
 
 Pair = tuple[int, int]
+PAIRS: Final[tuple[Pair, ...]] = tuple(
+    (shape, color) for shape in range(len(SHAPES)) for color in range(len(COLORS))
+)
+"""Every shape and color that a code word can stand for."""
 
 LEAST_DEFINITIONS: Final = 2
 """With one definition the passage alone would answer what is somewhere."""
 MOST_DEFINITIONS: Final = len(SHAPES) * len(COLORS) - 1
 LEGENDS: Final[Registry[Legend]] = Registry()
+DEFINITIONS: Final[Registry[Definitions]] = Registry()
+"""Asked in training, of passages without a picture."""
 
 
 @dataclass(frozen=True)
-class Legend:
-    """A picture and what the code words mean.
+class Definitions:
+    """What code words mean.
 
     Attributes:
-        picture: what is seen.
         words: the code words in the order of the passage.
         pairs: shape and color that each stands for, all different.
     """
 
-    picture: Picture
     words: tuple[str, ...]
     pairs: tuple[Pair, ...]
 
@@ -45,6 +49,17 @@ class Legend:
             for word, (shape, color) in zip(self.words, self.pairs, strict=True)
         ]
         return " , ".join(parts) + " ."
+
+
+@dataclass(frozen=True)
+class Legend(Definitions):
+    """A picture and what the code words mean.
+
+    Attributes:
+        picture: what is seen.
+    """
+
+    picture: Picture
 
     def defined(self) -> list[tuple[str, list[Thing]]]:
         """Code words of what the picture shows, and the shapes each stands for."""
@@ -65,14 +80,23 @@ def draw_legend(rng: np.random.Generator, picture: Picture, most: int) -> Legend
     """Two to ``most`` definitions; about half of their room goes to what is shown."""
     count = draw_length(rng, most)
     shown = list(dict.fromkeys((shape.kind, shape.color) for shape in picture.shapes))
-    every = [(kind, color) for kind in range(len(SHAPES)) for color in range(len(COLORS))]
-    absent = [pair for pair in every if pair not in shown]
+    absent = [pair for pair in PAIRS if pair not in shown]
     first = [shown[i] for i in rng.permutation(len(shown))][: (count + 1) // 2 + 1]
     rest = [pair for pair in shown if pair not in first] + absent
     pairs = (first + [rest[i] for i in rng.permutation(len(rest))])[:count]
     pairs = [pairs[i] for i in rng.permutation(count)]
-    words = [CODE_WORDS[i] for i in rng.permutation(len(CODE_WORDS))[:count]]
-    return Legend(picture, tuple(words), tuple(pairs))
+    return Legend(_code_words(rng, count), tuple(pairs), picture)
+
+
+def draw_definitions(rng: np.random.Generator, most: int) -> Definitions:
+    """Two to ``most`` definitions of anything."""
+    count = draw_length(rng, most)
+    pairs = tuple(PAIRS[i] for i in rng.permutation(len(PAIRS))[:count])
+    return Definitions(_code_words(rng, count), pairs)
+
+
+def _code_words(rng: np.random.Generator, count: int) -> tuple[str, ...]:
+    return tuple(CODE_WORDS[i] for i in rng.permutation(len(CODE_WORDS))[:count])
 
 
 @LEGENDS.kind("legend")
@@ -88,11 +112,20 @@ def _legend(rng: np.random.Generator, legend: Legend) -> Question | None:
 
 
 @LEGENDS.helper("legend_word")
-def _word(rng: np.random.Generator, legend: Legend) -> Question:
+@DEFINITIONS.helper("meaning")
+def _meaning(rng: np.random.Generator, legend: Definitions) -> Question:
     """What a code word means: the passage alone answers."""
     index = int(rng.integers(len(legend.words)))
     shape, color = legend.pairs[index]
     return Question(f"what is a {legend.words[index]} ?", f"{COLORS[color]} {SHAPES[shape]}")
+
+
+@DEFINITIONS.helper("code_word")
+def _code_word(rng: np.random.Generator, definitions: Definitions) -> Question:
+    """Which code word stands for something."""
+    index = int(rng.integers(len(definitions.words)))
+    shape, color = definitions.pairs[index]
+    return Question(f"what is a {COLORS[color]} {SHAPES[shape]} ?", definitions.words[index])
 
 
 def _where(rng: np.random.Generator, legend: Legend) -> Question | None:

@@ -41,22 +41,28 @@ def prompt_words(rng: np.random.Generator, sort: str, grids: Sequence[int]) -> l
     return words
 
 
-def prefix_positions(lengths: Sequence[int], grids: Sequence[tuple[Canvas, Tensor]]) -> Tensor:
+def prefix_positions(
+    count: int,
+    lengths: Sequence[int],
+    grids: Sequence[tuple[Canvas, Tensor]],
+    device: torch.device | None = None,
+) -> Tensor:
     """Rotary positions of everything before the text.
 
     Args:
+        count: prompts ``B``.
         lengths: words before, between and after the grids.
         grids: the canvas of each and the patches of it in use ``(B, K)``.
+        device: of the result.
 
     Returns:
         ``(B, 3, P)``, time, height and width. A word takes one position on all axes; a grid
         stands at one time and takes as many positions as its longer side has patches.
     """
-    batch, device = len(grids[0][1]), grids[0][1].device
     parts = []
     start = 0
     for length, grid in zip(lengths, (*grids, None), strict=True):
-        parts.append(torch.arange(start, start + length, device=device).expand(batch, 3, length))
+        parts.append(torch.arange(start, start + length, device=device).expand(count, 3, length))
         start += length
         if grid is not None:
             canvas, kept = grid

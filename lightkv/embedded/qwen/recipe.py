@@ -113,16 +113,18 @@ _LATE_MIX: Final = {
 _EARLY_TEXT: Final = TextSettings(length=112, weights=MIX, caption=0.25)
 _LATE_TEXT: Final = TextSettings(length=128, weights=_LATE_MIX, caption=0.4, long_weight=1.0)
 _EARLY_SORTS: Final[dict[Sort, float]] = {
-    "picture": 0.52,
-    "legend": 0.16,
-    "video": 0.20,
-    "pair": 0.12,
+    "picture": 0.40,
+    "legend": 0.14,
+    "video": 0.12,
+    "pair": 0.14,
+    "text": 0.20,
 }
 _LATE_SORTS: Final[dict[Sort, float]] = {
     "picture": 0.44,
-    "legend": 0.18,
-    "video": 0.24,
-    "pair": 0.14,
+    "legend": 0.20,
+    "video": 0.16,
+    "pair": 0.16,
+    "text": 0.04,
 }
 
 

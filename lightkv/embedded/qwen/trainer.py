@@ -162,7 +162,7 @@ class Trainer:
             self._tally.update(
                 exact_answers(logits, batch.target, batch.turn, batch.kind, NAMES), 0
             )
-        if phase.align:
+        if phase.align and batch.views:
             pairs = zip(batch.views, images, strict=True)
             align = torch.stack([self._alignment(view, image) for view, image in pairs])
             self._tally.add("align", align.mean().detach(), 1)
@@ -193,7 +193,7 @@ class Trainer:
             *words, text = torch.split(embeddings, [part.shape[1] for part in parts], 1)
             before = _joined(words, [layers[-1] for layers in seen])
             blank = [torch.zeros_like(part) for part in words]
-            deep = range(len(seen[0]) - 1)
+            deep = range(len(seen[0]) - 1 if seen else 0)
             added = [_joined(blank, [layers[index] for layers in seen]) for index in deep]
             mask, position = attention_inputs(batch)
             logits = self.lean(before, added, text, mask, position)
@@ -296,7 +296,7 @@ def attention_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
     """
     grids = [(view.canvas, kept) for view in batch.views for kept in view.kept.unbind(1)]
     lengths = [part.shape[1] for part in batch.words]
-    before = prefix_positions(lengths, grids)
+    before = prefix_positions(len(batch), lengths, grids, batch.text.device)
     length = batch.text.shape[1]
     start = before.shape[2]
     sees = F.pad(batch.sees, (start, 0))
