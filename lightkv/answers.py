@@ -23,7 +23,7 @@ class Answer:
         text: The answer, without special tokens.
         tokens: Ids of the generated tokens up to the end-of-sequence token.
         record: What the run did.
-        places: Says where the tokens of the pictures lie on them.
+        places: Gives where the tokens of each picture lie on it; None where the request is unknown.
     """
 
     text: str
@@ -60,8 +60,8 @@ class Answer:
         """
         if self.places is None:
             raise UnsupportedError(
-                "this answer does not say which pictures it is about; one of vlm.ask, vlm.ask_many "
-                "or a session does"
+                "this answer was built without its request, so its pictures are unknown; use one "
+                "that vlm.ask, vlm.ask_many or a session gave"
             )
         return kept_maps(self.record, layer, self.places())
 

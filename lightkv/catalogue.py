@@ -69,7 +69,7 @@ def _load() -> None:
 
 
 def load_module(name: str) -> tuple[str, ...]:
-    """Import a module of the user's, so that the methods which it registers are known.
+    """Import a user's module, so that the methods that it registers are known.
 
     Args:
         name: A module as Python imports it, or the path of a ``.py`` file.
@@ -98,7 +98,7 @@ def load_everywhere(names: Sequence[str]) -> None:
 
 
 def user_modules() -> tuple[str, ...]:
-    """Modules, or paths of files, that :func:`load_everywhere` was told."""
+    """Modules, or paths of files, that :func:`load_everywhere` was given."""
     return tuple(name for name in os.environ.get(IMPORTS, "").split(os.pathsep) if name)
 
 
@@ -181,8 +181,8 @@ class Part:
 
     Attributes:
         method: The method.
-        options: Fields that were given.
-        wants_retention: True for an evictor that was given no retention.
+        options: Options that the text sets.
+        wants_retention: True for an evictor whose text sets no retention.
     """
 
     method: Method

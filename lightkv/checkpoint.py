@@ -135,7 +135,10 @@ def model_of(
                 **options,
             )
     except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(f"{source!r} does not fit: {error}") from error
+        raise ModelError(
+            f"{source!r} does not fit into the memory of {device}: {error}. Use a smaller dtype, "
+            "device_map='auto' for several devices, or quantization_config"
+        ) from error
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(_advice(source, error)) from error
     except TypeError as error:

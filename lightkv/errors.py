@@ -70,7 +70,7 @@ class UnsupportedError(LightKVError):
 
 
 class RetentionMismatchError(LightKVError):
-    """A run kept another number of entries than requested, beyond protection and rounding."""
+    """A run kept more or fewer entries than requested, beyond protection and rounding."""
 
 
 class StoreError(LightKVError):
@@ -89,6 +89,6 @@ class ShadowedError(LightKVError, ImportError):
     def __init__(self, package: str, origin: str, wanted: str) -> None:
         super().__init__(
             f"{package!r} is {origin} here and hides the package of that name in {wanted}: rename "
-            "that file or folder, or run from another one"
+            "that file or folder, or run from another folder"
         )
         self.name = package

@@ -21,7 +21,7 @@ def completed(inputs: Mapping[str, Any]) -> dict[str, Any]:
             (B, N) and whatever belongs to the pictures.
 
     Raises:
-        InputError: If there are no token ids, they or the mask are of another shape or type, a row
+        InputError: If there are no token ids, they or the mask have a wrong shape or type, a row
             is empty, or a row is padded on the right.
     """
     if not isinstance(inputs, Mapping):
@@ -81,12 +81,12 @@ def _check_mask(mask: Any, ids: Tensor) -> None:
 def row_identities(
     ids: Tensor, real: Tensor, pixels: Sequence[Sequence[Tensor]]
 ) -> tuple[int, ...]:
-    """Per row a number of 64 bits that tells its prompt from others, alone and in a batch alike.
+    """Per row a 64-bit number that identifies its prompt, the same alone and in a batch.
 
     Args:
         ids: (B, N) token ids.
         real: (B, N) bool, False for padding.
-        pixels: Per row the pixels of its pictures; zeros are taken for padding.
+        pixels: Per row the pixels of its pictures; zeros count as padding.
     """
     identities = []
     for row, keep, parts in zip(ids.cpu(), real.cpu(), pixels, strict=True):
@@ -101,7 +101,7 @@ def row_identities(
 def processed(
     processor: Any, name: str, requests: Sequence[Request], vision_ids: Sequence[int]
 ) -> Any:
-    """What a processor makes of requests, left-padded.
+    """A processor's output for some requests, left-padded.
 
     Args:
         processor: The model's processor.
@@ -126,7 +126,7 @@ def processed(
         if mark is not None:
             raise InputError(
                 f"request {number} contains {mark!r}, which stands for a picture; leave it out, "
-                "pictures get their place by themselves"
+                "the prompt gets the marks of its pictures without it"
             )
         texts.append(chat(processor, name, request))
         images.append([read_image(image) for image in request.images])

@@ -65,9 +65,9 @@ def load(
             Weights are read from safetensors only, unless ``use_safetensors=False``.
 
     Raises:
-        InvalidValueError: If an argument or option is none of the known ones.
+        InvalidValueError: If an argument has a value that is not allowed, or an option is unknown.
         ModelError: If files are missing or damaged, the hub can't be reached, the architecture is
-            unknown, the processor can't be built, or memory does not suffice.
+            unknown, the processor can't be built, or memory is too small.
     """
     where = device_named(device)
     number_type = dtype_named(dtype, where)
@@ -101,7 +101,7 @@ def load(
 def located(name_or_path: str | Path) -> str:
     """The absolute path of a folder or of an embedded model, or a hub id as it is.
 
-    Whoever hands a model on to another process resolves it here, where the user typed it.
+    A model whose name goes on to another process is resolved here first, where the user typed it.
 
     Raises:
         InvalidValueError: If it is neither a text nor a path.
@@ -127,14 +127,14 @@ def located(name_or_path: str | Path) -> str:
 
 
 def system_of(hub_id: str, processor: Any) -> str | None:
-    """System sentence of a model's published prompt, if it has to be sent to be there.
+    """System sentence of a model's published prompt, where the chat template leaves it out.
 
     Args:
         hub_id: The model; a folder has no published prompt.
         processor: Its processor.
 
     Returns:
-        None where there is none, or the chat template writes it by itself.
+        None where the prompt has no such sentence, or the chat template writes it.
     """
     known = (preset(name) for name in presets())
     sentence = next((one.system for one in known if one.hub_id == hub_id and one.system), None)
@@ -171,7 +171,7 @@ def weight_bytes(config: Any, dtype: torch.dtype) -> int:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a device, None where it can't be told."""
+    """Free memory of a device in bytes, None where it is not known."""
     if device.type == "cpu":
         import psutil
 
@@ -213,7 +213,7 @@ def dtype_named(dtype: str | torch.dtype | None, device: torch.device) -> torch.
     """The dtype of that name; None is float32 on the CPU and bfloat16 elsewhere.
 
     Raises:
-        InvalidValueError: If there is none of that name.
+        InvalidValueError: If no dtype has that name.
     """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16

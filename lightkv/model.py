@@ -29,7 +29,7 @@ _NOT_A_MODULE: Final = (
 
 
 class NotAModule:
-    """Tells whoever takes an object for a torch module, as ``NNsight(...)`` does, what to wrap."""
+    """Refuses to be used as a torch module, as in ``NNsight(vlm)``, and says what to wrap."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
         """Refuse to be called as a module."""
@@ -152,7 +152,7 @@ class LoadedModel(NotAModule):
         Args:
             requests: What is asked.
             compressor: The method that the batch is for: one that acts on pictures does so here.
-            picture_shares: What :meth:`picture_shares` said before, for pictures seen before.
+            picture_shares: What :meth:`picture_shares` returned for the same pictures before.
 
         Raises:
             InputError: If the list or a question is empty, a text contains the mark of a picture,
@@ -184,8 +184,8 @@ class LoadedModel(NotAModule):
         check_requests(requests)
         if any(request.videos for request in requests) and not self.family.takes_videos:
             raise UnsupportedError(
-                f"videos are read with models of the Qwen families, and {self.name} is none; pass "
-                "frames as images"
+                f"videos are read with models of the Qwen families, and {self.name} is not one of "
+                "them; pass frames as images"
             )
         asked = [
             request if request.system is not None else replace(request, system=self.system)
@@ -200,7 +200,7 @@ class LoadedModel(NotAModule):
         }
 
     def model_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model takes of a processed batch."""
+        """The inputs of a processed batch that the model itself takes."""
         names = {*self.family.layout_inputs, SAVED}
         return {k: v for k, v in inputs.items() if k not in names}
 

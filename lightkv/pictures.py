@@ -1,8 +1,8 @@
 """Methods that act on pictures before the processor sees them.
 
 They need a model whose grid of vision tokens follows the size of a picture. What is asked then
-holds smaller pictures, and the processed batch says how many tokens fewer each prompt has for it,
-so that a record can give shares of the whole.
+holds smaller pictures, and the processed batch says how many tokens that saves in each prompt, so
+that a record can give shares of the whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lightkv.errors import InputError, UnsupportedError
 from lightkv.prompting import Request, read_image
 
 SAVED: Final = "tokens_saved_by_pictures"
-"""Input (B,) int64 of a processed batch: tokens that each prompt lacks for its smaller pictures.
+"""Input (B,) int64 of a processed batch: tokens that smaller pictures save in each prompt.
 The model does not take it."""
 
 
@@ -55,17 +55,18 @@ def with_saved(
     Args:
         batch: The processed batch.
         whole: The same prompts with whole pictures.
-        shares: What was asked for.
+        shares: Per prompt, the share of its pictures' pixels that was asked for.
 
     Raises:
-        UnsupportedError: If a smaller picture has no fewer tokens.
+        UnsupportedError: If a smaller picture has as many tokens as the whole one.
     """
     saved = whole["attention_mask"].sum(1) - batch["attention_mask"].sum(1)
     for row, (fewer, share) in enumerate(zip(saved.tolist(), shares, strict=True)):
         if fewer <= 0 and share < 1:
             raise UnsupportedError(
-                f"prompt {row}: the processor makes as many vision tokens of a picture of "
-                f"{share:.3g} of its pixels; its smallest or fixed size is reached"
+                f"prompt {row}: with {share:.3g} of its pixels a picture has as many vision tokens "
+                "as before, since the processor's smallest or fixed size is reached; use a larger "
+                "share or another method"
             )
     return {**batch, SAVED: saved}
 
@@ -86,12 +87,12 @@ def check_pictures(
         )
     if SAVED in batch and not acts:
         raise InputError(
-            "these inputs hold pictures that a method made smaller; build them anew with "
+            "these inputs hold pictures that a method made smaller; build the inputs again with "
             "vlm.encode(requests)"
         )
 
 
 def saved_by(batch: Mapping[str, Tensor]) -> Tensor | None:
-    """(B,) int64: tokens that each prompt lacks for smaller pictures, or None."""
+    """(B,) int64: tokens that smaller pictures save in each prompt, or None."""
     saved = batch.get(SAVED)
     return None if saved is None else saved.to(torch.int64)

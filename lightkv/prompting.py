@@ -175,6 +175,6 @@ def read_image(image: Any) -> Image.Image:
         except (UnidentifiedImageError, OSError) as error:
             raise InputError(f"{str(image)!r} can't be read as an image: {error}") from error
     raise InputError(
-        f"an image of type {type(image).__name__}; give a PIL image, an (H, W, 3) uint8 array "
+        f"an image is of type {type(image).__name__}; give a PIL image, an (H, W, 3) uint8 array "
         "or a path"
     )

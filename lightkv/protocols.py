@@ -149,6 +149,6 @@ def ask_under(
     Raises:
         UnknownNameError: If there is no such protocol.
         InputError: If a request or the method can't be used under it: no image to read ahead, no
-            earlier turn, a method that needs the question before it was read.
+            earlier turn, a method that needs the question before it is read.
     """
     return protocol(name).ask(vlm, requests, compressor, max_new_tokens, seed)

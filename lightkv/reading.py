@@ -39,7 +39,7 @@ def before_question(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]
 def scored(
     vlm: VLM, compressor: Compressor | None, requests: Sequence[Request], *, seed: int = 0
 ) -> Compressor | None:
-    """The compressor itself, or what it becomes once the images were read a second time.
+    """The compressor itself, or what it becomes once the images have been read a second time.
 
     Args:
         vlm: The model.

@@ -1,7 +1,7 @@
 """Settings of ``model.generate`` as they take effect, and which of them are refused.
 
 A setting may stand in a keyword, in a ``generation_config`` that is passed, or in the one that came
-with the checkpoint.  Whoever decides by a setting reads it here.
+with the checkpoint.  All decisions that depend on a setting read it here.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Settings:
         return int(self["num_beams"] or 1)
 
     def new_tokens(self, prompt: int) -> int:
-        """Most tokens that may follow a prompt of that many."""
+        """Most tokens that may follow a prompt of ``prompt`` tokens."""
         if self["max_new_tokens"] is not None:
             return int(self["max_new_tokens"])
         # Where nobody says anything, transformers stops after twenty.

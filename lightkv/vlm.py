@@ -14,6 +14,7 @@ from lightkv.catalogue import MethodLike, resolved
 from lightkv.contract.checks import check_count
 from lightkv.contract.compressor import Compressor
 from lightkv.contract.interventions import Intervention, check_interventions
+from lightkv.contract.layout import TokenLayout
 from lightkv.contract.observer import Observer
 from lightkv.contract.types import check_type
 from lightkv.engine.drivers import Driver, check_driver
@@ -32,7 +33,7 @@ from lightkv.settings import GREEDY, Settings, refuse_doubles
 
 
 class VLM(LoadedModel):
-    """A HuggingFace vision-language model behind one intervention graph.
+    """A HuggingFace vision-language model whose runs go through one intervention graph.
 
     Built by :func:`lightkv.load`. The model stays unmodified: ``vlm.model`` can be used as usual.
     """
@@ -67,7 +68,8 @@ class VLM(LoadedModel):
 
         Raises:
             InputError: If the batch can't be used, or its vision tokens don't match its pictures.
-            InvalidValueError: If a hyperparameter does not fit the model or the prompt.
+            InvalidValueError: If a hyperparameter or setting does not fit the model or the prompt.
+            UnknownNameError: If a method or setting is unknown.
             UnsupportedError: If a setting would make the result silently wrong.
         """
         driver = self.driver if driver is None else driver
@@ -81,15 +83,7 @@ class VLM(LoadedModel):
         refuse_doubles(batch, settings)
         effective = Settings(self.model, settings)
         plan = Plan.of(compressor, self.facts, tuple(observers), tuple(interventions))
-        self.family.check_pixels(self.model.config, batch)
-        layout = self.family.layout(self.model.config, batch)
-        check_length(self.family, self.model.config, layout, effective.new_tokens(layout.length))
-        check_interventions(interventions, self.facts, layout)
-        check_pictures(compressor, self.facts, batch)
-        for part in compressor.parts if compressor is not None else ():
-            # One that acted on the pictures has checked the prompt before it did.
-            if not part.acts_on_pictures(self.facts):
-                part.check_layout(layout)
+        layout = self._checked_layout(batch, compressor, interventions, effective)
         plain = compressor is None and not (observers or interventions or keep_run)
         if not plain:
             mask, windows = batch["attention_mask"], self.quirks.windows
@@ -104,6 +98,26 @@ class VLM(LoadedModel):
                 return Generation(output, full_cache_records(self, layout))
             output = self.graph.generate(run, batch, driver=driver, **settings)
         return Generation(output, run.records(), run if keep_run else None)
+
+    def _checked_layout(
+        self,
+        batch: Mapping[str, Tensor],
+        compressor: Compressor | None,
+        interventions: Sequence[Intervention],
+        settings: Settings,
+    ) -> TokenLayout:
+        """Layout of a processed batch; raises where its prompts can't be answered as asked."""
+        config = self.model.config
+        self.family.check_pixels(config, batch)
+        layout = self.family.layout(config, batch)
+        check_length(self.family, config, layout, settings.new_tokens(layout.length))
+        check_interventions(interventions, self.facts, layout)
+        check_pictures(compressor, self.facts, batch)
+        for part in compressor.parts if compressor is not None else ():
+            # One that acted on the pictures has checked the prompt before it did.
+            if not part.acts_on_pictures(self.facts):
+                part.check_layout(layout)
+        return layout
 
     @property
     def graph(self) -> InterventionGraph:
@@ -138,7 +152,7 @@ class VLM(LoadedModel):
 
         Raises:
             InputError: If an image, a video, the question or a turn can't be used.
-            InvalidValueError, UnknownNameError: If the method or an option is not one.
+            InvalidValueError, UnknownNameError: If the method or an option of it is unknown.
             UnsupportedError: If the model's family takes no videos, or the method does not fit it.
         """
         images = tuple(image) if isinstance(image, list | tuple) else (image,)

@@ -40,7 +40,7 @@ class Sweep:
         """The sweep of a configuration.
 
         Raises:
-            SweepError: It can't be used; every fault is named.
+            SweepError: It can't be used; every mistake is named.
         """
         if not config:
             raise SweepError("no sweep is given: --configfile workflow/config/embedded.yaml")
@@ -163,8 +163,8 @@ def _named(tasks: Iterable[str]) -> dict[str, str]:
         name = re.sub(r"[^A-Za-z0-9._]+", "-", task).strip("-.")
         if name in named or not name:
             raise SweepError(
-                f"tasks {named.get(name)!r} and {task!r} would have one name in paths: rename a "
-                "file of theirs"
+                f"tasks {named.get(name)!r} and {task!r} would have the same name in paths: rename "
+                "one of their files"
             )
         named[name] = task
     return named
@@ -175,7 +175,7 @@ def _place(fault: ValidationError) -> tuple[str, Any]:
 
 
 def _words(fault: ValidationError) -> str:
-    """What is wrong where, and the nearest name of a setting that there is none of."""
+    """What is wrong and where; for an unknown setting, the nearest known names."""
     place = fault.json_path.removeprefix("$").removeprefix(".")
     if fault.validator == "additionalProperties" and not place:
         known = list(fault.schema["properties"])

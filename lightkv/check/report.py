@@ -62,7 +62,7 @@ class Report:
 
 
 def versions() -> str:
-    """Versions of what the graph stands on."""
+    """Versions of the libraries that the graph depends on."""
     return ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
 
 

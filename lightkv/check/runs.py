@@ -41,7 +41,7 @@ def check_zoo() -> Iterator[Report]:
 
 
 def check_tiny(vlm: VLM, entry: TinyModel) -> Report:
-    """Check a model with the prompts of a tiny one, which it may be or outgrow."""
+    """Check a tiny model, or a larger one of its family, with the tiny model's prompts."""
     from lightkv.check.tiny.model import stack
 
     rows = [_placed(vlm, row) for row in entry.rows(vlm.model.config)]

@@ -1,4 +1,4 @@
-"""Ranges of hyperparameters and arguments, and shapes of what a part returned, refused in words."""
+"""Ranges of hyperparameters and arguments: what is out of range is refused with what is allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Refuse what is none of the allowed words.
+    """Refuse a value that is not one of the allowed words.
 
     Raises:
         InvalidValueError: See above.
@@ -33,7 +33,7 @@ def check_stages(layers: Sequence[int], facts: ModelFacts, *, first: int = 0) ->
         first: Smallest layer allowed.
 
     Raises:
-        InvalidValueError: If there is none, they don't rise, or one is out of range.
+        InvalidValueError: If there is no layer, they don't rise, or one is out of range.
     """
     check_type("layers", plain(layers), tuple[int, ...])
     last = facts.layers - 2

@@ -40,7 +40,7 @@ class Observation:
         score: (B, N) float32, or (B, H_kv, N) for methods that decide per head. Higher is kept.
         strength: (B,) float32, the layer's claim on the total budget; (B, F) for budgets that need
             more than one number of a layer.
-        keys: (B, H_kv, N, d) cache entries, for methods that merge by their likeness, or None.
+        keys: (B, H_kv, N, d) cache entries, for methods that merge by their similarity, or None.
         claims: (B, H_kv, N) float32, by which heads compete for the layer's budget where that is
             not the score, or None.
     """
@@ -190,7 +190,7 @@ class Evictor(Compressor):
         """Score one layer's entries."""
 
     def observe_together(self, views: Sequence[EntriesView]) -> list[Observation]:
-        """Score the entries of several layers; only asked of evictors that name their queries."""
+        """Score the entries of several layers; called only for evictors that name their queries."""
         return [self.observe(view) for view in views]
 
     @abstractmethod

@@ -150,7 +150,7 @@ class HeldCounts:
 
 @dataclass(frozen=True)
 class Leaving:
-    """Entries that leave a layer: so many of those in a run of slots.
+    """Entries that leave a layer: a number of those in a range of slots.
 
     Slots number the entries that are held, padding left out.
 

@@ -209,7 +209,12 @@ class KVPatch(Intervention):
 def check_interventions(
     interventions: Sequence[Intervention], facts: ModelFacts, layout: TokenLayout
 ) -> None:
-    """Validate every intervention against the model and the prompts."""
+    """Validate every intervention against the model and the prompts.
+
+    Raises:
+        InputError: If an intervention does not fit the prompts.
+        InvalidValueError: If a layer or head does not exist.
+    """
     for one in interventions:
         one.check(facts)
         one.check_layout(layout)

@@ -1,4 +1,4 @@
-"""Who only looks: shown layers of a prefill, changes nothing."""
+"""Observers: they are shown layers of a prefill and change nothing."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _HALF = ContextVar("half_products", default=False)
 
 @contextmanager
 def half_products() -> Iterator[None]:
-    """Inside, scores of a half-precision model on CUDA come of products in its own precision."""
+    """Inside, scores of a half-precision model on CUDA come from products in its own precision."""
     token = _HALF.set(True)
     try:
         yield
@@ -29,7 +29,7 @@ def half_products() -> Iterator[None]:
 
 
 def half_is_asked(keys: Tensor) -> bool:
-    """True inside of :func:`half_products`.
+    """True inside :func:`half_products`.
 
     Raises:
         UnsupportedError: If the keys are not in half precision, or not on CUDA.

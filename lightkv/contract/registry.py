@@ -37,8 +37,8 @@ class Method:
     Attributes:
         name: Its name.
         build: What builds it.
-        by_share: Builds it from the share of the vision tokens to keep, for methods of the prefill
-            that can be asked so; None for the others.
+        by_share: Builds it from the share of the vision tokens to keep, for the methods of the
+            prefill that have such a form; None for the others.
         fixed: Fields of the compressor that the builder decides and no option may change.
     """
 

@@ -27,7 +27,8 @@ class Retention:
             share the set, else H_kv. Invalid slots come first (left padding).
         valid: (B, G, K) bool.
         requested: (B,) float32, entries that the budget asked for, before protection and rounding;
-            the mean over heads where they differ. Here and below best on the host, which counts.
+            the mean over heads where they differ. This field and those below are best on the host,
+            which compares them.
         budget_ratio: (B,) float32 or None: share of a growing cache that the layer may hold while
             decoding, for decode policies that go on evicting.
         tail: (B,) int64 or None: entries at the end of the cache that decoding may not evict.
@@ -35,7 +36,7 @@ class Retention:
             B * G rows (groups of a batch row next to each other) whose survivors are ``index``.
         protected: (B,) int64 or None: entries that stay whatever the budget.
         unused: Entries of the request that the method leaves unused by design.
-        held: (B, G) int64 on the host, entries kept, where whoever made it knows.
+        held: (B, G) int64 on the host, entries kept, where the host knows them already.
     """
 
     index: Tensor

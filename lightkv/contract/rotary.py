@@ -1,4 +1,4 @@
-"""Rotary embedding: queries and keys are turned by angles of their positions."""
+"""Rotary embedding: queries and keys are rotated by angles that depend on their positions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Rotary = tuple[Tensor, Tensor]
 
 
 def turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn states (B, H, N, D) by angles of shape (B, 1, N, d), d <= D: the first d numbers.
+    """Rotate states (B, H, N, D) by angles of shape (B, 1, N, d), d <= D: the first d numbers.
 
     Number i is paired with number i + d / 2, as in all decoders that are supported.
     """
@@ -27,15 +27,15 @@ def turned_back(keys: Tensor, rotary: Rotary) -> Tensor:
     return turned(keys, cos[:, None], -sin[:, None])
 
 
-def likeness_of_places(rotary: Rotary, width: int) -> Tensor:
-    """(B or 1, N, N) scaled logits that queries and keys of nothing but ones would give.
+def logits_of_places(rotary: Rotary, width: int) -> Tensor:
+    """(B or 1, N, N) scaled logits that queries and keys of ones would give at these places.
 
     Args:
         rotary: Angles of N tokens, the first d numbers of a head.
-        width: D, numbers of a head; those beyond d are not turned.
+        width: D, numbers of a head; those beyond d are not rotated.
     """
     cos, sin = (part.float() for part in rotary)
-    # Pairs (1, 1) turned by p and q have the product 2 cos(p - q); both halves hold each angle.
+    # Pairs (1, 1) rotated by p and q have the product 2 cos(p - q); both halves hold each angle.
     product = cos @ cos.transpose(1, 2) + sin @ sin.transpose(1, 2)
     logits: Tensor = (product + width - cos.shape[-1]) / width**0.5
     return logits

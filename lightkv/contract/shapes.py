@@ -1,4 +1,4 @@
-"""Shapes of what parts of a method return, apart from the checks that need no torch."""
+"""Shapes of what parts of a method return. (:mod:`lightkv.contract.checks` loads no torch.)"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Types of values, checked where they enter: hyperparameters, arguments, settings.
 
-One rule for all: what an annotation says holds, True and False are no numbers, a list will do where
-a tuple is wanted, and numpy's scalars where numbers are.
+One rule for all: what an annotation says holds, True and False are not numbers, a list will do
+where a tuple is wanted, and numpy's scalars where numbers are.
 """
 
 from __future__ import annotations

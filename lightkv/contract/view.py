@@ -182,7 +182,7 @@ class EntriesView:
     def row_seeds(self) -> list[int]:
         """One number of 63 bits per row, from the run's seed, the layer and the row's own prompt.
 
-        So every question loses other tokens to chance, and a row of a batch the same as alone.
+        So each question loses tokens of its own at random, and the same ones alone and in a batch.
         """
         rows = self.layout.batch_size // self.together
         identities = [0] * rows if self.identities is None else self.identities()
@@ -216,7 +216,7 @@ class LayerView(EntriesView):
         """A field of :class:`VisionFeatures`.
 
         Raises:
-            UnsupportedError: If the model has no such thing.
+            UnsupportedError: If the model does not have it.
         """
         value: Tensor | None = getattr(self.vision, name, None)
         if value is None:

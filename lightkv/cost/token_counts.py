@@ -32,15 +32,15 @@ def floor_share(share: float, count: int) -> int:
 def as_written(share: float) -> Fraction:
     """The number that a float was written as.
 
-    That is the one fraction with a denominator of at most a million that it is the float of (29/100
-    for 0.29, 1/3 for 1/3), else its shortest decimal.
+    That is the one fraction with a denominator of at most a million whose float it is (29/100 for
+    0.29, 1/3 for 1/3), else its shortest decimal.
     """
     simple = Fraction(share).limit_denominator(10**6)
     return simple if float(simple) == share else Fraction(repr(share))
 
 
 def merges(tokens: int, ratio: float) -> int:
-    """Merges in a window of so many tokens: min(floor(ratio m), floor(m / 2)) (LightKV, Eq. 6)."""
+    """Merges in a window of m tokens: min(floor(ratio m), floor(m / 2)) (LightKV, Eq. 6)."""
     return min(floor_share(ratio, tokens), tokens // 2)
 
 
@@ -74,8 +74,8 @@ def stage_windows(
     """Tokens in each window at each stage, before the stage merges.
 
     On the true grid a later stage finds what earlier ones left in its windows. Where windows cut
-    across earlier ones that hangs on which tokens merged, so on the image; counted here is an
-    image whose tokens are all alike, of which the first merge.
+    across earlier ones that depends on which tokens merged, and so on the image; counted here is
+    an image whose tokens are all alike, so that the first of them merge.
 
     Args:
         vision_tokens: Of the image. Those without a cell on ``grids`` (line breaks) never merge on

@@ -172,6 +172,9 @@ def workload_cost(
             generated entries are appended to it.
         convention: What counts.
         bytes_per_number: Of the cache: 2 for half precision.
+
+    Raises:
+        InvalidValueError: If the schedule or the retention doesn't fit the model or the request.
     """
     text, prompt = shape.text, request.prompt_tokens
     tokens = tokens_per_layer(
@@ -216,7 +219,10 @@ def prefill_memory(
     convention: Convention = PAPER,
     bytes_per_number: int = 2,
 ) -> PrefillMemory:
-    """Memory at the end of prefill, split as LightKV's Figure 1 splits it."""
+    """Bytes in use at the end of prefill, split as LightKV's Figure 1 splits them.
+
+    Arguments and errors as for :func:`workload_cost`.
+    """
     cost = workload_cost(
         shape,
         request,

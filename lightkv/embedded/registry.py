@@ -73,7 +73,7 @@ class Registry(Generic[Subject]):
         return register
 
     def ask(self, name: str, rng: np.random.Generator, subject: Subject) -> Question | None:
-        """Ask one question of the kind or helper ``name``; None if there is no such one."""
+        """Ask one question of the kind or helper ``name``; None where the subject allows none."""
         return self.functions[name](rng, subject)
 
     @property

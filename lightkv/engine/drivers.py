@@ -14,7 +14,7 @@ DRIVERS: Final[tuple[str, ...]] = get_args(Driver)
 
 
 def check_driver(driver: str) -> None:
-    """Refuse a driver that there is not.
+    """Refuse an unknown driver.
 
     Raises:
         InvalidValueError: See above.

@@ -23,8 +23,8 @@ from lightkv.engine.cache import LayerEntries
 class Dropping:
     """A decode policy at work.
 
-    Where the policy says how many entries leave, the host never waits: it counts along, and only
-    which of them leave is found out on the device.
+    Where the policy says how many entries leave, the host never waits: it counts them itself, and
+    only which of them leave is found on the device.
 
     Args:
         policy: The policy.
@@ -109,7 +109,7 @@ def _collect(entries: LayerEntries, attention: Tensor) -> Tensor:
     if entries.score is not None:
         paid = rows[:, :, 0]
         if count > 1:
-            # Padding pays nothing. A token that comes alone is none.
+            # Padding pays nothing. A token that comes alone is not padding.
             paid = (rows * entries.valid[:, :, slots - count :, None]).sum(2)
         entries.score = torch.nn.functional.pad(entries.score, (0, count)) + paid
     return rows[:, :, -1]

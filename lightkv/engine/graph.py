@@ -1,8 +1,8 @@
 """The one intervention graph: observe, shorten, evict, decode, on an unmodified model.
 
 What the graph does is written down once, in :mod:`lightkv.engine.passes`. Two drivers carry it
-out, bit for bit alike: nnsight traces, in which a user's own interventions are at home, and torch
-hooks, which cost nothing where nothing is asked.
+out, bit for bit alike: nnsight traces, into which a user's own interventions fit, and torch hooks,
+which cost nothing where nothing is asked.
 """
 
 from __future__ import annotations

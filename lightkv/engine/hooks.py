@@ -80,7 +80,7 @@ def _before(
 
 
 def peek(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProjectedAttention:
-    """The attention that a decoder layer would compute of these arguments; nothing is stored.
+    """The attention that a decoder layer would compute from these arguments; nothing is stored.
 
     The layer is run up to the call of its kernel.
 
@@ -125,7 +125,7 @@ class _Hook:
         self._before = before
         self._after = after
         self._forward = module.forward
-        # As accelerate and nnsight do, on the instance; the class is nobody's to change.
+        # As accelerate and nnsight do, on the instance; the class stays as it is.
         self._there = {name: f for name, f in vars(module).items() if name == "forward"}
         functools.update_wrapper(self, self._forward)
 
@@ -164,7 +164,7 @@ class _Stands:
         """The kernel that a module calls under its own config."""
         kind = type(module)
         if (id(plain), kind) not in self._kernels:
-            # Eager attention is no entry of the interface but a function of the model's own file.
+            # Eager attention is not an entry of the interface but a function of the model's file.
             names = inspect.unwrap(kind.forward).__globals__
             known, eager = names["ALL_ATTENTION_FUNCTIONS"], names.get("eager_attention_forward")
             kernel = known.get_interface(plain._attn_implementation, eager)

@@ -5,7 +5,7 @@ This is the definition of the intervention graph.  It knows neither nnsight nor 
 read, hands in their values in the order of the pass, and puts back what comes out.
 
 * Prefill: the input of a layer is replaced by the shortened sequence where an earlier stage reduced
-  it; queries, keys and the layer's output are handed to whoever asked for them. A reducer that
+  it; queries, keys and the layer's output are handed to those who asked for them. A reducer that
   looks ahead decides at the input of the next layer, by the attention that this would compute.
 * After the last layer the cache is cut to what the run retains.
 * While decoding, every layer attends through a mask of its own length, and decode policies evict.
@@ -24,7 +24,7 @@ from lightkv.engine.run import Run
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
-#: The attention that a layer would compute of these arguments; nothing is stored.
+#: The attention that a layer would compute from these arguments; nothing is stored.
 Peek = Callable[[tuple[Any, ...], dict[str, Any]], ProjectedAttention]
 
 
@@ -102,7 +102,7 @@ class Passes:
             layer: 0-based.
             args: The first are its hidden states (B, N, D).
             kwargs: By name.
-            peek: At the layer's own attention.
+            peek: Gives the layer's own attention before it runs.
         """
         if self.prefilled:
             if layer == 0:

@@ -21,7 +21,7 @@ class Plan:
         method: The compressor, printed.
         reducers: By the layer after which they shorten.
         evictor: At most one.
-        observers: Who only looks.
+        observers: Those who only look.
         views: Layers that somebody wants to see.
         attention: Layers whose attention somebody wants to see.
         rotary: Layers whose rotary angles somebody wants to see.

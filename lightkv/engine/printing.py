@@ -19,7 +19,7 @@ WIDTH: Final = 100
 """Columns of a line."""
 
 RUNS: Final = 4
-"""Up to so many stretches of equal layers a line names each; beyond, it lists every layer."""
+"""A line names up to this many runs of equal layers; with more it lists every layer."""
 
 _KINDS: Final = {
     "system": TokenKind.SYSTEM,

@@ -2,8 +2,8 @@
 
 Where a reducer renumbered its survivors, later tokens go on from the last of them. In a re-indexed
 cache (StreamingLLM, arXiv 2309.17453, Section 3.2) every entry sits at its place in the cache: keys
-are cached rotated, so an entry that moves up is turned back by as many positions as it moved. In
-half precision each turn rounds once more.
+are cached rotated, so an entry that moves up is rotated back by as many positions as it moved. In
+half precision each rotation rounds once more.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Renumbering:
         self._places = places
 
     def place(self, entries: LayerEntries, cached: Any, layer: int) -> None:
-        """Turn the keys of a layer's cache to the entries' places, if that is asked for.
+        """Rotate the keys of a layer's cache to the entries' places, if that is asked for.
 
         Raises:
             UnsupportedError: If heads hold different entries: a query has one position.

@@ -1,4 +1,4 @@
-"""What a method handed back, refused by the method's name before a tensor of it is used."""
+"""What a method returned: refused before it is used if its type or shape is wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def checked_reduction(reducer: Reducer, reduction: object, layout: TokenLayout) 
     """A reduction of the (B, N) tokens of a layer.
 
     Raises:
-        InvalidValueError: It is none, or of another shape; the reducer's class is named.
+        InvalidValueError: It is not a reduction, or has another shape; the class is named.
     """
     if not isinstance(reduction, Reduction):
         raise _wrong(reducer, "reduce", reduction, "a Reduction")
@@ -37,7 +37,7 @@ def checked_states(
     """Hidden states (B, K, D) of a reduction's survivors, in the layer's own precision, or None.
 
     Raises:
-        InvalidValueError: They are none, or of another shape; the reducer's class is named.
+        InvalidValueError: They are not a tensor, or have another shape; the class is named.
     """
     if states is None:
         return None
@@ -52,7 +52,7 @@ def checked_queries(evictor: Evictor, marked: object, layout: TokenLayout) -> Te
     """The queries of a layer of (B, N) entries that an evictor reads, None for all.
 
     Raises:
-        InvalidValueError: They are no tensor, or of another shape; the evictor's class is named.
+        InvalidValueError: They are not a tensor, or have another shape; the class is named.
     """
     if marked is None:
         return None
@@ -66,7 +66,7 @@ def checked_observation(evictor: Evictor, observed: object, layout: TokenLayout)
     """What an evictor remembers of a layer of (B, N) entries.
 
     Raises:
-        InvalidValueError: It is no observation, or of another shape; the evictor's class is named.
+        InvalidValueError: It is not an observation, or has another shape; the class is named.
     """
     if not isinstance(observed, Observation):
         raise _wrong(evictor, "observe", observed, "an Observation")
@@ -82,8 +82,7 @@ def checked_retentions(
     """One retention per layer for a batch of B rows.
 
     Raises:
-        InvalidValueError: There are more or fewer, or one is of another shape; the evictor's class
-            is named.
+        InvalidValueError: There are more or fewer, or one has another shape; the class is named.
     """
     if not isinstance(retentions, Sequence) or len(retentions) != layers:
         shown = len(retentions) if isinstance(retentions, Sequence) else retentions

@@ -2,8 +2,8 @@
 
 Everything enters through a single edit of the decoder, which asks, layer by layer, what the
 current run wants (:class:`~lightkv.engine.passes.Passes`) and knows no method.  nnsight puts a
-controller in the place of every module's ``forward`` for good, and a slower ``forward`` where it
-was asked for the calls inside; here both are in place only while a run is active.
+controller in the place of every module's ``forward`` and leaves it there, and a slower ``forward``
+where it was asked for the calls inside; here both are in place only while a run is active.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _peek(layer: Any) -> Peek:
 
 
 class _Instruments:
-    """What nnsight leaves on the modules of a decoder: there while it plays, else put away."""
+    """What nnsight leaves on the modules of a decoder: in place during a call, else put away."""
 
     def __init__(self, decoder: nn.Module) -> None:
         self._modules = list(decoder.modules())
@@ -127,7 +127,7 @@ class _Instruments:
 
     @contextmanager
     def played(self) -> Iterator[None]:
-        """Put our instruments in the place of whatever is there, and that back afterwards."""
+        """Put our instruments in the place of what is there, and put that back afterwards."""
         there = [_swapped(module, {}) for module in self._modules]
         for module, kept in zip(self._modules, self._kept, strict=True):
             _swapped(module, kept)

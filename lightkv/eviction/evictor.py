@@ -42,7 +42,7 @@ class Evicting(Evictor):
         decode: What happens while decoding.
         merge: What evicted entries leave behind in kept ones; None for nothing.
         protect_first, protect_last: Entries at both ends of the prompt that always stay. They are
-            paid from the budget and exceed it only if they are more than it.
+            paid from the budget, which is exceeded only where it is smaller than their number.
         protect_system: Protect the text before the first image as well.
         positions: Cached keys "keep" their rotary position, or take that of their place in the
             cache ("reindex"), as the queries that follow do.
@@ -213,7 +213,8 @@ class Evicting(Evictor):
         if not all(finite):
             raise UnsupportedError(
                 f"layer {finite.index(False)} gave scores that are not finite to "
-                f"{type(self).__name__}: its attention or its keys hold NaN or infinity"
+                f"{type(self).__name__}: its attention or its keys hold NaN or infinity; load the "
+                "model in bfloat16 or float32"
             )
 
 

@@ -52,7 +52,7 @@ class Family(ABC):
     remote_code: bool = False
 
     def adopt(self, model: Any) -> Any:
-        """The model to run, made of the one that was loaded; that one itself by default."""
+        """The model to run, made from the loaded one; by default the loaded one itself."""
         return model
 
     def decoder_path(self, model: Any) -> str:
@@ -75,8 +75,7 @@ class Family(ABC):
     def placeholders(self, config: Any, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
         """Ids that stand for vision tokens in these inputs, of those that occur.
 
-        The id of a video without any video among the inputs is a word like others, for the model
-        too.
+        Without a video among the inputs the id of a video is a word like others, for the model too.
         """
         video = getattr(config, "video_token_id", None)
         no_video = all(inputs.get(name) is None for name in _VIDEOS)
@@ -230,7 +229,7 @@ class Family(ABC):
             inputs: Tensors of a processed prompt that are not one number per token.
 
         Raises:
-            UnsupportedError: If the model can't be shown them so.
+            UnsupportedError: If the model can't be shown them twice.
         """
         return {name: torch.cat([value, value]) for name, value in inputs.items()}
 

@@ -37,7 +37,7 @@ def clip_features(
         layout: Of the prompts.
         names: Fields of :class:`~lightkv.contract.view.VisionFeatures` to fill in.
         source: (vision tokens,) int64: the patch of each, counted over all tiles in raster order;
-            -1 for a token that is no patch, whose features are zero. None: all patches in order.
+            -1 for a token that is not a patch, whose features are zero. None: all patches in order.
         words: Of the question, for ``text_relevance``.
 
     Raises:
@@ -158,7 +158,7 @@ def _projector(model: Any) -> Callable[[Tensor], Tensor]:
 
 
 def _tiles(layout: TokenLayout, source: Tensor | None, patches: int) -> Tensor:
-    """(B, N) int64: tile of each token's patch, -1 for tokens that are no patch.
+    """(B, N) int64: tile of each token's patch, -1 for tokens that are not a patch.
 
     Args:
         layout: Of the prompts.

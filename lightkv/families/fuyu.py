@@ -46,7 +46,7 @@ class Fuyu(Family):
         patch = [pixels(image_processor.patch_size, name) or 1 for name in ("height", "width")]
         scale = min(1.0, *(limit / side for limit, side in zip(limits, size, strict=True)))
         height, width = (int(side * scale) for side in size)
-        # Patches go on into the padding at the right and at the bottom.
+        # Patches continue into the padding at the right and at the bottom.
         return [
             (0.0, 0.0, grid.cols * patch[1] / width, grid.rows * patch[0] / height)
             for grid in grids

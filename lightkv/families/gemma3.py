@@ -21,7 +21,7 @@ class Gemma3(Family):
     required_inputs = ("token_type_ids",)
 
     def rotary_at(self, model: Any, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        # Global layers turn more slowly than those with a window.
+        # The angles of global layers grow more slowly than those of layers with a window.
         kind = model.config.get_text_config().layer_types[layer]
         like = model.get_input_embeddings().weight.new_zeros(1, 1, 1)
         cos, sin = model.get_decoder().rotary_emb(like, positions, kind)

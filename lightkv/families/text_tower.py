@@ -51,7 +51,7 @@ class TextTower:
         if states.shape[-1] != width:
             raise UnsupportedError(
                 f"{self.checkpoint} has a vision tower of {width} features, the model's has "
-                f"{states.shape[-1]}: name the CLIP checkpoint that the model's tower is of"
+                f"{states.shape[-1]}: name the CLIP checkpoint that the model's tower comes from"
             )
         device = self.text_projection.weight.device
         with torch.no_grad():

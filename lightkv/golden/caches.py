@@ -74,7 +74,7 @@ def last_rows(rows: Tensor) -> Tensor:
 
 
 def compare_kept(name: str, retention: Retention, wanted: Tensor) -> list[str]:
-    """A line per row and head (B, H_kv, K) whose kept set, padded with -1, is another one."""
+    """A line per row and head (B, H_kv, K) whose kept set, padded with -1, differs."""
     lines = []
     batch, heads, _ = wanted.shape
     for row in range(batch):

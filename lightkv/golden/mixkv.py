@@ -34,8 +34,8 @@ def replay(case: Case, arrays: Arrays) -> list[str]:
     layer = view(keys, attention, values)
     window, capacity = int(arrays["window"]), int(arrays["capacity"])
     unit, mean = unit_keys(layer)
-    likeness = (unit * mean).sum(3)[..., : keys.shape[2] - window]
-    lines = compare_numbers("similarity", likeness, arrays["similarity"])
+    similarity = (unit * mean).sum(3)[..., : keys.shape[2] - window]
+    lines = compare_numbers("similarity", similarity, arrays["similarity"])
     options = {"window": window, "kernel": int(arrays["kernel"]), "entries": capacity}
     for name, mode in MODES.items():
         compressor = evicting(method("mixkv", **options, **mode), protect_last=0)

@@ -43,7 +43,7 @@ def replay(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[
         ours = _features(features, attention, keys[:, 1:], kept, method.neighbours)
         lines += _far(name, ours, torch.from_numpy(arrays[name]))
     top = _in_order(PruMerge(fixed=_EIGHTH), attention, whole)
-    # Here the code samples without looking what is there already.
+    # Here the code samples without looking at what is there already.
     every = [*top, *range(4, attention.shape[1], 8)]
     for name, order in (("prumerge_eighth", top), ("prumerge_plus_eighth", every)):
         ours = _features(features, attention, keys[:, 1:], order, PruMerge().neighbours)

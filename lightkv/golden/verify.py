@@ -108,7 +108,7 @@ def _outcome(directory: Path, case: Mapping[str, Any]) -> Outcome:
         if reason is None:
             return Outcome(name, tuple(replay.replay(case, arrays)))
         if "quirk" not in case.get("tags", ()):
-            return Outcome(name, (f"only quirks may be skipped, this is none: {reason}",))
+            return Outcome(name, (f"only quirks may be skipped, this is not one: {reason}",))
         return Outcome(name, skipped=reason)
     except Exception as error:
         # The run goes on: one broken case must not hide what the others say.
@@ -119,7 +119,7 @@ def replay_of(method: str) -> ModuleType:
     """The module that replays a method's cases.
 
     Raises:
-        UnknownNameError: There is none.
+        UnknownNameError: No module has the method's name.
     """
     names = {one.name for one in pkgutil.iter_modules(room.__path__)} - _OTHERS
     if method not in names:

@@ -28,7 +28,7 @@ def scaled(depth: int, *, schedule: MergeSchedule = PAPER, of: int = PAPER_DEPTH
         of: Layers of the model it was made for.
 
     Raises:
-        InvalidValueError: If the model has too few layers for so many stages.
+        InvalidValueError: If the model has too few layers for that many stages.
     """
     stages = len(schedule.layers)
     if depth < stages + 1:

@@ -31,7 +31,7 @@ class CDPruner(BeforeDecoder):
     """Greedy MAP of a determinantal point process with kernel r_i cos(i, j) r_j.
 
     Attributes:
-        tokens: Vision tokens that stay, per tile or image; of fewer all.
+        tokens: Vision tokens that stay, per tile or image; all of a tile that has fewer.
         sign: Relevance r grows with the cosine between patch and question ("positive"), or falls
             ("negative", the released code).
         theta: Weight of relevance against diversity in (0, 1); None takes r as it is.

@@ -113,12 +113,12 @@ class DART(Reducer):
         rows = torch.arange(len(states), device=states.device)[:, None]
         stays = torch.zeros_like(layout.vision).index_put((rows, seen), layout.real.any())
         quota = [self._quota(tokens) for tokens in layout.vision.sum(1).tolist()]
-        likeness = cosine(states[rows, pivots], states)  # (B, pivots, N)
-        stays = stays | picks_in_turn(-likeness, layout.vision & ~stays, quota)
+        similarity = cosine(states[rows, pivots], states)  # (B, pivots, N)
+        stays = stays | picks_in_turn(-similarity, layout.vision & ~stays, quota)
         return Reduction.from_keep(layout.text | stays)
 
     def _quota(self, tokens: int) -> int:
-        """Picks per pivot of so many vision tokens."""
+        """Picks per pivot in a prompt of ``tokens`` vision tokens."""
         pivots = self.vision_pivots + self.text_pivots
         if self.counting == "float64":
             return int(tokens * (1 - self.removed) / pivots)

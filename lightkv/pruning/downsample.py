@@ -1,4 +1,4 @@
-"""downsample: a coarser picture. A control, of no paper.
+"""downsample: a coarser picture. A control from no paper.
 
 Where the grid of vision tokens follows the size of the picture, the picture is made smaller before
 the processor sees it; where the grid is fixed, blocks of neighbouring vision tokens become their

@@ -1,4 +1,4 @@
-"""FastV: drop the vision tokens that the last token attends least, once, after two layers.
+"""FastV: drop the vision tokens that the last token attends to least, once, after two layers.
 
 *An Image is Worth 1/2 Tokens After Layer 2*, Chen et al., ECCV 2024, arXiv 2403.06764.
 """
@@ -22,7 +22,7 @@ from lightkv.pruning.selection import top
 @register("fastv", by_share=lambda share: FastV(removed=1 - share))
 @dataclass(frozen=True)
 class FastV(Reducer):
-    """Keep the vision tokens that the last prompt token attends most, and all text.
+    """Keep the vision tokens that the last prompt token attends to most, and all text.
 
     The number kept is rounded half to even. The set is chosen once, in prefill.
 

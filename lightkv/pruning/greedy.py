@@ -1,8 +1,8 @@
-"""Choices made pick by pick or round by round, each hanging on the ones before.
+"""Choices made pick by pick or round by round, each depending on the ones before.
 
 Such a choice has no batched form, but a pick is a few comparisons per token. So the matrix of a
 group is made where the tokens are, in one product, and the picks are made on the host, for all
-groups side by side: a pick takes some microseconds there, where it took several kernel launches.
+groups side by side: a pick takes some microseconds there, instead of several kernel launches.
 Ties: lowest index first.
 """
 
@@ -145,7 +145,7 @@ def picks_in_turn(score: Tensor, candidates: Tensor, quota: Sequence[int]) -> Te
 
 
 class _Nearest:
-    """Largest similarity of some tokens to some others, with the most similar ones at hand.
+    """Largest similarity of some tokens to some others, with the most similar ones listed.
 
     A token's most similar neighbours are listed once and again whenever half of the tokens have
     left; only where none of the listed is among the others is the whole row looked at.
@@ -159,7 +159,7 @@ class _Nearest:
         self._list(order, left)
 
     def follow(self, order: NDArray[Any], left: NDArray[Any]) -> None:
-        """List neighbours anew among the tokens left, if half of those at the last time have gone.
+        """List neighbours again among the tokens left, if half of those of the last list have gone.
 
         Args:
             order: (G, L) tokens.

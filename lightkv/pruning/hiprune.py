@@ -1,4 +1,4 @@
-"""HiPrune: patches that a middle layer of the tower attends, their neighbours, and registers.
+"""HiPrune: patches that a middle layer of the tower attends to, their neighbours, and registers.
 
 *HiPrune: Training-Free Visual Token Pruning via Hierarchical Attention in Vision-Language Models*,
 Liu et al., arXiv 2508.00553.
@@ -31,13 +31,13 @@ MIDDLE = 9 / 23
 class HiPrune(BeforeDecoder):
     """Anchors by attention received in a middle layer, their neighbours, then registers.
 
-    Tile by tile: the anchors are the patches that the middle layer attends most, a fifth of the
+    Tile by tile: the anchors are the patches that the middle layer attends to most, a fifth of the
     share ``alpha`` of what stays (rounded half to even); their four neighbours stay with them; what
-    is left of the budget goes to the patches that the tower's reading layer attends most. Where
+    is left of the budget goes to the patches that the tower's reading layer attends to most. Where
     neighbours exceed the budget (the released code fails there) those attended least leave.
 
     Attributes:
-        tokens: Vision tokens that stay, per tile; of fewer all.
+        tokens: Vision tokens that stay, per tile; all of a tile that has fewer.
         alpha: Share of them for anchors and their neighbours.
         object_layer: Number of the middle layer, counted from 1; None is layer 9 of 23, or as deep
             in a tower of another depth.

@@ -104,9 +104,9 @@ class Merging(BeforeDecoder):
 @register("prumerge")
 @dataclass(frozen=True)
 class PruMerge(Merging):
-    """Outliers of the class token's attention stay; their likes are merged into them.
+    """Outliers of the class token's attention stay; patches like them are merged into them.
 
-    How many stay differs from tile to tile; of a tile without outliers the extra token alone.
+    How many stay differs from tile to tile; a tile without outliers leaves the extra token alone.
 
     Attributes: see :class:`Merging`.
     """
@@ -115,7 +115,7 @@ class PruMerge(Merging):
 @register("prumerge-plus")
 @dataclass(frozen=True)
 class PruMergePlus(Merging):
-    """PruMerge, and every s-th patch besides, the fewer the rarer outliers are.
+    """PruMerge, and every s-th patch as well, with a larger s where outliers are rarer.
 
     s is a third of the patches per outlier, rounded down twice; with more than a sixth of outliers
     every patch stays. The last patch of a tile is never sampled, as in the released code. A tile
@@ -167,10 +167,10 @@ def merged(
         (G, M, C) of every patch, and (G, C) of the extra token.
     """
     weight = torch.where(valid, attention.float(), 0)
-    likeness = cosine(keys.float(), keys.float()).masked_fill(~valid[:, None], -math.inf)
-    likeness.diagonal(dim1=1, dim2=2).fill_(-math.inf)
+    similarity = cosine(keys.float(), keys.float()).masked_fill(~valid[:, None], -math.inf)
+    similarity.diagonal(dim1=1, dim2=2).fill_(-math.inf)
     # (G, M, M) weights times (G, M, C) features.
-    taken = _largest(likeness, neighbours) * weight[:, None]
+    taken = _largest(similarity, neighbours) * weight[:, None]
     states = features.float() + taken @ features.float()
     rest = torch.where(stays, 0, weight)
     return states, (rest[:, None] @ features.float())[:, 0]

@@ -25,7 +25,7 @@ from lightkv.pruning.selection import top
 @register("pyramiddrop")
 @dataclass(frozen=True)
 class PyramidDrop(Reducer):
-    """What enters a stage layer keeps all text and the vision tokens that the last token attends.
+    """At the input of a stage layer, keep all text and what the last token attends to most.
 
     The attention is the one that the layer itself would compute (FastV takes the layer before),
     mean over heads. Counts are shares of the prompt's first vision tokens, rounded down; all images
@@ -52,7 +52,7 @@ class PyramidDrop(Reducer):
         return self.stage_layers_of(facts.layers)
 
     def attention_layers(self, facts: ModelFacts) -> tuple[int, ...]:
-        """None that has run: see :meth:`looks_ahead`."""
+        """None of those that have run: see :meth:`looks_ahead`."""
         return ()
 
     def looks_ahead(self) -> bool:
@@ -64,7 +64,7 @@ class PyramidDrop(Reducer):
         return True
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse stages that the model has no layers for, and shares that rise or are none."""
+        """Refuse stages that the model has no layers for, and shares out of range or rising."""
         check_stages(self.stage_layers_of(facts.layers), facts)
         falling = all(a >= b for a, b in itertools.pairwise(self.ratios))
         stages = len(self.stage_layers_of(facts.layers))
@@ -91,6 +91,6 @@ class PyramidDrop(Reducer):
         return Reduction.from_keep(layout.text | top(score, layout.vision, counts.to(score.device)))
 
     def stage_layers_of(self, depth: int) -> tuple[int, ...]:
-        """Layers after which a stage acts in a model of so many layers."""
+        """Layers after which a stage acts in a model of ``depth`` layers."""
         quarters = tuple(depth * part // 4 for part in (1, 2, 3))
         return tuple(layer - 1 for layer in (quarters if self.layers is None else self.layers))

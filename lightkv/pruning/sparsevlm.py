@@ -17,7 +17,7 @@ from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction, compact
 from lightkv.contract.registry import register
-from lightkv.contract.rotary import likeness_of_places
+from lightkv.contract.rotary import logits_of_places
 from lightkv.contract.view import LayerView, ModelFacts, PromptInputs
 from lightkv.errors import InputError, InvalidValueError
 from lightkv.pruning.density import cluster_centres
@@ -36,7 +36,7 @@ TABLE_PLUS = {
 @register("sparsevlm")
 @dataclass(frozen=True)
 class SparseVLM(Reducer):
-    """Keep the vision tokens that the rating question tokens attend most, stage by stage.
+    """Keep the vision tokens that the rating question tokens attend to most, stage by stage.
 
     Of what a stage drops the best-rated 30 % (rounded down, plus one) are clustered into a tenth
     as many groups (rounded down, plus one) by density peaks, and each group's mean stays, at the
@@ -122,7 +122,7 @@ class SparseVLM(Reducer):
             return attention.column_sums(rating)
         places = None
         if self.correct_rotary and view.keys is not None:
-            places = likeness_of_places(view.read_rotary(), view.keys.shape[-1])
+            places = logits_of_places(view.read_rotary(), view.keys.shape[-1])
             places = places.expand(len(rating), -1, -1)
         paid = torch.zeros(len(rating), attention.heads, attention.length, device=rating.device)
         for tile in attention.tiles(rating):

@@ -1,4 +1,4 @@
-"""uniform-grid: patches at even distances, whatever they show. A control, of no paper."""
+"""uniform-grid: patches at even distances, whatever they show. A control from no paper."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class VisionZip(BeforeDecoder):
     A contextual token stays at its own place in the sequence instead of after the dominant ones.
 
     Attributes:
-        dominant: Dominant tokens per tile or image; of fewer all.
+        dominant: Dominant tokens per tile or image; all of a tile that has fewer.
         contextual: Contextual tokens per tile or image.
         combine: "mean" of a contextual token and all that joins it; or "sum", the released form,
             of the token and the mean of what joins it.

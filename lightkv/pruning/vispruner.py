@@ -1,4 +1,4 @@
-"""VisPruner: vision tokens the class token attends most, and of the rest those least alike.
+"""VisPruner: vision tokens the class token attends to most, and of the rest those least alike.
 
 *Beyond Text-Visual Attention: Exploiting Visual Cues for Effective Token Pruning in VLMs*,
 Zhang et al., ICCV 2025, arXiv 2412.01818.
@@ -29,7 +29,7 @@ class VisPruner(BeforeDecoder):
     """Important tokens by class-token attention, diverse ones by removing duplicates.
 
     Attributes:
-        tokens: Vision tokens that stay, per tile or image; of fewer all.
+        tokens: Vision tokens that stay, per tile or image; all of a tile that has fewer.
         important: Share of them that is chosen by attention, rounded down.
         step: Duplicates removed per round.
         per: Each "tile" is pruned on its own, as published, or all tiles of an "image" together.

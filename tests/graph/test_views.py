@@ -15,7 +15,7 @@ from lightkv.check.tiny.model import stack
 from lightkv.contract.compressor import Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
-from lightkv.contract.rotary import likeness_of_places, turned, turned_back
+from lightkv.contract.rotary import logits_of_places, turned, turned_back
 from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from tests.closeness import assert_close
@@ -183,7 +183,7 @@ def test_places_alone_are_as_alike_as_queries_and_keys_of_ones() -> None:
     both = torch.cat([angles, angles], -1)[None]
     rotary = both.cos(), both.sin()
     ones = turned(torch.ones(1, 1, 7, 10), rotary[0][:, None], rotary[1][:, None])[0, 0]
-    assert_close(likeness_of_places(rotary, 10)[0], ones @ ones.T / 10**0.5)
+    assert_close(logits_of_places(rotary, 10)[0], ones @ ones.T / 10**0.5)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lightkv.families import family_of
 from lightkv.vlm import VLM
 
 Row = dict[str, Tensor]
-#: A picture of a kind ("wide", "tall", "video") in a row of so many: ids (n,) and its tensors.
+#: A picture of a kind ("wide", "tall", "video") in a row of several: ids (n,) and its tensors.
 Painter = Callable[[Any, str, int, torch.Generator], tuple[Tensor, Row]]
 #: Adds to a finished row what the family's processor adds; gets the number of pictures.
 Finisher = Callable[[Row, int], None]
@@ -54,7 +54,7 @@ class TinyModel:
         return self._row(config, ("wide",) * pictures, 64, 0)
 
     def _row(self, config: Any, kinds: Sequence[str], question: int, seed: int) -> Row:
-        """Three words, pictures with two words after each, a question of so many words."""
+        """Three words, pictures with two words after each, ``question`` words of a question."""
         generator = torch.Generator().manual_seed(seed)
 
         def words(count: int) -> Tensor:

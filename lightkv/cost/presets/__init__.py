@@ -104,7 +104,7 @@ def preset(name: str) -> ModelPreset:
     """The preset of that name.
 
     Raises:
-        UnknownNameError: No preset is called so; the message lists the nearest names.
+        UnknownNameError: No preset has that name; the message lists the nearest ones.
     """
     known = _load()
     if name not in known:

@@ -151,7 +151,7 @@ class ModelShape:
 
     @classmethod
     def from_config(cls, config: Any) -> ModelShape:
-        """Read the dimensions off a transformers config.
+        """Read the dimensions from a transformers config.
 
         Args:
             config: A text decoder's config, or a LLaVA, LLaVA-NeXT or LLaVA-OneVision one with a

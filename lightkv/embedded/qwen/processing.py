@@ -25,7 +25,7 @@ from lightkv.embedded.qwen.architecture import FRAMES, MERGE
 from lightkv.errors import InputError
 
 FRAME_RATE: Final = 2.0
-"""Frames a second that a video has if nothing is said."""
+"""Frames a second of a video where no rate is given."""
 LEAST_PIXELS: Final = 64 * 64
 MOST_PIXELS: Final = 192 * 192
 
@@ -49,7 +49,7 @@ class FramesProcessor:
     def __call__(
         self, videos: Any, *, fps: float | None = None, return_tensors: str | None = None, **_: Any
     ) -> BatchFeature:
-        """Patches of all videos, their grids, and when their frames stand.
+        """Patches of all videos, their grids, and the times of their frames.
 
         Args:
             videos: one or several lists of frames of one size.
@@ -120,7 +120,7 @@ class NativeProcessor(Qwen3VLProcessor):
 
     @video_processor.setter
     def video_processor(self, _: Any) -> None:
-        """Nothing: the stock class hands on none."""
+        """Ignored: the stock class passes None."""
 
 
 class _NativeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]

@@ -122,7 +122,7 @@ def look_m(
     keep_all_text: bool = False,
     merging: MergeKind = "pivot",
 ) -> Evicting:
-    """LOOK-M: a recent window, then text, the rest merged into kept entries by likeness."""
+    """LOOK-M: a recent window, then text, the rest merged into kept entries by similarity."""
     selection = (RecentAndText if keep_all_text else WithRecent)(TextFirst("text"), recent)
     ranking = SelfAttention(per_head=True)
     return Evicting(Uniform(), ranking, selection, retention, merge=PivotMerge(merging))

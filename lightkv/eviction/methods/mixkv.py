@@ -46,8 +46,8 @@ class MixedScore(Ranking):
     """Attention, value norm and key diversity of the entries before the window, per KV head.
 
     Importance is the pooled attention of the last queries plus the value norm, diversity is minus
-    the likeness to the mean unit key; both of the latter are spread over [0, 1] and scaled to the
-    mean of the attention.
+    the similarity to the mean unit key; value norm and diversity are spread over [0, 1] and scaled
+    to the mean of the attention.
 
     Attributes:
         mode: "headwise" mixes diversity and importance in the ratio of the head's mean pairwise
@@ -89,8 +89,8 @@ class MixedScore(Ranking):
         if self.mode == "attention":
             return attention
         unit, mean = unit_keys(view)
-        likeness = (unit * mean).sum(3)
-        diversity = _scaled(_spread(-likeness, outside, _SMALL), attention, outside)
+        similarity = (unit * mean).sum(3)
+        diversity = _scaled(_spread(-similarity, outside, _SMALL), attention, outside)
         if self.mode == "diversity":
             return diversity
         if view.values is None:

@@ -143,7 +143,7 @@ class Density(Budget):
         return Allocation(entries, wishes, (wishes / lengths).float(), entries, recent)
 
     def _recent(self, budget: Tensor) -> Tensor:
-        """(B, L) int64: recent entries of a budget of so many."""
+        """(B, L) int64: recent entries that are part of a budget (B, L)."""
         return (budget * self.recent).long().clamp_min(1)
 
 
