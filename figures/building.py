@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.asking.packed import pack, packaged, unpack
 from analysis.asking.replay import NotShippedError, Replay, Shipped
 from analysis.asking.store import FILE_NAME, Store
+from analysis.outputs import replacing
 from figures.artefacts import artefact, artefacts
 from figures.contract import Artefact
-from figures.export import replacing
 from figures.making import asked_models, study_of
 from lightkv.embedded.location import shipped
 from lightkv.errors import InputError, InvalidValueError

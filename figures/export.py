@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from analysis.outputs import replacing, write_text
 from analysis.provenance import provenance
 from figures.style import styled
 from figures.tables import as_text
-from lightkv.errors import StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,38 +45,6 @@ _WITHOUT_TIME: Final[dict[str, dict[str, Any]]] = {
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
 }
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` when the block ends without an error.
-
-    Raises:
-        StoreError: It can't be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        raise StoreError(f"can't write {path}: {error}") from error
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.chmod(0o644)
-        beside.replace(path)
-    except OSError as error:
-        raise StoreError(f"can't write {path}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with replacing(path) as file:
-        file.write(text.encode("utf-8"))
 
 
 def _sorted(value: object) -> list[Any]:

@@ -10,9 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from analysis.outputs import replacing, write_text
 from figures.artefacts import artefacts
 from figures.entries import FOLDER, Entry, all_verdicts, corrected, entry_of, papers
-from figures.export import replacing, write_frame, write_text
+from figures.export import write_frame
 from figures.models import EMBEDDED, NATIVE
 from figures.origin import NONE_SHIP, replayed
 from figures.runner import EXECUTED, Finished, complete_units, marker

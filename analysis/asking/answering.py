@@ -29,7 +29,7 @@ def ask(
     """Rows of a batch of questions.
 
     Raises:
-        BatchTooLargeError: The device's memory does not take them at once.
+        BatchTooLargeError: They don't fit into the device's memory at once.
         LightKVError: The method refuses a prompt.
     """
     from torch import OutOfMemoryError

@@ -1,4 +1,4 @@
-"""The SQLite file behind a store: opened, checked, written in transactions, errors put in words."""
+"""The SQLite file of a store: opened, checked, written in transactions, errors put in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ADVICE = {
     "finished questions are kept",
     "unwritable": "{path} can't be opened or written ({error}): choose a folder that you may write "
     "to",
-    "damaged": "{path} is damaged or no result file ({error}): move it away, or restore a copy",
+    "damaged": "{path} is damaged or not a result file ({error}): move it away, or restore a copy",
     "busy": "{path} was locked by another process for too long ({error}): wait for it to end and "
     "run the same command again; finished questions are kept",
     "other": "{path}: {error}",

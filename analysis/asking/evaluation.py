@@ -57,7 +57,7 @@ def evaluate(
     of memory can be picked up with a smaller one.
 
     Args:
-        vlm: The model; one that is not loaded is, when there is something to ask.
+        vlm: The model; one that is not loaded yet is loaded when there is something to ask.
         tasks: Names (see :func:`analysis.tasks.task`) or tasks.
         methods: Compressors by label, None for the full cache.
         protocols: Names of :data:`lightkv.protocols.PROTOCOLS`.
@@ -100,13 +100,13 @@ def evaluate(
             (job.key, label, job.configuration.protocol, job.task.name, len(job.items))
             for label, job in jobs
         )
-        # Reversed, so that of several labels the first is the one that is told.
+        # Reversed, so that of several labels the first is the one that is reported.
         distinct = {pair[1].key: pair for pair in reversed(jobs)}
         usable = refusals.usable(list(reversed(distinct.values())))
         refused = _run(vlm, usable, kept, refusals, progress)
         left = {job.key for _, job in usable} - refused
         if not left:
-            raise UnsupportedError("none of these methods can be used so: see what was refused")
+            raise UnsupportedError("none of these methods can be used here: see what was refused")
         return _collect([pair for pair in jobs if pair[1].key in left], kept, {k: k for k in left})
 
 

@@ -54,7 +54,7 @@ class Shard:
         """A shard written as "I/N".
 
         Raises:
-            InvalidValueError: It is not written so, or there is no such part.
+            InvalidValueError: It is not of that form, or there is no such part.
         """
         number, sign, count = text.partition("/")
         if not (sign and number.strip().isdecimal() and count.strip().isdecimal()):

@@ -114,7 +114,7 @@ def open_model(
         try:
             return UnloadedVLM(Description(**json.loads(known)), load_it)
         except (ImportError, AttributeError, TypeError, ValueError):
-            pass  # What was known is of another version of this package.
+            pass  # What was known comes from another version of this package.
     vlm = load_it()
     if identity is not None:
         store.note_model(identity, json.dumps(asdict(Description.of(vlm))))
@@ -122,7 +122,7 @@ def open_model(
 
 
 def _identity(model: str | None, device: str, dtype: str | None, attention: str) -> str | None:
-    """Digest of what decides the loaded model, None where its files can't be told."""
+    """Digest of what decides the loaded model, None where its files are not known."""
     name = "embedded" if model is None else model
     if not provenance.model_is_here(name):
         return None

@@ -1,4 +1,4 @@
-"""The file of rows that ships with the package: read, made of a store, and taken up again."""
+"""The file of rows that ships with the package: read, made from a store, added to another one."""
 
 from __future__ import annotations
 

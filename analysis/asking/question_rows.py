@@ -82,5 +82,5 @@ def _read(source: Traversable) -> pd.DataFrame:
         raise InputError(f"{source} can't be read as gzipped CSV: {error}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise InputError(f"{source} lacks the columns {missing}; write it by lightkv evaluate")
+        raise InputError(f"{source} lacks the columns {missing}; write it with lightkv evaluate")
     return frame

@@ -23,21 +23,21 @@ OnRefusal = Callable[[str, str, str, LightKVError], None]
 
 @dataclass(frozen=True)
 class Refusals:
-    """Told, or raised, and remembered, so that what was refused is not tried again.
+    """What was refused: reported or raised, and remembered so that it is not tried again.
 
     Attributes:
-        heard: Told of each; None raises.
+        on_refusal: Called for each; None raises the error.
         store: Where they are remembered.
     """
 
-    heard: OnRefusal | None
+    on_refusal: OnRefusal | None
     store: Store
 
     def refuse(self, protocol: str, task: str, label: str, error: LightKVError) -> None:
-        """Tell, or raise the error."""
-        if self.heard is None:
+        """Report the error, or raise it."""
+        if self.on_refusal is None:
             raise error
-        self.heard(protocol, task, label, error)
+        self.on_refusal(protocol, task, label, error)
 
     def refuse_job(self, label: str, job: Job, error: LightKVError) -> None:
         """The same, and remember it."""

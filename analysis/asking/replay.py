@@ -99,7 +99,7 @@ class Shipped:
     """Rows that ship.
 
     Args:
-        store: Them, in memory: what a new metric makes of their answers is added there.
+        store: The rows, in memory; scores of their answers by a new metric are added there.
     """
 
     def __init__(self, store: Store) -> None:
@@ -142,7 +142,7 @@ class Shipped:
 
 @dataclass
 class Replay:
-    """What one study takes from the rows that ship, and what came of asking again.
+    """What one study takes from the rows that ship, and how the questions asked again compare.
 
     Attributes:
         shipped: The rows.
@@ -170,10 +170,10 @@ class Replay:
         return frozenset(generator.permutation(items)[:count].tolist())
 
     def compare(self, job: Job, key: str, items: frozenset[int], fresh: pd.DataFrame) -> None:
-        """Note what became of questions that were asked again.
+        """Compare questions that were asked again with the rows that ship.
 
         Args:
-            job: What they are of.
+            job: The job that they belong to.
             key: Of the configuration that ships.
             items: Which.
             fresh: Rows of the job that were made here.

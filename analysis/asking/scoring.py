@@ -25,7 +25,7 @@ class Scoring(Protocol):
         ...
 
     def outcomes(self, answers: Iterable[tuple[TaskItem, str]]) -> list[Outcome]:
-        """What is made of answers to questions."""
+        """The outcomes of answers to questions."""
         ...
 
 
@@ -34,7 +34,7 @@ def scoring_of(task: Task) -> Scoring:
 
     Raises:
         UnknownNameError: It names an unknown metric.
-        UnsupportedError: Its scores need something that is not here.
+        UnsupportedError: Its scores need something that is not installed.
     """
     from analysis.lmms.task import LmmsTask
 

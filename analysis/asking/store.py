@@ -8,7 +8,7 @@ a batch is written once in seconds.
 Answers belong to a :class:`~analysis.asking.rows.Configuration`, whose key is a digest of
 everything that an answer depends on: results of another model, method, seed, library or code are
 never mixed. Outcomes belong to an answer and a :class:`~analysis.asking.rows.Scorer`, so what is
-changed about scoring is computed anew from the answers.
+changed about scoring is computed again from the answers.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Store:
         """A store in memory that holds what a file of results did.
 
         Raises:
-            StoreError: They are not those of such a file.
+            StoreError: The bytes are not those of such a file.
         """
         store = cls(None)
         store._database.fill(content)

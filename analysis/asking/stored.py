@@ -49,7 +49,7 @@ def stored_summary(rows: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
 
     scored = rows[rows["metric"].notna()]
     if not len(scored):
-        raise InputError("the store holds no scored answer; fill it by lightkv evaluate --out")
+        raise InputError("the store holds no scored answer; fill it with lightkv evaluate --out")
     by = [*CELL, *_differing(scored)]
     summary = pd.concat([summarise(one, by) for _, one in scored.groupby("metric", sort=False)])
     questions = asked.groupby("key")["questions"].max()
@@ -72,7 +72,7 @@ def stored_beside(rows: pd.DataFrame, control: str) -> pd.DataFrame:
     """
     scored = rows[rows["metric"].notna()]
     if not len(scored):
-        raise InputError("the store holds no scored answer; fill it by lightkv evaluate --out")
+        raise InputError("the store holds no scored answer; fill it with lightkv evaluate --out")
     # Parameters are those of each method.
     apart = [name for name in _differing(scored) if name != "parameters"]
     return beside(scored, control, by=[*GROUP, "metric", *apart])

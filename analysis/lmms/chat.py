@@ -60,7 +60,7 @@ class LightKVChat(lmms):  # type: ignore[misc]
         seed: Of methods that draw at random.
         system: Text before the pictures, None for the model's own.
         max_new_tokens: Longest answer, None for each benchmark's own or 32.
-        module: A module of the user's to import first, so that its methods can be named.
+        module: A user's module to import first, so that its methods can be named.
         max_batch_size: Given by the harness, and not used.
 
     Attributes:
@@ -106,7 +106,7 @@ class LightKVChat(lmms):  # type: ignore[misc]
         self._seed, self._system, self._limit = seed, system, max_new_tokens
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """Answers in the order of the requests; an error ends the run, it is no empty answer."""
+        """Answers in the order of the requests; an error ends the run, never as an empty answer."""
         from tqdm.auto import tqdm
 
         asked = sorted(map(self._asked, range(len(requests)), requests), key=lambda one: one.order)

@@ -26,7 +26,7 @@ INSTALL: Final = (
 """Two commands: lmms-eval by itself asks for 65 packages that the tasks here don't need."""
 
 MODEL: Final = "lightkv"
-"""What tasks that have prompts for certain models are told."""
+"""Our name for tasks that have prompts for certain models."""
 
 
 @cache

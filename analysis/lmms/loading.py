@@ -28,7 +28,7 @@ def known(argument: str) -> tuple[str, Any]:
 
     Raises:
         InvalidValueError: It is a group of benchmarks.
-        UnknownNameError: There is none; the message lists the nearest names.
+        UnknownNameError: No benchmark has that name; the message lists the nearest ones.
         InputError: There is no such file.
         UnsupportedError: lmms-eval is not installed.
     """

@@ -38,7 +38,7 @@ class LmmsScoring:
         """The scoring of a benchmark.
 
         Raises:
-            UnsupportedError: Its scores need a program that is not here.
+            UnsupportedError: Its scores need a program that is not installed.
         """
         if any(captions.is_caption_score(name) for name in task.lmms.aggregation()):
             captions.check_java()

@@ -173,7 +173,7 @@ class LmmsTask(Task):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Tells of the limit of answers where the benchmark names none."""
+        """The limit of answers, where the benchmark names none."""
         if self.settings.get("max_new_tokens"):
             return ()
         return (

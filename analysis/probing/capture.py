@@ -82,7 +82,7 @@ class Capture:
         return measured
 
     def _read_checked(self, one: RecordQuantity, record: RunRecord, layer: int) -> Tensor:
-        """The same of what a quantity reads off a record."""
+        """The same for what a quantity reads from a record."""
         lengths: dict[str, int] = dict.fromkeys(TOKEN_DIMS, record.layout.length)
         read = one.read(record, layer)
         check_shape(one, "read", read, tuple(lengths.get(dim) for dim in one.dims(self._heads)))
@@ -113,7 +113,7 @@ def check_layers(
     """The layers to look at, ascending.
 
     Raises:
-        InvalidValueError: If one does not exist, is named twice, or has not what is asked of it.
+        InvalidValueError: If one does not exist, is named twice, or lacks what is asked of it.
     """
     checked = decoder_layers(facts, layers, least=-1)
     blind = [one.name for one in wanted if getattr(one, "needs", "attention") != "hidden"]
@@ -130,7 +130,7 @@ def check_heads(
     """Whether heads are averaged or kept apart, and which: None for all.
 
     Raises:
-        InvalidValueError: If a head does not exist or is named twice, or no quantity is of heads.
+        InvalidValueError: If a head does not exist or is named twice, or no quantity has heads.
     """
     if heads == "mean":
         return "mean", None

@@ -24,7 +24,7 @@ from lightkv.errors import InvalidValueError
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 SAMPLES_PER_DIMENSION: Final = 2
-"""The Gaussian estimate was simulated from that many samples per dimension of both sides on."""
+"""Fewest samples, per dimension of both sides together, with which the estimate was simulated."""
 
 TIE_NOISE: Final = 1e-10
 """Standard deviation of the noise that breaks ties, over that of the column."""
@@ -59,7 +59,7 @@ def gaussian_information(x: Any, y: Any) -> Estimate:
 
     Freed of bias by the jackknife, and of what that leaves under a Gaussian distribution, which is
     known exactly. Any invertible linear map of either side leaves it as it is. Dependence without
-    correlation is not seen: of Gaussian marginals it is a lower bound of their information.
+    correlation is not seen: for Gaussian marginals it is a lower bound of their information.
 
     Args:
         x: (n, d_x) samples. y: (n, d_y) samples, the same order.
@@ -121,7 +121,7 @@ def knn_information(
             single coordinates change nothing. Information itself is invariant under them.
         ties: Distances between equal values say nothing, so repeated values in a column are
             refused, or broken by Gaussian noise of 1e-10 of the column's standard deviation (after
-            the ranks), on either side its own.
+            the ranks), drawn for each side.
         seed: Of that noise.
 
     Returns:

@@ -41,7 +41,7 @@ def answer_tokens(vlm: VLM, answers: Sequence[str]) -> list[Tokens]:
     """Tokens of given answers, with the end-of-sequence token after each.
 
     Raises:
-        InputError: If an answer is no text or has no tokens.
+        InputError: If an answer is not a text or has no tokens.
     """
     if not isinstance(answers, list | tuple):
         raise InputError(f"the answers are of type {type(answers).__name__}; give a list of texts")
@@ -82,7 +82,7 @@ def score_answers(
         of those that differ by rounding alone the one it favours).
 
     Raises:
-        InputError: If there are not as many answers as requests, or they are no tokens.
+        InputError: If there are not as many answers as requests, or they are not tokens.
     """
     if len(requests) != len(answers):
         raise InputError(f"{len(answers)} answers for {len(requests)} questions; give one for each")
@@ -117,7 +117,7 @@ def _scored(
 
 
 def check_answers(answers: Sequence[Tokens]) -> None:
-    """Refuse what are no tokens of answers; raises :class:`InputError`."""
+    """Refuse answers that are not given as tokens; raises :class:`InputError`."""
     for number, answer in enumerate(answers):
         if not fits(plain(answer), tuple[int, ...]) or not len(answer):
             raise InputError(
@@ -207,11 +207,11 @@ def knockouts(
 
     Returns:
         Columns sample, source, target, layer, logprob, given, and the change against the untouched
-        model: effect (nats, negative where the knock-out hurts) and lost (True if an answer that
-        was given is no longer).
+        model: effect (nats, negative where the knock-out hurts) and lost (True if the untouched
+        model gives the answer and this one does not).
 
     Raises:
-        InputError: If an answer is no tokens.
+        InputError: If an answer is not given as tokens.
         InvalidValueError: If ``pairs``, ``width`` or a layer is out of range.
     """
     import pandas as pd

@@ -10,7 +10,7 @@ import numpy as np
 
 from lightkv.errors import InvalidValueError
 
-# Of the states' principal components: more would let the probe learn the samples by heart.
+# Of the states' principal components: more would let the probe memorise the samples.
 _MOST_COMPONENTS = 32
 
 

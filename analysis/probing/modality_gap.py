@@ -1,8 +1,8 @@
 """The modality gap as data: how alike tokens are, how strong blocks are, what eviction would take.
 
 Every function takes a dataset that :func:`analysis.probing.probe.probe` returned with the
-quantities it names, and returns a tidy frame with one row per sample, layer and whatever is told
-apart.
+quantities it names, and returns a tidy frame with one row per sample, layer and whatever else it
+distinguishes.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def separation(data: xr.Dataset) -> pd.DataFrame:
     """How far text and vision states lie apart; needs ``hidden``.
 
     The distance of the centroids is given in units of the spread within the kinds (root mean
-    square distance from the own centroid, both kinds alike). Separability is the share of tokens
+    square distance from the kind's centroid, both kinds alike). Separability is the share of tokens
     on the right side of the hyperplane halfway between the centroids.
 
     Returns:

@@ -107,8 +107,8 @@ def patches(
 
     Returns:
         Columns sample, layer (the first with the donors' entries), preference (log-probability of
-        the donor's token minus that of the own one, nats), own and donor (whether that token is
-        the most likely of all).
+        the donor's token minus that of the question's own, nats), own and donor (whether that
+        token is the most likely of all).
 
     Raises:
         InputError: If there are not as many donors, their vision tokens lie elsewhere, or two
@@ -157,7 +157,9 @@ def _parting(one: Tokens, other: Tokens) -> int:
     for place, (left, right) in enumerate(zip(one, other, strict=False)):
         if left != right:
             return place
-    raise InputError("own and donor's answer are the same; pair images with different answers")
+    raise InputError(
+        "a question's answer and its donor's are the same; pair images with different answers"
+    )
 
 
 def donors_for(questions: Sequence[str], answers: Sequence[Any]) -> list[int | None]:

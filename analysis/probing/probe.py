@@ -200,7 +200,7 @@ def load(path: str | Path) -> xr.Dataset:
     """Read a dataset that :func:`save` wrote; identical to what was written.
 
     Raises:
-        StoreError: If the file is missing or no dataset.
+        StoreError: If the file is missing or not a dataset.
     """
     import xarray as xr
 
@@ -274,7 +274,7 @@ def _announce(
     heads: Heads,
     picked: Sequence[int] | None,
 ) -> None:
-    """Warn of a capture of which the result is large."""
+    """Warn of a capture whose result is large."""
     sizes = {one.name: _bytes(vlm, one, length, heads, picked) * count for one in wanted}
     if sum(sizes.values()) < LARGE_CAPTURE:
         return

@@ -62,14 +62,14 @@ def remote_attention(
     Args:
         model: ``nnsight.modeling.transformers.TransformersModel`` of a hub id, whose weights are
             not loaded here, or of a model that is.
-        inputs: What its processor makes of one prompt, as tensors: ``input_ids`` (1, N) and so on.
+        inputs: Its processor's output for one prompt, as tensors: ``input_ids`` (1, N) and so on.
         layers: 0-based layers of the decoder, None for all.
         remote: Where it runs.
 
     Raises:
-        InvalidValueError: A layer does not exist, or ``remote`` is none of these.
+        InvalidValueError: A layer does not exist, or ``remote`` is not one of these.
         InputError: There are several prompts, or no question after the picture.
-        UnsupportedError: The decoder's attention is computed otherwise.
+        UnsupportedError: The decoder's attention is computed in another way.
         UnknownNameError: The family of the model is unknown.
     """
     if remote not in get_args(Where):
@@ -81,7 +81,7 @@ def remote_attention(
     picked = decoder_layers(_facts(text), layers)
     layout = family_of(config.model_type).layout(config, batch)
     if layout.batch_size != 1:
-        raise InputError(f"{layout.batch_size} prompts; attention is read of one at a time")
+        raise InputError(f"{layout.batch_size} prompts are given; pass one at a time")
     rows = layout.question[0].nonzero()[:, 0].tolist()
     if not rows:
         raise InputError("the prompt has no question after its picture")

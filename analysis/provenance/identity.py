@@ -25,9 +25,9 @@ def described(value: object) -> str:
         value: A number, a text, a container of such, or a frozen dataclass of them.
 
     Raises:
-        UnsupportedError: Something in it would not be told from another of its class: an object
-            without readable parameters, or a class that hides some from its fields, its ``repr`` or
-            its equality.
+        UnsupportedError: Something in it can't be distinguished from another of its class: an
+            object without readable parameters, or a class that hides some from its fields, its
+            ``repr`` or its equality.
     """
     if type(value) in _PLAIN or isinstance(value, Enum | PurePath):
         return repr(value)

@@ -56,7 +56,7 @@ def at_equal(
     """Scores of a control at the mean of ``column`` that ``method_rows`` has.
 
     Between two settings of the control each question's score is interpolated linearly. Beyond the
-    dearest setting, which may be the full cache, it stays; below the cheapest there is none.
+    most expensive setting, which may be the full cache, it stays; below the cheapest there is none.
 
     Args:
         method_rows: Rows of a method.
@@ -101,7 +101,7 @@ def beside(
             loyalty.
         control: Name of the control; its settings are all labels that begin with it. None compares
             with the full cache alone.
-        full: Label of the full cache, also the dearest setting of the control.
+        full: Label of the full cache, also the most expensive setting of the control.
         by: Columns that make a group, within which methods are compared.
 
     Returns:
@@ -110,9 +110,9 @@ def beside(
         many entries held, as many tokens processed or as much time a question, paired by question;
         ``hard``, score in the ``hard_n`` questions that the control's setting of the nearest number
         of entries (``nearest``) gets wrong, and ``hard_full``, what the full cache scores there.
-        Estimates have 95 % intervals in columns ending in _low and _high. NaN where something is
-        not to be had: the control was not asked in a group, takes more at its smallest, or a metric
-        has no scores of single questions.
+        Estimates have 95 % intervals in columns ending in _low and _high. NaN where there is no
+        number: the control was not asked in a group or takes more at its smallest setting, or a
+        metric has no scores of single questions.
 
     Raises:
         UnknownNameError: No label is that of the control.

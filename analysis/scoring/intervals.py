@@ -44,7 +44,7 @@ PSEUDO: Final = 2.0
 with two, differences of up to 0.2 are missed on either side in at most 5 % instead of 6.5 %."""
 
 SPARSE: Final = 6
-"""Graded differences vary enough for Student's t if so many questions differ from most others."""
+"""Graded differences vary enough for Student's t if this many questions differ from most others."""
 
 
 def mean_of(

@@ -77,7 +77,7 @@ def metric(name: str) -> Metric:
     """The metric of that name.
 
     Raises:
-        UnknownNameError: No metric is called so; the message lists the nearest names.
+        UnknownNameError: No metric has that name; the message lists the nearest ones.
     """
     if name not in METRICS:
         raise UnknownNameError("metric", name, METRICS)
@@ -114,7 +114,7 @@ def anls(answer: str, references: Sequence[str]) -> float:
 def rouge_l(answer: str, references: Sequence[str]) -> float:
     """F1 of the longest common subsequence of words, best of the references (Lin 2004).
 
-    As the rouge-score package has it, which is not what caption tables print: see
+    As the rouge-score package computes it, which is not what caption tables print: see
     :func:`coco_rouge_l`.
     """
     best = _rouge().score_multi(list(references), answer)

@@ -37,7 +37,7 @@ def rescore(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     over each of their groups.
 
     Raises:
-        UnknownNameError: No metric is called so.
+        UnknownNameError: No metric has that name.
         InputError: A question has too few references for it.
     """
     measure = metric(name)

@@ -42,7 +42,7 @@ def simulation_command(name: str, about: str, load: Callable[[], Simulation]) ->
         "--out",
         type=click.Path(path_type=Path, dir_okay=False),
         default=None,
-        help="CSV file of all numbers; an unfinished one is gone on with.",
+        help="CSV file of all numbers; an unfinished one is continued.",
     )
     @click.option(
         "--write",

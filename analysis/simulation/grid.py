@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightkv.errors import InputError, InvalidValueError, StoreError
+from analysis.outputs import write_text
+from lightkv.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,17 +108,8 @@ def _read(out: Path | None, named: Sequence[Row]) -> dict[tuple[str, ...], list[
 
 
 def _write(out: Path | None, rows: Sequence[Row]) -> None:
-    """Write a file whole or not at all."""
-    if out is None:
-        return
-    beside = out.with_name(f".{out.name}.part")
-    try:
-        beside.write_text(_table(rows), encoding="utf-8")
-        beside.replace(out)
-    except OSError as error:
-        raise StoreError(f"{out} can't be written: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    if out is not None:
+        write_text(out, _table(rows))
 
 
 def _table(rows: Sequence[Row]) -> str:

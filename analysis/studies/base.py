@@ -105,7 +105,7 @@ def study(name: str) -> Study:
     """The study of that name.
 
     Raises:
-        UnknownNameError: No study is called so; the message lists the nearest names.
+        UnknownNameError: No study has that name; the message lists the nearest ones.
     """
     if name not in STUDIES:
         raise UnknownNameError("study", name, STUDIES)

@@ -39,7 +39,7 @@ PAPER: Final = "paper"
 WHOLE: Final = "all"
 RETENTION: Final = 0.2
 COMPARED: Final = 6
-"""Questions per task on which it is compared what layers hold."""
+"""Questions per task on which the contents of layers are compared."""
 
 Held = set[tuple[int, int]]
 """Prompt positions, each with the position that stands for it."""

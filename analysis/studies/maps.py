@@ -50,8 +50,8 @@ def kept_maps(
 
     Returns:
         Columns model, task, seed, item, layer, position, kind ("system", "vision", "text",
-        "separator"), row, col (-1 for what is no patch), token, about (whether the answer depends
-        on the patch, where the task knows), kept (by any head) and retention.
+        "separator"), row, col (-1 where it is not a patch), token, about (whether the answer
+        depends on the patch, where the task knows), kept (by any head) and retention.
     """
     import pandas as pd
 

@@ -135,7 +135,7 @@ def modality_gap(
     map_layer: int = 2,
     store: Store | None = None,
 ) -> pd.DataFrame:
-    """Text against vision: likeness, attention, and what eviction by accumulated attention takes.
+    """Text against vision: similarity, attention, what eviction by accumulated attention takes.
 
     Args:
         vlm: The model.

@@ -45,8 +45,8 @@ def causal_profile(
     Returns:
         Rows with ``panel`` and ``layer``. Per question: "knockout" (``pair`` as "text to vision",
         ``effect`` on the right answer's log-probability in nats, ``given`` whether it is still
-        given, ``lost``) and "patch" (``preference`` for the donor's answer over the own one in
-        nats; ``own``, ``donor``: which one is said). Per question and over all of them (``item``
+        given, ``lost``) and "patch" (``preference`` for the donor's answer over the question's own
+        in nats; ``own``, ``donor``: which one is said). Per question and over all of them (``item``
         -1): "information", the rows of
         :func:`~analysis.studies.probing_information.information_profile`.
     """

@@ -139,7 +139,7 @@ def _of_states(
 def _decoded(
     data: xr.Dataset, layer: int, answers: list[str], seed: int
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Whether each question's answer is read off a layer's last token, and accuracies."""
+    """Whether each question's answer is read from a layer's last token, and accuracies."""
     import pandas as pd
 
     states = data["hidden_pooled"].sel(layer=layer)

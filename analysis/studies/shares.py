@@ -30,7 +30,7 @@ FASTV_LAYER: Final = 2 / 32
 
 
 def at_token_share(name: str, share: float, depth: int) -> Compressor:
-    """A method of LightKV's tables at a share, for a model of so many layers.
+    """A method of LightKV's tables at a share, for a model of ``depth`` layers.
 
     Raises:
         UnknownNameError: There is no such method.
@@ -52,7 +52,7 @@ def at_token_share(name: str, share: float, depth: int) -> Compressor:
 
 
 def reachable(name: str, share: float, depth: int) -> bool:
-    """Whether a method can process so small a share in a model of so many layers."""
+    """Whether a method can process a share as small as that in a model of ``depth`` layers."""
     try:
         at_token_share(name, share, depth)
     except InvalidValueError:
@@ -61,7 +61,7 @@ def reachable(name: str, share: float, depth: int) -> bool:
 
 
 def pruned(name: str, share: float, tokens: int) -> Compressor:
-    """A pruner that leaves a share of so many vision tokens.
+    """A pruner that leaves a share of ``tokens`` vision tokens.
 
     VisionZip splits them as published, 54 dominant ones to 10 merged.
     """

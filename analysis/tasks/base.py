@@ -112,12 +112,12 @@ class Task(ABC):
 
     @property
     def source(self) -> Mapping[str, str]:
-        """Where the questions come from, for whoever reads the results."""
+        """Where the questions come from, for readers of the results."""
         return {}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What whoever asks should be told."""
+        """Remarks for the user, printed before the questions are asked."""
         return ()
 
     @abstractmethod
@@ -147,7 +147,7 @@ def task(spec: str) -> Task:
     """The task called ``name`` or ``name:argument``.
 
     Raises:
-        UnknownNameError: No task is called so; the message lists the nearest names.
+        UnknownNameError: No task has that name; the message lists the nearest ones.
         InvalidValueError: The argument is missing, or there is one too many.
     """
     name, _, argument = spec.partition(":")

@@ -76,7 +76,8 @@ class FolderTask(Task):
         """Read a file.
 
         Raises:
-            InputError: Naming the file, the line and what is wrong with it.
+            InputError: The file can't be read or used; names the line and what is wrong with it.
+            InvalidValueError: The path is empty.
         """
         if not str(path):
             raise InvalidValueError("folder", str(path), "folder:PATH of a JSON Lines file")
@@ -249,7 +250,7 @@ def _question(line: _Line, index: int, header: Header) -> TaskItem:
 
 
 def _content(image: Image.Image | Path) -> str:
-    """Digest of a picture file; one that is not there is told when it is asked about."""
+    """Digest of a picture file; a missing one is reported when it is asked about."""
     assert isinstance(image, Path)  # noqa: S101
     try:
         return hashlib.sha256(image.read_bytes()).hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from analysis.outputs import check_out, write_text
 from analysis.timing.bench_model_cli import bench_model, bench_table
 
 
@@ -48,8 +49,7 @@ def bench_probe(
 
     from analysis.timing.probe_memory import measure_probe_memory
 
-    if out is not None:
-        _check_folder(out)
+    check_out(out)
     memory = measure_probe_memory(
         shape, layers=layers, tokens=tokens, quantities=quantities, device=device, dtype=dtype
     )
@@ -62,7 +62,7 @@ def bench_probe(
         f"{device}; {memory.kind}"
     )
     if out is not None:
-        _write(out, json.dumps({**asdict(memory), "added": memory.added}, indent=2) + "\n")
+        write_text(out, json.dumps({**asdict(memory), "added": memory.added}, indent=2) + "\n")
 
 
 @bench_group.command("methods")
@@ -108,12 +108,8 @@ def bench_methods(
     from analysis.options import table
     from analysis.timing.bench_layer import BenchSettings
     from analysis.timing.bench_methods import measure_methods
-    from lightkv.errors import InvalidValueError
 
-    if out is not None:
-        _check_folder(out)
-        if out.suffix not in (".json", ".csv"):
-            raise InvalidValueError("out", out.name, "a name that ends in .json or .csv")
+    check_out(out, ".json", ".csv")
     settings = BenchSettings(
         shape, tokens, text, batch_size, device, dtype, retention, repeats, seed
     )
@@ -132,21 +128,4 @@ def bench_methods(
     if out is not None:
         as_json = out.suffix == ".json"
         content = json.dumps(bench.content(), indent=1) + "\n" if as_json else ""
-        _write(out, content or bench.frame().to_csv(index=False))
-
-
-def _check_folder(out: Path) -> None:
-    from lightkv.errors import StoreError
-
-    if not out.parent.is_dir():
-        raise StoreError(f"there is no folder {out.parent} for {out.name}; make it first")
-
-
-def _write(out: Path, content: str) -> None:
-    """Write a file whole or not at all."""
-    beside = out.with_name(f".{out.name}.part")
-    try:
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)
+        write_text(out, content or bench.frame().to_csv(index=False))

@@ -1,7 +1,7 @@
 """A real model's decoder at full depth, every layer with the same random weights.
 
 Each layer's weights are read from memory whenever the layer runs, as those of a real model are:
-one layer's are larger than any processor's cache. A decoder of 13 billion parameters so takes less
+one layer's are larger than any processor's cache. So a decoder of 13 billion parameters takes less
 than 2 GiB. What is computed has no meaning; how long it takes does not depend on that.
 """
 
@@ -26,7 +26,7 @@ from lightkv.engine.plan import Plan
 from lightkv.engine.run import Run
 from lightkv.errors import InvalidValueError
 
-#: The decoder of transformers that a family's text tower is built of.
+#: The decoder of transformers that a family's text tower is built from.
 DECODERS: Final = {
     "llava": "llama",
     "llava_next": "llama",
@@ -60,7 +60,7 @@ def decoder_of(preset: ModelPreset) -> str:
 
 
 def grid_of(tokens: int) -> Grid:
-    """The grid nearest to a square that has so many cells."""
+    """The grid nearest to a square that has ``tokens`` cells."""
     rows = next(side for side in range(math.isqrt(tokens), 0, -1) if tokens % side == 0)
     return Grid(1, rows, tokens // rows)
 
@@ -119,7 +119,7 @@ class BenchDecoder:
         driver: Driver = "auto",
         **settings: Any,
     ) -> tuple[Any, Run | None]:
-        """So many tokens, greedily: what ``generate`` returns, and the run of a method."""
+        """Greedy generation of ``new_tokens``: what ``generate`` returns, and a method's run."""
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         asked = {"max_new_tokens": new_tokens, "do_sample": False, "return_dict_in_generate": True}
         if compressor is None:
@@ -137,7 +137,7 @@ class BenchDecoder:
         return numbers * self.dtype.itemsize
 
     def prefill_flops(self, lengths: list[int]) -> int:
-        """Floating-point operations of a prefill whose layers process so many tokens of one row.
+        """Floating-point operations of a prefill whose layers process ``lengths`` tokens of a row.
 
         Matrix products alone, two each; of the attention the half that is not masked; the head
         reads the last token.

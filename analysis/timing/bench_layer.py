@@ -79,7 +79,7 @@ class BenchSettings:
 
     @property
     def facts(self) -> ModelFacts:
-        """What methods are told of the model."""
+        """What methods know about the model."""
         text = self.dimensions
         return ModelFacts(text.layers, text.heads, text.kv_heads, text.hidden)
 
@@ -157,7 +157,7 @@ class BenchLayer:
 
         Args:
             layer: 0-based, -1 for what enters the first.
-            ahead: The attention is that of the next layer, computed of what enters it.
+            ahead: The attention is that of the next layer, computed from what enters it.
         """
         inside = layer >= 0
         return LayerView(
@@ -166,7 +166,7 @@ class BenchLayer:
             hidden=self._output if inside else self.hidden,
             layout=self.layout,
             sizes=self.layout.real.long(),
-            # Made anew, so that nothing of it is shared between methods or rounds.
+            # Made each time, so that nothing of it is shared between methods or rounds.
             attention=self._attention(ahead) if inside else None,
             keys=self.keys if inside else None,
             values=self.values if inside else None,

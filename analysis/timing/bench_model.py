@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from analysis.outputs import write_text
 from analysis.provenance import versions
 from analysis.timing.bench_decoder import BenchDecoder, build_tower
 from analysis.timing.latency import Stopwatch, now
@@ -47,7 +48,7 @@ def measure_model(
         settings: What is measured.
         out: CSV to which the rows of each finished piece are added.
         command: What made them, for its column of that name.
-        seconds: No piece is begun later than so many seconds after the call.
+        seconds: No piece is begun later than this many seconds after the call.
         tell: Gets a line per piece.
 
     Returns:
@@ -72,7 +73,7 @@ def measure_model(
         added = _piece(settings, shape, tokens, limits).assign(piece=name, command=command)
         rows = added if rows.empty else pd.concat([rows, added], ignore_index=True)
         if out is not None:
-            _write(rows, out)
+            write_text(out, rows.to_csv(index=False))
         tell(f"{shape}, {tokens} tokens: {time.monotonic() - begun:.0f} s since the start")
     if rows.empty:
         return rows
@@ -84,13 +85,6 @@ def _stored(out: Path | None) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_csv(out) if out is not None and out.is_file() else pd.DataFrame()
-
-
-def _write(rows: pd.DataFrame, out: Path) -> None:
-    """Whole or not at all."""
-    beside = out.with_name(f".{out.name}.part")
-    rows.to_csv(beside, index=False)
-    beside.replace(out)
 
 
 def _piece(settings: ModelBenchSettings, shape: str, tokens: int, limits: Limits) -> pd.DataFrame:

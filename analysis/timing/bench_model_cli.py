@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from analysis.outputs import check_out
 from lightkv.engine.drivers import DRIVERS
 from lightkv.errors import InputError
 
@@ -77,12 +78,8 @@ def bench_model(
     """
     from analysis.timing.bench_model import measure_model
     from analysis.timing.model_settings import METHODS, ModelBenchSettings
-    from lightkv.errors import InvalidValueError, StoreError
 
-    if out is not None and not out.parent.is_dir():
-        raise StoreError(f"there is no folder {out.parent} for {out.name}; make it first")
-    if out is not None and out.suffix != ".csv":
-        raise InvalidValueError("out", out.name, "a name that ends in .csv")
+    check_out(out, ".csv")
     settings = ModelBenchSettings(
         shapes or ("llava-1.5-7b",),
         tokens,
@@ -115,7 +112,7 @@ def bench_table(recorded: Path) -> None:
 
     frame = pd.read_csv(recorded)
     if not {"piece", "method", "repeat"} <= set(frame.columns):
-        raise InputError(f"{recorded.name} is no record of `lightkv bench model`")
+        raise InputError(f"{recorded.name} is not a record of `lightkv bench model`")
     _show(frame)
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from analysis.options import method_options, model_options, table
+from analysis.outputs import check_out
 
 
 @click.command("latency")
 @method_options
 @model_options
-@click.option("--context", default=None, type=int, help="Lengthen the prompt to so many tokens.")
+@click.option("--context", default=None, type=int, help="Lengthen the prompt to this many tokens.")
 @click.option("--new-tokens", default=32, show_default=True)
 @click.option("--batch-size", default=1, show_default=True)
 @click.option("--warmup", default=2, show_default=True, help="Rounds that are not counted.")
@@ -50,10 +51,9 @@ def latency_command(
         summarise_latency,
     )
     from lightkv import Request, load
-    from lightkv.errors import InputError, StoreError
+    from lightkv.errors import InputError
 
-    if out is not None and not out.parent.is_dir():
-        raise StoreError(f"there is no folder {out.parent} for {out.name}; make it first")
+    check_out(out)
     if (image is None) != (question is None):
         raise InputError("give --image and --question together, or neither")
     settings = LatencySettings(new_tokens, batch_size, warmup, repeats, seed)

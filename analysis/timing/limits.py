@@ -34,7 +34,7 @@ def measure_limits(device: torch.device, dtype: torch.dtype) -> Limits:
         left = torch.randn(side, side, dtype=dtype, device=device)
         product = _seconds(functools.partial(torch.matmul, left, left), device)
         del left
-        # Read as bytes of whole words, so that the sum itself is no work.
+        # Read as bytes of whole words, so that the sum itself takes no time.
         values = torch.zeros(numbers // 4, dtype=torch.float32, device=device)
         reading = _seconds(values.sum, device)
     return Limits(2 * side**3 / product, numbers / reading)

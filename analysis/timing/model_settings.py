@@ -103,7 +103,7 @@ class ModelBenchSettings:
         return dtype_named(self.dtype, self.where)
 
     def facts(self, shape: str) -> ModelFacts:
-        """What methods are told of a preset's decoder."""
+        """What methods know about a preset's decoder."""
         text = preset(shape).shape.text
         return ModelFacts(self.depth(shape), text.heads, text.kv_heads, text.hidden)
 

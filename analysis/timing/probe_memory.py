@@ -83,7 +83,7 @@ def measure_probe_memory(
         dtype: Of the weights.
 
     Raises:
-        InvalidValueError: If ``tokens`` is no square or ``layers`` is out of range.
+        InvalidValueError: If ``tokens`` is not a square or ``layers`` is out of range.
         UnknownNameError: If the preset or a quantity is unknown.
     """
     from analysis.probing.probe import probe_inputs

@@ -181,7 +181,7 @@ def test_what_can_not_be_merged_is_told_and_nothing_is_written(tmp_path: Path) -
         ([a, a], InputError, "once"),
         ([a, tmp_path / "c"], InputError, "not into itself"),
         ([a, tmp_path / "missing"], StoreError, "can't be opened"),
-        ([a, tmp_path / "text"], StoreError, "is damaged or no result file"),
+        ([a, tmp_path / "text"], StoreError, "is damaged or not a result file"),
         ([a, cut], StoreError, "is damaged"),
         ([a, older(tmp_path / "old")], StoreError, "format 2: open it once for writing"),
     ]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from analysis.outputs import replacing, write_text
 from figures.artefacts import artefact
 from figures.export import (
     PAPER,
@@ -17,10 +18,8 @@ from figures.export import (
     ROWS,
     TABLE,
     publish,
-    replacing,
     savefig,
     write_json,
-    write_text,
 )
 from figures.style import PRINT_WIDTH, canvas, styled
 from figures.tables import as_text, cell, percent, read, to_html

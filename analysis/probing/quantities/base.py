@@ -1,4 +1,4 @@
-"""What a quantity is: a name, dimensions, units, a definition, and how to read it off a layer.
+"""What a quantity is: a name, dimensions, units, a definition, and how to read it from a layer.
 
 A quantity is a frozen dataclass without state. While a prompt runs it is shown one layer at a
 time as a :class:`Reading` and returns what is kept of that layer, so nothing larger than the
@@ -139,7 +139,7 @@ class Quantity(ABC):
 
 @dataclass(frozen=True)
 class LayerQuantity(Quantity):
-    """A quantity read off each layer during prefill."""
+    """A quantity read from each layer during prefill."""
 
     needs: ClassVar[Need] = "hidden"
 
@@ -155,7 +155,7 @@ class LayerQuantity(Quantity):
 
 @dataclass(frozen=True)
 class RecordQuantity(Quantity):
-    """A quantity read off the record of a finished run: what a method did."""
+    """A quantity read from the record of a finished run: what a method did."""
 
     @abstractmethod
     def read(self, record: RunRecord, layer: int) -> Tensor:
@@ -177,7 +177,7 @@ def quantity(named: str | Quantity) -> Quantity:
     """A quantity by name, or the one that was passed.
 
     Raises:
-        UnknownNameError: If no quantity is called so; the message lists the known ones.
+        UnknownNameError: If no quantity has that name; the message lists the known ones.
     """
     if isinstance(named, Quantity):
         return named

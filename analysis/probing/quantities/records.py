@@ -1,4 +1,4 @@
-"""What a method did, read off the record of the run: kept entries, merges, lengths."""
+"""What a method did, read from the record of the run: kept entries, merges, lengths."""
 
 from __future__ import annotations
 
