@@ -11,10 +11,10 @@ _HERE = Path(__file__).resolve().parent.parent
 
 
 def check_neighbours() -> None:
-    """Refuse a module of the user's that hides a package of ours.
+    """Refuse a user's module that hides a package of ours.
 
     Raises:
-        ShadowedError: ``analysis`` is another one than that beside this package.
+        ShadowedError: ``analysis`` or ``lightkv`` is not the package beside this one.
     """
     for name in ("analysis", "lightkv"):
         spec = find_spec(name)

@@ -112,7 +112,7 @@ class Notebook:
 
 
 def imported(source: str) -> list[str]:
-    """Modules that a cell imports; lines for IPython alone are left out."""
+    """Modules that a cell imports; lines that only IPython reads are left out."""
     python = "\n".join(line for line in source.splitlines() if not line.startswith(("%", "!")))
     try:
         nodes = list(ast.walk(ast.parse(python)))
@@ -129,7 +129,7 @@ def refuse_unknown(cells: Sequence[str]) -> None:
         cells: What has been executed so far: ``In`` of the notebook.
 
     Raises:
-        UnknownNameError: papermill has set a parameter that the notebook has none of.
+        UnknownNameError: papermill has set a parameter that the notebook does not have.
         InvalidValueError: It has set one to a value of another kind than the default.
         NotebookError: The notebook's own parameters are not well formed.
     """

@@ -107,13 +107,13 @@ def _rows(study: Study, vlms: Sequence[VLM], options: Mapping[str, Any]) -> pd.D
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of all rows that ship, over several artefacts.
+    """How all rows that ship compare with those asked again, over several artefacts.
 
     Attributes:
         rows: Rows that ship and are drawn from.
         again: How many of them were asked again.
-        differ: Those whose answer or size is another here.
-        tied: Those whose answer is another where two tokens were nearly as likely.
+        differ: Those whose answer or size differs here.
+        tied: Those whose answer differs where two tokens were nearly as likely.
     """
 
     rows: int

@@ -27,7 +27,7 @@ PRINTED: Final = "printed"
 """Unit of the artefacts without a study."""
 
 MOST_JOBS: Final = 4
-"""More than that are never started unasked."""
+"""More than this many are never started unless ``jobs`` says so."""
 
 START_SECONDS: Final = 12.0
 """Of a notebook before its first study: a kernel, libraries, a model."""
@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What came of it: the report, and the units that failed with what went wrong."""
+    """The result: the report, and the units that failed with what went wrong."""
 
     report: Path
     failures: dict[str, str]
@@ -151,7 +151,7 @@ def reproduce(
         units: What to run, see :func:`plan`.
         report: Folder of the report.
         jobs: Units at once.
-        tell: Is told about every unit, before and after.
+        tell: Called for every unit, before and after it runs.
         command: What the user typed, for the run record.
 
     Raises:
@@ -170,7 +170,7 @@ def reproduce(
 def _run_all(
     units: Sequence[Unit], jobs: int, tell: Callable[[Step], None]
 ) -> list[tuple[Unit, Finished]]:
-    """Units that ran with what came of each, in the order of the units."""
+    """Units that ran with their results, in the order of the units."""
     done: dict[int, Finished] = {}
     lock, stopped = Lock(), Event()
 

@@ -52,7 +52,9 @@ def plan_command(ids: tuple[str, ...], store: Path) -> None:
 @results_group.command("build")
 @click.argument("ids", nargs=-1)
 @_STORE
-@click.option("--seconds", type=float, help="Stop after about so long; default: when all is done.")
+@click.option(
+    "--seconds", type=float, help="Stop after about this long; default: when all is done."
+)
 @click.option(
     "--write",
     "file",

@@ -2,7 +2,7 @@
 
 A run unit is a notebook with its parameters. Its results lie in a folder named by a digest of the
 notebook, the parameters, the model's files and the code. The completion marker is written last,
-by renaming: a folder with a marker is complete and is not run again, one without is run anew.
+by renaming: a folder with a marker is complete and is not run again, one without is run again.
 What the studies inside had finished is in the result store, so nothing is asked twice.
 """
 
@@ -252,7 +252,7 @@ def _emptied(folder: Path) -> None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise StoreError(f"can't write results to {folder}: {error}") from error
+        raise StoreError(f"results can't be written to {folder}: {error}") from error
 
 
 def _summary(error: Exception) -> str:

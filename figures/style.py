@@ -76,7 +76,7 @@ def look(method: str) -> Look:
 
 
 def nth(index: int) -> Look:
-    """Look of the ``index``-th series where series are no methods (tasks, variants, layers)."""
+    """Look of the ``index``-th series where series are not methods (tasks, variants, layers)."""
     dashes = ("-", "--", "-.", ":")
     return Look(
         "",

@@ -58,7 +58,7 @@ class Elsewhere(Tensor):
         return self.held.tolist()
 
     def numpy(self, **_: Any) -> Any:
-        raise TypeError("a tensor on a device is no array of the host")
+        raise TypeError("a tensor on a device is not an array on the host")
 
 
 def _run(waits: Counter[str], func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -106,7 +106,7 @@ class _Mode(TorchDispatchMode):
 
 @contextmanager
 def elsewhere(model: nn.Module, inputs: dict[str, Tensor]) -> Iterator[Any]:
-    """Put a model and its inputs on the device, for good; inside, others may follow.
+    """Put a model and its inputs on the device, and leave them there; inside, others may follow.
 
     Yields:
         The inputs there, and the counter of waits by operator.

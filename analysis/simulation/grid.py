@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.outputs import write_text
+from analysis.outputs import check_out, write_text
 from lightkv.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def simulated(
     Raises:
         InvalidValueError: ``seed`` is below 0.
         InputError: The file holds another table.
-        StoreError: It can't be written.
+        StoreError: Its folder does not exist, or it can't be written.
     """
     import pandas as pd
     from tqdm.auto import tqdm
 
     if seed < 0:
         raise InvalidValueError("seed", seed, "at least 0")
+    check_out(out)
     named = [
         {name: _text(value) for name, value in {**cell, "seed": seed}.items()} for cell in cells
     ]

@@ -24,7 +24,7 @@ def artefact(artefact_id: str) -> Artefact:
     """The artefact of that id.
 
     Raises:
-        UnknownNameError: There is none; the message lists the nearest ids.
+        UnknownNameError: No artefact has that id; the message lists the nearest ones.
     """
     declared = _declared()
     if artefact_id not in declared:

@@ -192,7 +192,7 @@ def _speed_claim(frame: pd.DataFrame, name: str, printed_change: float) -> Verdi
     context, device = int(frame["context"].max()), str(frame["device"].iloc[0])
     text = f"{100 * change:+.0f} % here at {context} tokens on {device}"
     if context < LONG or not device.startswith("cuda"):
-        return untestable(f"needs {LONG} tokens on a GPU: {text}, where the cache is no bottleneck")
+        return untestable(f"needs {LONG} tokens on a GPU: {text}, where the cache is not the limit")
     reached = (
         change <= printed_change + NEAR if printed_change < 0 else change >= printed_change - NEAR
     )

@@ -122,7 +122,7 @@ def _group_means(means: Pixels, label: Labels) -> Pixels:
     return painted
 
 
-def likeness(frame: pd.DataFrame) -> pd.DataFrame:
+def similarity(frame: pd.DataFrame) -> pd.DataFrame:
     """Per question: how much more alike patches of one token are than patches dealt at random.
 
     ``score`` is 1 minus the colour variance within tokens over that within random groups of the
@@ -183,7 +183,7 @@ def judge_share_left(frame: pd.DataFrame) -> Verdict:
 
 def judge_alike(frame: pd.DataFrame) -> Verdict:
     """Are patches that end in one token more alike than chance?"""
-    scores = likeness(frame)
+    scores = similarity(frame)
     return above(mean(scores), 0.0, "colour variance within tokens below chance, share")
 
 

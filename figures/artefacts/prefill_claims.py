@@ -120,7 +120,7 @@ def judge_cost(frame: pd.DataFrame) -> Verdict:
                     error = value / print_ - 1
                     text = f"{model} {method} {metric}: {100 * error:+.1f} % from the print"
                     judged.append((abs(error), verdict(abs(error) <= NEAR, text)))
-    # The largest error first: it is the one that a reader wants to see.
+    # The largest error comes first: it is the one that a reader wants to see.
     return worst_of(one for _, one in sorted(judged, key=lambda pair: -pair[0]))
 
 

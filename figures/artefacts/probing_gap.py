@@ -1,4 +1,4 @@
-"""T-F1: the modality gap, from likeness over attention to what ranking by it evicts."""
+"""T-F1: the modality gap: similarity, attention, and what ranking by attention evicts."""
 
 from __future__ import annotations
 

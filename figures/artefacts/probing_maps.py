@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOMINANT: Final = 2.0
-"""A word dominates if its weight is at least that many times the even share."""
+"""A word dominates if its weight is at least this many times the even share."""
 
 VARIES: Final = 2.0
 
@@ -209,6 +209,6 @@ MAPS_BY_DEPTH: Final = Artefact(
     "between the lines; below, the rows of the text enlarged.",
     explanation="Rows are queries, columns keys. What stands between the lines in the lower panels "
     "is what text sees of the image: how bright it is decides a layer's budget under TVB. Where TV "
-    "over TT exceeds 1 there is no trough at all.",
+    "over TT exceeds 1 there is no trough.",
     alt="Three triangular attention maps, and below each an enlarged strip of the text's rows.",
 )

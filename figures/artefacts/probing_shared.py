@@ -83,7 +83,7 @@ def _missing(value: Any) -> bool:
 
 
 def by_question(frame: pd.DataFrame, column: str = "value") -> pd.DataFrame:
-    """One row a question, one column a layer, NaN where there is no value."""
+    """One row per question, one column per layer, NaN where a value is missing."""
     return frame.pivot_table(index=["task", "seed", "item"], columns="layer", values=column)
 
 

@@ -207,7 +207,7 @@ SCHEDULES: Final = Artefact(
         ),
     ),
     caption="Computed from the models' dimensions (circles) against the paper's print (diamonds); "
-    "the relative error stands beside each, in another colour beyond 5 %.",
+    "the relative error is beside each, in another colour beyond 5 %.",
     explanation="Nothing is run: matrix products are counted for 48 prompt and 100 generated "
     "tokens, 2 FLOPs a multiply-accumulate, 2 bytes a cached number. The vanilla rows agree to the "
     "printed digit. The paper does not say how it counts a merging stage, so LightKV's rows differ "

@@ -229,8 +229,8 @@ WINDOW_COUNTS: Final = Artefact(
     caption="Score against windows per side after a shallow and a deep layer, upper row ours with "
     "95 % intervals, lower row the paper's print. Dotted: full cache.",
     explanation="More windows keep a merge among near neighbours; one window lets any two tokens "
-    "merge. Half of the tokens merge away in every case. The paper's own table is not of one mind: "
-    "at λ = 3 its GQA is best with one window.",
+    "merge. Half of the tokens merge away in every case. The paper's own table is not uniform: at "
+    "λ = 3 its GQA is best with one window.",
     alt="Line charts of score against window count for a shallow and a deep layer, ours above the "
     "paper's.",
     paper="L-T5",

@@ -91,7 +91,7 @@ def test_an_imported_method_can_be_named_here_and_in_notebooks(
     result = call("list", "methods", "--import", file.name)
     assert result.exit_code == 0 and "mine-to-name" in result.stdout
     again = call("list", "methods", "--import", file.name, "--import", str(file))
-    assert again.exit_code == 0, "a file that is loaded already is no error"
+    assert again.exit_code == 0, "a file that is loaded already is not an error"
     # A kernel starts elsewhere, in the environment of this process.
     script = "from lightkv.catalogue import method; print(method('mine-to-name', 0.5, first=2))"
     done = subprocess.run(

@@ -123,7 +123,7 @@ def test_a_session_knows_its_images(embedded: VLM, talks: list[Any]) -> None:
 def test_templates_may_leave_out_the_end_of_an_answer(
     embedded: VLM, talks: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of different length: what one row was fed after its end is no part of the talk."""
+    """Rows of different length: what one row was fed after its end is not part of the talk."""
     template = embedded.processor.chat_template
     assert "</s>" in template
     monkeypatch.setattr(embedded.processor, "chat_template", template.replace("</s>", ""))

@@ -161,7 +161,10 @@ def test_choices_are_those_of_the_command() -> None:
         ({"models": {"a/b": "x"}}, "'a/b' does not match"),
         ({"tasks": []}, r"tasks: .* \(As for lightkv evaluate --task"),
         ({"tasks": ["embedded/read", "embedded/read"]}, "non-unique"),
-        ({"tasks": ["folder:a/b", "folder:a-b"]}, "'folder:a/b' and 'folder:a-b' would have one"),
+        (
+            {"tasks": ["folder:a/b", "folder:a-b"]},
+            "'folder:a/b' and 'folder:a-b' would have the same name",
+        ),
         ({"methods": []}, "methods: "),
         ({"methods": ["vanilla", "vanilla"]}, "methods: .* non-unique"),
         ({"retentions": []}, "retentions: "),

@@ -19,7 +19,7 @@ from tests.wrong_inputs.case import PICTURE, QUESTION, REQUEST, Wrong, wrong
 
 
 def methods_passed() -> Iterator[Wrong]:
-    """What is no method, wherever a method is taken."""
+    """What is not a method, wherever a method is taken."""
     values = {
         "a class": (TGVKV, InvalidValueError, "TGVKV"),
         "a number": (0.2, InvalidValueError, "0.2"),

@@ -54,7 +54,7 @@ def options() -> Iterator[Wrong]:
             "interventions",
             {"interventions": ["text"]},
         ),
-        "beams that are no number": (InvalidValueError, "num_beams", {"num_beams": "2"}),
+        "beams that are not a number": (InvalidValueError, "num_beams", {"num_beams": "2"}),
         "no cache": (UnsupportedError, "use_cache", {"use_cache": False}),
     }
     for name, (error, word, keywords) in generate.items():

@@ -24,7 +24,7 @@ def questions() -> Iterator[Wrong]:
         "a picture that is a number": (3, QUESTION, (), "int"),
         "a missing file": ("no-such-file.png", QUESTION, (), "no image file"),
         "a folder": (".", QUESTION, (), "can't be read"),
-        "a file that is no picture": (__file__, QUESTION, (), "can't be read"),
+        "a file that is not a picture": (__file__, QUESTION, (), "can't be read"),
         "a grey array": (np.zeros((8, 8), np.uint8), QUESTION, (), "(H, W, 3)"),
         "a float array": (np.zeros((8, 8, 3)), QUESTION, (), "uint8"),
         "an array without pixels": (np.zeros((0, 8, 3), np.uint8), QUESTION, (), "(0, 8, 3)"),
@@ -59,7 +59,7 @@ def questions() -> Iterator[Wrong]:
         "None": (None, "a list of Request"),
         "a list of texts": ([QUESTION], "request 0"),
         "a pair": ([(PICTURE, QUESTION)], "request 0"),
-        "images that are no tuple": ([Request(PICTURE, QUESTION)], "(image,)"),
+        "images that are not a tuple": ([Request(PICTURE, QUESTION)], "(image,)"),
         "an empty system sentence": ([Request((), QUESTION, (), " ")], "system"),
         "a system sentence that is a number": ([Request((), QUESTION, (), 3)], "system"),
     }
