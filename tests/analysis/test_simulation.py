@@ -95,7 +95,7 @@ def test_what_a_table_can_not_be_kept_in(tmp_path: Path) -> None:
     other.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="can't be read as CSV"):
         simulated(CELLS, drawn, out=other)
-    with pytest.raises(StoreError, match="there is no folder .*nowhere for table.csv"):
+    with pytest.raises(StoreError, match=r"there is no folder .*nowhere for table\.csv"):
         simulated(CELLS, drawn, out=tmp_path / "nowhere" / "table.csv")
 
 

@@ -163,7 +163,7 @@ def test_choices_are_those_of_the_command() -> None:
         ({"tasks": ["embedded/read", "embedded/read"]}, "non-unique"),
         (
             {"tasks": ["folder:a/b", "folder:a-b"]},
-            "'folder:a/b' and 'folder:a-b' would have the same name",
+            "'folder:a/b' and 'folder:a-b' would have the same",
         ),
         ({"methods": []}, "methods: "),
         ({"methods": ["vanilla", "vanilla"]}, "methods: .* non-unique"),
