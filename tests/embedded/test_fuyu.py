@@ -17,10 +17,11 @@ from lightkv.commands.train_embedded import train_embedded_command
 from lightkv.embedded import items
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.batches import NO_TURN, Batch, TextSettings, make_batch
-from lightkv.embedded.fuyu.architecture import KNOWN, LINE_ID, Architecture
+from lightkv.embedded.fuyu.architecture import Architecture
 from lightkv.embedded.fuyu.lean import LeanModel, patch_vectors
 from lightkv.embedded.fuyu.processing import build_processor
 from lightkv.embedded.fuyu.recipe import QUICK, SHIPPED
+from lightkv.embedded.fuyu.vocabulary import KNOWN, LINE_ID
 from lightkv.embedded.recipe import MIX
 from lightkv.embedded.trainer import Trainer, choose_patches
 from lightkv.errors import InputError

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH, SQUARE
+from lightkv.embedded.fuyu.vocabulary import KNOWN
 
 if TYPE_CHECKING:
     from transformers import FuyuConfig, FuyuForCausalLM
 
     from lightkv.embedded.student import Student
-
-LINE: Final = "<line>"
-"""What closes every row of patches."""
-KNOWN: Final = (*words.WORDS, LINE)
-"""The words of the model in the order of their token ids."""
-LINE_ID: Final = len(words.WORDS)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lightkv.embedded.card import CardTexts
-from lightkv.embedded.fuyu.architecture import KNOWN
+from lightkv.embedded.fuyu.vocabulary import KNOWN
 
 _HEADER: Final = """\
 ---

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lightkv.embedded.batches import Batch, attention_mask
 from lightkv.embedded.canvas import PATCH, SQUARE
-from lightkv.embedded.fuyu.architecture import LINE_ID
+from lightkv.embedded.fuyu.vocabulary import LINE_ID
 from lightkv.embedded.lean import rotate, take_patches
 from lightkv.embedded.student import Student
 

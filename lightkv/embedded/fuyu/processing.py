@@ -19,7 +19,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH, SQUARE
-from lightkv.embedded.fuyu.architecture import KNOWN, LINE
+from lightkv.embedded.fuyu.vocabulary import KNOWN, LINE
 from lightkv.embedded.processing import build_tokenizer, chat_template
 from lightkv.errors import InputError
 
