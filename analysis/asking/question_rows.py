@@ -57,10 +57,10 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     return _read(Path(path))
 
 
-def shipped_rows(fingerprint: str) -> pd.DataFrame | None:
-    """The rows that ship, None if they are another model's."""
+def shipped_rows(fingerprint: str | None = None) -> pd.DataFrame | None:
+    """The rows that ship, None if they are of another model than the one that is named."""
     rows = _read(resources.files("analysis") / "stored" / SHIPPED)
-    return rows if set(rows["fingerprint"]) == {fingerprint} else None
+    return rows if fingerprint is None or set(rows["fingerprint"]) == {fingerprint} else None
 
 
 def _read(source: Traversable) -> pd.DataFrame:

@@ -51,24 +51,49 @@ def tail(lead: float, freedom: float) -> float:
 
 @dataclass(frozen=True)
 class Student:
-    """Student's t around ``centre``, normal with infinite degrees of freedom."""
+    """Student's t around ``centre``, normal with infinite degrees of freedom.
+
+    With a ``skewness``, that of the distribution of the centre, its first-order effect is taken
+    out by Hall's cubic, which rises everywhere and so has one inverse (Hall, 1992, "On the removal
+    of skewness by transformation").
+    """
 
     centre: float
     error: float
     freedom: float
+    skewness: float = 0.0
 
     def bounds(self, level: float) -> tuple[float, float]:
-        reach = quantile(level, self.freedom) * self.error if self.error else 0
-        return self.centre - reach, self.centre + reach
+        reach = quantile(level, self.freedom) if self.error else 0
+        low, high = self._uncorrected(reach), self._uncorrected(-reach)
+        return self.centre - low * self.error, self.centre - high * self.error
 
     def above(self, threshold: float) -> float:
-        return self._tail(self.centre - threshold)
+        return self._tail(threshold, 1)
 
     def below(self, threshold: float) -> float:
-        return self._tail(threshold - self.centre)
+        return self._tail(threshold, -1)
 
-    def _tail(self, lead: float) -> float:
-        return tail(lead / self.error, self.freedom) if self.error else float(lead <= 0)
+    def _tail(self, threshold: float, side: int) -> float:
+        lead = self.centre - threshold
+        if not self.error:
+            return float(side * lead <= 0)
+        return tail(side * self._corrected(lead / self.error), self.freedom)
+
+    def _corrected(self, lead: float) -> float:
+        """What has no skewness, of a lead in standard errors."""
+        a = self.skewness / 3
+        return lead + a * lead**2 + a**2 * lead**3 / 3 + a / 2
+
+    def _uncorrected(self, lead: float) -> float:
+        """The lead of which that is so much."""
+        a = self.skewness / 3
+        if not a:
+            return lead
+        cubed = 3 * a * (lead - a / 2)
+        # Near zero the difference of the root and 1 would lose its digits.
+        root = np.expm1(np.log1p(cubed) / 3) if cubed > -0.5 else np.cbrt(1 + cubed) - 1
+        return float(root) / a
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ several tasks is the mean of the tasks' means. Which interval is taken depends o
   each task got pseudo-questions at both ends of what is possible, so that scores that don't vary
   still leave room for error (Price and Bonett, 2004, for sums of shares; Bonett and Price, 2012,
   for paired differences);
-* graded scores: Student's t, with Welch's and Satterthwaite's degrees of freedom over tasks; paired
-  differences of a task that hardly vary get pseudo-questions too;
+* graded scores: Student's t, with Welch's and Satterthwaite's degrees of freedom over tasks, and
+  corrected for skewness (Hall, 1992), since captions of a model that is nearly always right, or
+  nearly always wrong, score unevenly; paired differences of a task that hardly vary get
+  pseudo-questions too;
 * other statistics, such as rank correlations: the bootstrap over questions within each task.
 """
 
@@ -22,12 +24,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.scoring.estimate import LEVEL, Estimate, Resampled, Student, Wilson, unsure
+from analysis.scoring.moments import Values, moments
 from lightkv.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 RESAMPLES: Final = 9999
 BATCH: Final = 500
@@ -211,41 +212,16 @@ def _over_tasks(
     ):
         return Estimate(value, len(values), "none", None, level)
     parts = [
-        _moments(values[place], limits, clusters, PSEUDO / len(places))
+        moments(values[place], limits, clusters, PSEUDO / len(places))
         for place, limits, clusters in zip(places, bounds, about, strict=True)
     ]
     variances = np.array([part.error**2 for part in parts]) / len(parts) ** 2
     spent = sum(v**2 / part.freedom for v, part in zip(variances, parts, strict=True))
     freedom = float(variances.sum() ** 2 / spent) if spent else np.inf
-    centre = float(np.mean([part.centre for part in parts]))
-    student = Student(centre, float(np.sqrt(variances.sum())), freedom)
+    centre, error = float(np.mean([part.centre for part in parts])), float(np.sqrt(variances.sum()))
+    third = sum(part.skewness * v**1.5 for part, v in zip(parts, variances, strict=True))
+    student = Student(centre, error, freedom, float(third / error**3) if error else 0.0)
     return Estimate(value, len(values), "normal" if np.isinf(freedom) else "t", student, level)
-
-
-def _moments(
-    values: Values, ends: tuple[float, float] | None, pictures: Any, pseudo: float
-) -> Student:
-    """Mean of one task with its standard error."""
-    count = len(values)
-    if ends is not None:
-        total = count + 2 * pseudo
-        centre = (values.sum() + pseudo * sum(ends)) / total
-        square = (values**2).sum() + pseudo * sum(end**2 for end in ends)
-        variance, freedom = (square / total - centre**2) / total, np.inf
-    else:
-        centre, variance, freedom = values.mean(), values.var(ddof=1) / count, count - 1.0
-    if pictures is not None:
-        variance, freedom = variance * _inflation(values, pictures), float(pictures.max())
-    return Student(float(centre), float(np.sqrt(variance)), freedom)
-
-
-def _inflation(values: Values, pictures: Any) -> float:
-    """Variance over pictures by that over questions, at least 1."""
-    left = values - values.mean()
-    naive = (left**2).sum() * len(values) / (len(values) - 1)
-    sums = np.bincount(pictures, left)
-    apart = (sums**2).sum() * len(sums) / (len(sums) - 1)
-    return max(1.0, float(apart / naive)) if naive else 1.0
 
 
 def _checked(scores: ArrayLike, level: float) -> Values:

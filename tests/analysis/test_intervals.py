@@ -41,7 +41,8 @@ def test_one_share_gets_wilsons_interval(right: int, n: int) -> None:
 
 
 def test_graded_scores_get_students_t() -> None:
-    scores = np.random.default_rng(1).normal(0.5, 0.1, 12)
+    left = np.random.default_rng(1).normal(0.5, 0.1, 6)
+    scores = np.concatenate([left, 1.02 - left])  # not skewed
     estimate = mean_of(scores)
     test = stats.ttest_1samp(scores, 0.45)
     assert (estimate.low, estimate.high) == pytest.approx(tuple(test.confidence_interval()))
@@ -51,6 +52,52 @@ def test_graded_scores_get_students_t() -> None:
     assert estimate.below(0.45) == pytest.approx(1 - greater)
     narrow = mean_of(scores, level=0.5)
     assert estimate.low < narrow.low < narrow.high < estimate.high
+
+
+def test_skewed_scores_get_halls_cubic() -> None:
+    scores = np.random.default_rng(1).gamma(1, 0.1, 16)
+    estimate, error = mean_of(scores), stats.sem(scores)
+    skewness = stats.kstat(scores, 3) / scores.std(ddof=1) ** 3 / 4
+    lead = (estimate.value - 0.08) / error
+    cubic = lead + skewness * lead**2 / 3 + skewness**2 * lead**3 / 27 + skewness / 6
+    assert estimate.above(0.08) == pytest.approx(stats.t.sf(cubic, 15))
+    assert estimate.below(0.08) == pytest.approx(stats.t.cdf(cubic, 15))
+    assert estimate.high - estimate.value > estimate.value - estimate.low
+    turned = mean_of(1 - scores)
+    assert (1 - turned.high, 1 - turned.low) == pytest.approx(estimate.bounds)
+
+
+@pytest.mark.parametrize("skewness", [0.0, 1e-18, 1e-9, -1e-9, 0.3, -0.3, 2.0, -2.0])
+def test_bounds_undo_the_cubic(skewness: float) -> None:
+    student = Student(0.4, 0.1, 9.0, skewness)
+    for level in (0.5, 0.95, 0.999):
+        low, high = student.bounds(level)
+        assert student.above(low) == pytest.approx((1 - level) / 2)
+        assert student.below(high) == pytest.approx((1 - level) / 2)
+        assert low < high
+
+
+def test_skewness_is_corrected_from_five_questions_on_and_not_over_pictures() -> None:
+    scores = [0.1, 0.2, 0.2, 0.3, 0.9]
+    few, enough = mean_of(scores[1:]), mean_of(scores)
+    assert few.value - few.low == pytest.approx(few.high - few.value)
+    assert enough.high - enough.value > 1.1 * (enough.value - enough.low)
+    clustered = mean_of(scores, pictures=[0, 0, 1, 2, 3])
+    assert clustered.high - clustered.value == pytest.approx(clustered.value - clustered.low)
+
+
+def test_skewness_of_several_tasks_is_that_of_the_mean_of_their_means() -> None:
+    generator = np.random.default_rng(0)
+    one, other = generator.gamma(1, 0.1, 12), generator.gamma(1, 0.1, 30)
+    both = mean_of([*one, *other], tasks=["a"] * 12 + ["b"] * 30)
+    parts = [(stats.kstat(x, 2) / len(x), stats.kstat(x, 3) / len(x) ** 2) for x in (one, other)]
+    variance, third = (sum(part) for part in zip(*parts, strict=True))
+    assert both.pivot == Student(
+        pytest.approx((one.mean() + other.mean()) / 2),
+        pytest.approx(variance**0.5 / 2),
+        both.pivot.freedom,  # type: ignore[union-attr]
+        pytest.approx(third / variance**1.5),
+    )
 
 
 def test_an_interval_and_its_p_values_agree() -> None:
