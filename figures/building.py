@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.asking.packed import pack, packaged, unpack
+from analysis.asking.packed import pack, packaged, packed_rows, unpack
 from analysis.asking.replay import NotShippedError, Replay, Shipped
 from analysis.asking.store import FILE_NAME, Store
 from analysis.outputs import replacing
@@ -99,6 +99,18 @@ def plan(models: Models, store: Store, ids: Sequence[str] = ()) -> Iterator[Plan
             if store.refusal(job.key) is None:
                 left += len(new - store.finished(job.key))
         yield Planned(one, jobs, rows, added, left)
+
+
+def existing(folder: Path) -> Store:
+    """What a build goes on from: the store of a folder, else the rows that ship, else nothing.
+
+    Raises:
+        StoreError: It can't be read.
+    """
+    if (folder / FILE_NAME).is_file():
+        return Store(folder, read_only=True)
+    rows = packed_rows(packaged())
+    return Store(None) if rows is None else rows.store
 
 
 def build(

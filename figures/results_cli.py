@@ -28,16 +28,15 @@ def results_group() -> None:
 def plan_command(ids: tuple[str, ...], store: Path) -> None:
     """List what ships for the artefacts IDS (default: all), and what is still to be asked.
 
-    Nothing is asked. What several artefacts ask counts for the first of them. Minutes are an
+    Nothing is asked. What several artefacts ask counts for the first of them. Where there is no
+    store, the rows that ship are what is there, as a build would start from them. Minutes are an
     estimate, at 22 questions a second.
     """
-    from analysis.asking.store import FILE_NAME, Store
-    from figures.building import plan
+    from figures.building import existing, plan
     from figures.models import opener
 
-    folder = store if (store / FILE_NAME).is_file() else None
     total = left = 0
-    with Store(folder, read_only=folder is not None) as kept:
+    with existing(store) as kept:
         click.echo("artefact  cells    rows  of which new  to be asked  minutes")
         for one in plan(opener(), kept, ids):
             minutes = one.left / RATE / 60

@@ -80,7 +80,8 @@ class Compared:
         key, item: Of the row that ships.
         protocol, task, parameters: Of its cell.
         shipped, here: The answers.
-        gap: How sure the one that ships was (:class:`~analysis.asking.decisions.Decision`).
+        gap: How sure the one that ships was (:class:`~analysis.asking.decisions.Decision`); None
+            where that was not stored, or no other token could have followed.
         state: "equal", "differs" or "near-tie".
     """
 
@@ -91,7 +92,7 @@ class Compared:
     parameters: str
     shipped: str
     here: str
-    gap: float
+    gap: float | None
     state: str
 
 
@@ -182,12 +183,14 @@ class Replay:
         old, new = _by_item(store.rows({key})), _by_item(fresh)
         for item in sorted(items):
             one, other = old[item], new[item]
-            gap = gaps.get(item, math.inf)
+            gap = gaps.get(item)
+            if gap is not None and not math.isfinite(gap):
+                gap = None
             state = EQUAL
             if any(one[name] != other[name] for name in _SIZES):
                 state = DIFFERS
             elif any(one[name] != other[name] for name in _SAID):
-                state = TIED if gap < NEAR_TIE else DIFFERS
+                state = TIED if gap is not None and gap < NEAR_TIE else DIFFERS
             where = job.configuration
             self.compared.append(
                 Compared(

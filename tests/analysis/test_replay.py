@@ -140,6 +140,13 @@ def test_another_answer_at_a_near_tie_is_apart(
     assert {one.state for one in replay.compared} == {state}
 
 
+@pytest.mark.parametrize("change", ["UPDATE decisions SET gap = 9e999", "DELETE FROM decisions"])
+def test_a_lead_that_is_no_number_is_none(packed: Path, tmp_path: Path, change: str) -> None:
+    other = altered(packed, tmp_path, change, "UPDATE answers SET answer = 'x'")
+    _, replay = replayed(other, FakeVLM(say))
+    assert {(one.state, one.gap) for one in replay.compared} == {(DIFFERS, None)}
+
+
 @pytest.mark.parametrize("size", ["kv_bytes", "token_layers"])
 def test_another_size_differs_whatever_the_lead(packed: Path, tmp_path: Path, size: str) -> None:
     other = altered(

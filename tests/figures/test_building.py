@@ -17,7 +17,7 @@ from analysis.asking.replay import CHANGED, DIFFERS, EQUAL, TIED, Replay, Shippe
 from analysis.asking.store import FILE_NAME, Store
 from figures import building
 from figures.artefacts import artefact, artefacts
-from figures.building import build, plan, shipping, write
+from figures.building import build, existing, plan, shipping, write
 from figures.contract import Artefact
 from figures.making import make, study_of, taken
 from figures.origin import NONE_SHIP, replayed
@@ -90,6 +90,26 @@ def test_a_build_starts_from_what_ships(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(build(lambda name: later, tmp_path / "second"))) == 2 and later.asked == 0
 
 
+def test_a_plan_counts_what_a_build_would_start_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlm: Any = FakeVLM(say)
+
+    def left(folder: Path) -> int:
+        with existing(folder) as store:
+            return sum(one.left for one in plan(lambda name: vlm, store))
+
+    whole = left(tmp_path / "empty")
+    assert whole > 9 * 12 and not (tmp_path / "empty").exists()
+    packed = built(tmp_path / "first", vlm)
+    monkeypatch.setattr(building, "packaged", lambda: packed)
+    assert left(tmp_path / "empty") == 0
+    # A store that has been begun counts, whatever ships.
+    list(build(lambda name: vlm, tmp_path / "first"))
+    Store(tmp_path / "begun").close()
+    assert left(tmp_path / "begun") == whole
+
+
 def test_wrong_calls(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="L-F1 plans for no rows"):
         list(build(lambda name: FakeVLM(say), tmp_path, ["L-F1"]))  # type: ignore[arg-type]
@@ -140,13 +160,17 @@ def test_the_report_says_what_was_replayed(tmp_path: Path) -> None:
         key = "(SELECT key FROM configurations WHERE parameters = 'vanilla')"
         connection.execute(f"UPDATE answers SET answer = 'planted <1>' WHERE key = {key}")
         connection.execute(f"UPDATE decisions SET gap = 0.001 WHERE key = {key} AND item < 5")
+        connection.execute(f"DELETE FROM decisions WHERE key = {key} AND item > 9")
     connection.close()
     write(lambda name: FakeVLM(say), tmp_path / "wrong", tmp_path / "wrong.xz")  # type: ignore[arg-type]
     one = made(tmp_path / "wrong.xz", FakeVLM(say), tmp_path / "results")
     states = Counter(row.state for row in one.origin.compared)
     assert states == {EQUAL: 8 * 12, DIFFERS: 7, TIED: 5}
     one.publish(tmp_path / "unit")
-    record = json.loads((tmp_path / "unit" / "T-T5" / "record.json").read_text())
+    record = json.loads(
+        (tmp_path / "unit" / "T-T5" / "record.json").read_text(),
+        parse_constant=lambda name: pytest.fail(f"{name} is not JSON"),
+    )
     assert record["rows"]["shipped"] and len(record["rows"]["compared"]) == 9 * 12
     finished = Finished(tmp_path / "unit", 1.0)
     page = write_report({"T-T5": finished}, tmp_path / "report").read_text()
