@@ -190,7 +190,11 @@ class Part:
     wants_retention: bool
 
     def make(self, more: Mapping[str, Any]) -> Compressor:
-        """Build it; ``more`` options go to a part that wants a retention."""
+        """Build it; ``more`` options go to a part that wants a retention.
+
+        Raises:
+            InvalidValueError: An option is not known, is missing or has a value of a wrong type.
+        """
         options = {**self.options, **(more if self.wants_retention else {})}
         if self.wants_retention and RETENTION not in options:
             raise InvalidValueError(f"{RETENTION} of {self.method.name}", "missing", "a value")

@@ -117,8 +117,14 @@ def probe_inputs(
     """As :func:`probe`, for batches that a processor made.
 
     Args:
+        vlm: The model.
         batches: Processor outputs (see :meth:`lightkv.VLM.encode`).
+        quantities: As for :func:`probe`, and so are the arguments that are not named here.
         questions: One per row, for the ``question`` coordinate; default empty.
+
+    Raises:
+        InputError: If there is no batch, or a row has no image.
+        UnknownNameError, InvalidValueError: As :func:`probe`.
     """
     check_type("vlm", vlm, VLM)
     wanted = _wanted(quantities)
@@ -168,10 +174,12 @@ def expected_bytes(
     """Bytes that the result of a probe takes, before anything runs.
 
     Args:
+        vlm: The model.
         quantities: As for :func:`probe`.
         length: Tokens of the prompt.
         samples: Questions.
         layers: How many layers; None for all.
+        heads: As for :func:`probe`.
 
     Raises:
         UnknownNameError, InvalidValueError: If a quantity is unknown or a number out of range.

@@ -49,7 +49,11 @@ class GeneratedKind(Task):
         return "generated"
 
     def items(self, samples: int | None, seed: int) -> list[TaskItem]:
-        """The first held-out questions of the kind."""
+        """The first held-out questions of the kind.
+
+        Raises:
+            InvalidValueError: ``samples`` is not a number of at least 1.
+        """
         if samples is None:
             raise InvalidValueError("samples", samples, "a number; these questions have no end")
         check_samples(samples)

@@ -155,12 +155,7 @@ def _model(
 
     config = AutoConfig.for_model(
         kind,
-        hidden_size=text.hidden,
-        intermediate_size=text.intermediate,
-        num_hidden_layers=1,
-        num_attention_heads=text.heads,
-        num_key_value_heads=text.kv_heads,
-        head_dim=text.head_dim,
+        **text.config_fields(1),
         vocab_size=text.vocab,
         tie_word_embeddings=text.tied_head,
         max_position_embeddings=longest,

@@ -181,15 +181,7 @@ class BenchLayer:
 def _config(settings: BenchSettings) -> Any:
     from transformers import LlamaConfig
 
-    text = settings.dimensions
-    config = LlamaConfig(
-        hidden_size=text.hidden,
-        intermediate_size=text.intermediate,
-        num_hidden_layers=1,
-        num_attention_heads=text.heads,
-        num_key_value_heads=text.kv_heads,
-        head_dim=text.head_dim,
-        max_position_embeddings=settings.tokens + settings.text,
-    )
+    fields: dict[str, Any] = settings.dimensions.config_fields(1)
+    config = LlamaConfig(**fields, max_position_embeddings=settings.tokens + settings.text)
     config._attn_implementation = "sdpa"
     return config

@@ -112,7 +112,10 @@ def measure_probe_memory(
 def build(
     shape: str, *, layers: int, tokens: int, device: str = "cpu", dtype: str = "float32"
 ) -> tuple[VLM, dict[str, Tensor]]:
-    """A model with random weights in a preset's dimensions, and a prompt with one image for it."""
+    """A model with random weights in a preset's dimensions, and a prompt with one image for it.
+
+    Arguments and errors as for :func:`measure_probe_memory`.
+    """
     from transformers import LlavaForConditionalGeneration
 
     from lightkv.families import family_of
@@ -141,12 +144,9 @@ def _config(text: TextShape, layers: int, side: int) -> LlavaConfig:
     """A LLaVA with that decoder, and a tower of next to nothing for ``side`` x ``side`` patches."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
+    fields: dict[str, Any] = text.config_fields(layers)
     decoder = LlamaConfig(
-        hidden_size=text.hidden,
-        intermediate_size=text.intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=text.heads,
-        num_key_value_heads=text.kv_heads,
+        **fields,
         vocab_size=text.vocab,
         max_position_embeddings=2 * side * side + 512,
         pad_token_id=0,

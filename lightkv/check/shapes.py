@@ -68,12 +68,8 @@ def build_shape(
 def _resize(config: Any, text: TextShape, layers: int) -> None:
     """Give a tiny config a real decoder."""
     decoder = config.get_text_config()
-    decoder.hidden_size = text.hidden
-    decoder.intermediate_size = text.intermediate
-    decoder.num_hidden_layers = layers
-    decoder.num_attention_heads = text.heads
-    decoder.num_key_value_heads = text.kv_heads
-    decoder.head_dim = text.head_dim
+    for name, value in text.config_fields(layers).items():
+        setattr(decoder, name, value)
     if getattr(decoder, "layer_types", None) is not None:
         decoder.layer_types = [decoder.layer_types[0]] * layers
     rope = getattr(decoder, "rope_parameters", None) or {}

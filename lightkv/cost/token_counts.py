@@ -142,6 +142,9 @@ def tokens_per_layer(
 
     A stage at 0-based layer λ takes effect from layer λ + 1; layer λ still caches in full. For
     ``grids`` and ``partition`` see :func:`stage_windows`.
+
+    Raises:
+        InvalidValueError: If a stage lies beyond the last layer, or as :func:`stage_windows` says.
     """
     if schedule is None:
         return (vision_tokens + text_tokens,) * layers
@@ -167,6 +170,9 @@ def entries_per_layer(
     Args:
         tokens: Tokens that each layer cached.
         retention: Share kept, one for all layers or one each, in (0, 1]; ``None`` keeps all.
+
+    Raises:
+        InvalidValueError: If a share is out of range, or there are not as many as layers.
     """
     if retention is None:
         return tuple(tokens)
@@ -183,6 +189,9 @@ def token_layer_fraction(layers: int, schedule: MergeSchedule) -> float:
 
     λ counts the layers run before a stage, rounding is ignored. Example of the paper: 40 layers,
     Λ = 10, 20, 30 and ratios of a half give 46.9 %. The tables' "55 %" is this share.
+
+    Raises:
+        InvalidValueError: If a stage lies beyond the last layer.
     """
     if schedule.layers and schedule.layers[-1] > layers:
         raise InvalidValueError("layers", schedule.layers, f"at most {layers}")

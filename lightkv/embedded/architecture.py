@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH, SQUARE
+from lightkv.embedded.initial import draw_matrices, grid_embedding
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
@@ -90,30 +90,18 @@ def build_model(sizes: Architecture, seed: int) -> LlavaForConditionalGeneration
     model = LlavaForConditionalGeneration(build_config(sizes))
     vision_residual = 1 / math.sqrt(2 * sizes.vision_layers)
     text_residual = 1 / math.sqrt(2 * sizes.layers)
+    draw_matrices(model)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() < 2:
-                continue
-            nn.init.normal_(weight, 0, weight[0].numel() ** -0.5)
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight.mul_(text_residual)
             elif name.endswith(("out_proj.weight", "fc2.weight")):
                 weight.mul_(vision_residual)
             elif name.endswith("position_embedding.weight"):
                 weight[:1] = 0
-                weight[1:] = 0.5 * _grid_embedding(sizes.vision_hidden)
+                weight[1:] = 0.5 * grid_embedding(SQUARE.rows, sizes.vision_hidden)
         for layer in model.model.language_model.layers:
             attention = layer.self_attn
             attention.k_proj.weight.add_(attention.q_proj.weight).mul_(math.sqrt(0.5))
     model.generation_config.max_new_tokens = 64
     return model
-
-
-def _grid_embedding(width: int) -> torch.Tensor:
-    """Sines and cosines of patch row and column, ``(256, width)``."""
-    frequency = 40 ** -(torch.arange(width // 4) / (width // 4))
-    angle = torch.arange(SQUARE.rows)[:, None] * frequency
-    wave = torch.cat([angle.sin(), angle.cos()], -1)
-    rows = wave[:, None].expand(-1, SQUARE.rows, -1)
-    columns = wave[None].expand(SQUARE.rows, -1, -1)
-    return torch.cat([rows, columns], -1).reshape(SQUARE.patches, width)

@@ -33,12 +33,12 @@ class TextSettings:
     """How the questions of a picture are drawn and packed.
 
     Attributes:
-        length: text tokens per picture ``T``.
-        weights: relative frequency of every kind and helper but ``caption``.
-        caption: share of pictures that ask for a caption.
-        conversation: share of batches whose turns see each other.
-        other_system: share of pictures with a random system sentence.
-        long_weight: weight of a token of the long answers, list and caption.
+        length: Text tokens per picture ``T``.
+        weights: Relative frequency of every kind and helper but ``caption``.
+        caption: Share of pictures that ask for a caption.
+        conversation: Share of batches whose turns see each other.
+        other_system: Share of pictures with a random system sentence.
+        long_weight: Weight of a token of the long answers, list and caption.
     """
 
     length: int
@@ -55,7 +55,7 @@ class Batch:
 
     Attributes:
         pixels: ``(B, 128, 128, 3)`` bytes.
-        labels: per-patch supervision, each ``(B, 256)``.
+        labels: Per-patch supervision, each ``(B, 256)``.
         prefix: ``(B, P)`` ids before the image.
         text: ``(B, T)`` ids after it.
         target: ``(B, T)``, the id where the answer is supervised, else ``IGNORE``.
@@ -128,15 +128,15 @@ def pack(
     """Questions about one subject until the row is full.
 
     Args:
-        rng: says which kinds are asked, and in which order.
-        ask: asks a question of a kind, None if there is none.
-        settings: how many tokens and of which kinds.
-        together: whether the turns form a conversation.
-        names: every kind there is.
-        passage: text of the user before the first question, which every turn sees.
+        rng: Says which kinds are asked, and in which order.
+        ask: Asks a question of a kind, None if there is none.
+        settings: How many tokens and of which kinds.
+        together: Whether the turns form a conversation.
+        names: Every kind there is.
+        passage: Text of the user before the first question, which every turn sees.
 
     Returns:
-        the columns text to weight of :class:`Batch`, without ``sees``.
+        The columns text to weight of :class:`Batch`, without ``sees``.
     """
     kinds_asked = list(settings.weights)
     share = np.array(list(settings.weights.values()))
@@ -207,12 +207,12 @@ def attention_inputs(batch: Batch, kept: Tensor, prefix_length: int) -> tuple[Te
     """Mask and positions for :class:`~lightkv.embedded.lean.LeanModel`.
 
     Args:
-        batch: the batch.
-        kept: patch index of the image tokens in use ``(B, N)``.
-        prefix_length: tokens before the image.
+        batch: The batch.
+        kept: Patch index of the image tokens in use ``(B, N)``.
+        prefix_length: Tokens before the image.
 
     Returns:
-        additive mask ``(B, 1, T + 1, P + N + T)`` and positions ``(B, P + N + T)``.
+        Additive mask ``(B, 1, T + 1, P + N + T)`` and positions ``(B, P + N + T)``.
     """
     ahead = torch.arange(prefix_length, device=kept.device).expand(len(kept), -1)
     after = batch.position + prefix_length + SQUARE.patches
@@ -224,8 +224,8 @@ def attention_mask(batch: Batch, start: int) -> Tensor:
     """What is added to the scores of the rows that predict text ``(B, 1, T + 1, start + T)``.
 
     Args:
-        batch: the batch.
-        start: tokens before the text, which every turn sees.
+        batch: The batch.
+        start: Tokens before the text, which every turn sees.
     """
     count, length = batch.text.shape
     sees = torch.cat([batch.sees.new_zeros(count, start), batch.sees], 1)

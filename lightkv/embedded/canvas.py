@@ -27,8 +27,8 @@ class Canvas:
     order.
 
     Attributes:
-        rows: patches from top to bottom, at least 8.
-        columns: patches from left to right, at least 8.
+        rows: Patches from top to bottom, at least 8.
+        columns: Patches from left to right, at least 8.
     """
 
     rows: int

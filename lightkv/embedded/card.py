@@ -182,11 +182,11 @@ class CardTexts:
     """What a card says beside its numbers, as formats.
 
     Attributes:
-        header: the model and its parts, with ``millions``, ``words`` and ``megabytes``.
-        words: how many words it knows.
-        command: that trains it.
-        learnt: what the stages teach, with ``patches`` and ``conversation``.
-        limits: what should not be concluded from the model.
+        header: The model and its parts, with ``millions``, ``words`` and ``megabytes``.
+        words: How many words it knows.
+        command: The command that trains it.
+        learnt: What the stages teach, with ``patches`` and ``conversation``.
+        limits: What should not be concluded from the model.
     """
 
     header: str
@@ -213,10 +213,10 @@ def render_card(
     """The text of the card.
 
     Args:
-        metrics: as `lightkv.embedded.evaluate.evaluate` returns them, with ``training``.
-        folder: of the checkpoint.
-        recipe: that the model was trained by.
-        texts: of the model.
+        metrics: As `lightkv.embedded.evaluate.evaluate` returns them, with ``training``.
+        folder: Of the checkpoint.
+        recipe: The recipe that the model was trained by.
+        texts: Of the model.
     """
     training = metrics["training"]
     weights = folder / "model.safetensors"

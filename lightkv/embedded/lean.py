@@ -102,11 +102,11 @@ class LeanModel(Student):
         """Logits of the text.
 
         Args:
-            prefix: token ids before the image ``(B, prefix)``.
-            image: image tokens ``(B, N, D)``.
-            text: token ids after the image ``(B, T)``.
-            mask: additive attention mask of the rows that predict text ``(B, 1, T + 1, P + T)``.
-            position: rotary positions ``(B, P + T)``.
+            prefix: Token ids before the image ``(B, prefix)``.
+            image: Image tokens ``(B, N, D)``.
+            text: Token ids after the image ``(B, T)``.
+            mask: Additive attention mask of the rows that predict text ``(B, 1, T + 1, P + T)``.
+            position: Rotary positions ``(B, P + T)``.
 
         Returns:
             ``(B, T, vocabulary)``; row ``t`` is the prediction of ``text[:, t]``.

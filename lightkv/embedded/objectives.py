@@ -94,7 +94,7 @@ def answer_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         logits: ``(B, T, V)``.
-        target: ids ``(B, T)``, ``IGNORE`` where nothing is supervised.
+        target: Ids ``(B, T)``, ``IGNORE`` where nothing is supervised.
         weight: ``(B, T)``.
     """
     loss = F.cross_entropy(
@@ -110,10 +110,10 @@ def exact_answers(
 
     Args:
         logits: ``(B, T, V)``.
-        target: ids ``(B, T)``, ``IGNORE`` where nothing is supervised.
-        turn: number of the turn ``(B, T)``, ``NO_TURN`` on padding.
-        kind: index into ``names`` ``(B, T)``, -1 where no question stands.
-        names: every question there is.
+        target: Ids ``(B, T)``, ``IGNORE`` where nothing is supervised.
+        turn: Number of the turn ``(B, T)``, ``NO_TURN`` on padding.
+        kind: Index into ``names`` ``(B, T)``, -1 where no question stands.
+        names: Every question there is.
     """
     right = (logits.argmax(-1) == target) | (target == IGNORE)
     turns = 64

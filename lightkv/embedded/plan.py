@@ -18,10 +18,10 @@ class Plan:
     """Everything that the training command needs of a model for square pictures.
 
     Attributes:
-        shipped: recipe of the shipped checkpoint.
-        quick: a few steps of a tiny model.
-        processor: builds the processor.
-        texts: of the card.
+        shipped: Recipe of the shipped checkpoint.
+        quick: A few steps of a tiny model.
+        processor: Builds the processor.
+        texts: Of the card.
     """
 
     shipped: Recipe

@@ -18,8 +18,8 @@ def chat_template(image: str, video: str = "") -> str:
     A system sentence is supplied if none is given.
 
     Args:
-        image: what stands for a picture, if it stands there.
-        video: what stands for a video, if the model sees videos.
+        image: What stands for a picture, if it stands there.
+        video: What stands for a video, if the model sees videos.
     """
     marks = {"image": image, "video": video}
     seen = "".join(
@@ -53,8 +53,8 @@ def build_tokenizer(
     """A word-level tokenizer: lower case, punctuation and digits split, the rest ``<unk>``.
 
     Args:
-        known: the words in the order of their ids.
-        special: marks beside those of a language model, by the attribute that names them;
+        known: The words in the order of their ids.
+        special: Marks beside those of a language model, by the attribute that names them;
             ``image_token`` alone if None.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers

@@ -45,15 +45,15 @@ class Item:
     """One held-out question.
 
     Attributes:
-        image: the picture, 128 x 128 RGB.
-        question: the user's text.
-        answer: the expected text, words separated by single spaces.
-        kind: one of :data:`QUESTION_KINDS`.
-        index: position in its stream.
+        image: The picture, 128 x 128 RGB.
+        question: The user's text.
+        answer: The expected text, words separated by single spaces.
+        kind: One of :data:`QUESTION_KINDS`.
+        index: Position in its stream.
         cells: (row, column) patches of the 16 x 16 grid covered by the objects asked about: the
             matching shapes for ``count``, all shapes for ``list``, everything for ``caption``;
             empty where the right answer is that there is none.
-        earlier: a short question of another kind about the same picture, for conversations in
+        earlier: A short question of another kind about the same picture, for conversations in
             which this item is the second question; None in the turns of a conversation.
     """
 
@@ -79,10 +79,10 @@ def items(kind: str, count: int, *, seed: int = 0, numbers: tuple[int, int] = (1
     """The first ``count`` held-out items of a kind; item ``i`` does not depend on ``count``.
 
     Args:
-        kind: one of :data:`QUESTION_KINDS`.
-        count: how many items.
-        seed: another seed gives another, independent set.
-        numbers: inclusive range of how many numbers a picture holds.
+        kind: One of :data:`QUESTION_KINDS`.
+        count: How many items.
+        seed: Another seed gives another, independent set.
+        numbers: Inclusive range of how many numbers a picture holds.
 
     Raises:
         UnknownNameError: If there is no such kind.

@@ -21,11 +21,11 @@ class Rates:
     """Learning rates and their course over a stage.
 
     Attributes:
-        muon: rate of Muon, for the matrices.
-        adam: rate of AdamW, for everything else.
-        warmup: steps of linear warm-up.
-        constant: share of the stage after which the rate falls linearly.
-        final: factor on the rates at the end of the stage.
+        muon: Rate of Muon, for the matrices.
+        adam: Rate of AdamW, for everything else.
+        warmup: Steps of linear warm-up.
+        constant: Share of the stage after which the rate falls linearly.
+        final: Factor on the rates at the end of the stage.
     """
 
     muon: float
@@ -58,11 +58,11 @@ class Phase:
     """Part of a language stage.
 
     Attributes:
-        until: share of the stage at which the phase ends.
-        shapes: inclusive range of shapes per picture.
-        numbers: inclusive range of numbers per picture.
-        kept: image tokens in use: all object patches, filled with random background; 256 is all.
-        align: weight of the loss that ties image tokens to the words for what they show.
+        until: Share of the stage at which the phase ends.
+        shapes: Inclusive range of shapes per picture.
+        numbers: Inclusive range of numbers per picture.
+        kept: Image tokens in use: all object patches, filled with random background; 256 is all.
+        align: Weight of the loss that ties image tokens to the words for what they show.
     """
 
     until: float

@@ -16,12 +16,12 @@ class Question:
     """A question, its only right answer, and the grid cells of the objects it asks about.
 
     Attributes:
-        text: the user's text.
-        answer: the expected text, words separated by single spaces.
-        about: cells of the objects; in a video and in a pair of pictures, cells are numbered on
+        text: The user's text.
+        answer: The expected text, words separated by single spaces.
+        about: Cells of the objects; in a video and in a pair of pictures, cells are numbered on
             through the steps or the pictures.
-        hint: whether the text contains an answer that is ``right`` or ``wrong``, else ``none``.
-        paraphrased: whether it is worded in another than the first of several ways.
+        hint: Whether the text contains an answer that is ``right`` or ``wrong``, else ``none``.
+        paraphrased: Whether it is worded in another than the first of several ways.
     """
 
     text: str
@@ -36,9 +36,9 @@ class Registry(Generic[Subject]):
     """Question kinds about one sort of subject.
 
     Attributes:
-        functions: by name; each asks a question about a subject, or returns None where the
+        functions: By name; each asks a question about a subject, or returns None where the
             subject does not allow it.
-        kinds: names of the kinds, which are evaluated; the others are only asked in training.
+        kinds: Names of the kinds, which are evaluated; the others are only asked in training.
     """
 
     functions: dict[str, Callable[[np.random.Generator, Subject], Question | None]] = field(

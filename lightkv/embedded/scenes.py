@@ -64,7 +64,7 @@ class Scenes:
         radius: ``(B, C)``, half the size of a shape in pixels.
         center: ``(B, C, 2)``, (x, y) of a shape in pixels.
         corner: ``(B, C, 2)``, (row, column) of the first patch of a number.
-        canvas: what they are drawn on.
+        canvas: What they are drawn on.
     """
 
     kind: Index

@@ -18,10 +18,10 @@ class Student(nn.Module, ABC):
     """A stock model and a lean way through its parameters.
 
     Attributes:
-        model: the stock model.
-        width: width of what `see` returns.
-        words: the tied word embeddings.
-        inner: how the names of matrices begin that Muon trains, in the parts below.
+        model: The stock model.
+        width: Width of what `see` returns.
+        words: The tied word embeddings.
+        inner: How the names of matrices begin that Muon trains, in the parts below.
     """
 
     inner: ClassVar[tuple[str, ...]]
@@ -38,7 +38,7 @@ class Student(nn.Module, ABC):
         """What the model knows of every patch before it reads.
 
         Args:
-            pixels: bytes ``(B, 128, 128, 3)``.
+            pixels: Bytes ``(B, 128, 128, 3)``.
 
         Returns:
             ``(B, 256, width)``.
@@ -49,11 +49,11 @@ class Student(nn.Module, ABC):
         """Read the questions of a batch with some of the image tokens.
 
         Args:
-            batch: the batch.
-            kept: patch index of the image tokens in use ``(B, N)``, sorted.
+            batch: The batch.
+            kept: Patch index of the image tokens in use ``(B, N)``, sorted.
 
         Returns:
-            logits of the text ``(B, T, vocabulary)``, and the image tokens ``(B, N, D)`` that
+            Logits of the text ``(B, T, vocabulary)``, and the image tokens ``(B, N, D)`` that
             should be closest to the words for what they show.
         """
 

@@ -35,11 +35,11 @@ class Trainer:
     """A model in training together with everything needed to continue it.
 
     Args:
-        recipe: the stages.
-        state: folder of the saved state, or None to keep nothing.
+        recipe: The stages.
+        state: Folder of the saved state, or None to keep nothing.
         device: ``cpu`` or ``cuda``; on cuda the forward pass runs under bfloat16 autocast.
-        compile: whether to compile the forward passes.
-        save_every: steps between saved states.
+        compile: Whether to compile the forward passes.
+        save_every: Steps between saved states.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class Trainer:
         """Continue from the saved state if there is one.
 
         Raises:
-            ValueError: if the state belongs to another recipe. Stages may be appended to a recipe.
+            ValueError: If the state belongs to another recipe. Stages may be appended to a recipe.
         """
         if self.state is None or not (self.state / _STATE).exists():
             return False

@@ -38,17 +38,17 @@ def train_embedded(
     """Train, export, evaluate and describe a model for square pictures.
 
     Args:
-        out: folder of the checkpoint.
-        plan: which model, the embedded LLaVA if None.
-        state: folder of the resumable state, ``out/state`` if None.
+        out: Folder of the checkpoint.
+        plan: Which model, the embedded LLaVA if None.
+        state: Folder of the resumable state, ``out/state`` if None.
         device: ``cpu`` or ``cuda``.
-        seed: of weights and data; the shipped checkpoint has 0.
+        seed: Of weights and data; the shipped checkpoint has 0.
         threads: CPU threads, torch's default if None.
-        compile: compile the forward passes (about a minute per shape, then faster).
-        save_every: steps between saved states.
-        evaluate_count: held-out items per kind, 0 for none.
-        fresh: discard a saved state.
-        quick: a tiny model and a few steps.
+        compile: Compile the forward passes (about a minute per shape, then faster).
+        save_every: Steps between saved states.
+        evaluate_count: Held-out items per kind, 0 for none.
+        fresh: Discard a saved state.
+        quick: A tiny model and a few steps.
     """
     if threads is not None:
         torch.set_num_threads(threads)

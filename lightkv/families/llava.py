@@ -85,7 +85,10 @@ def seen_by_tower(image_processor: Any, size: tuple[int, int]) -> Box:
 
 
 def squares(rows: int, cols: int) -> Supply:
-    """One grid of a fixed size per picture."""
+    """One grid of a fixed size per picture; what is returned raises :class:`InputError`.
+
+    It does so where vision tokens are not a whole number of pictures.
+    """
     picture = Picture((Segment(Grid(1, rows, cols)),))
 
     def supply(_: int, __: Tensor, slots: Tensor) -> list[Picture]:

@@ -31,7 +31,11 @@ def tensor(array: npt.NDArray[Any]) -> Tensor:
 
 
 def evicting(compressor: Compressor, *, protect_last: int) -> Evicting:
-    """A method that protects no first entry, as the reference codes don't."""
+    """A method that protects no first entry, as in the reference codes.
+
+    Raises:
+        UnsupportedError: If it is not a composition.
+    """
     if not isinstance(compressor, Evicting):
         raise UnsupportedError(f"{type(compressor).__name__} is not a composition")
     return replace(compressor, protect_first=0, protect_last=protect_last)

@@ -23,10 +23,10 @@ from lightkv.embedded.qwen.architecture import MERGE
 from lightkv.embedded.qwen.batches import SORTS
 from lightkv.embedded.qwen.containers import Batch, Sort, View
 from lightkv.embedded.qwen.lean import added_mask, axis_of_frequency
-from lightkv.embedded.qwen.prompts import prefix_positions
+from lightkv.embedded.qwen.prompts import attention_inputs, prefix_positions
 from lightkv.embedded.qwen.recipe import QUICK
 from lightkv.embedded.qwen.stream import Budget
-from lightkv.embedded.qwen.trainer import Trainer, attention_inputs
+from lightkv.embedded.qwen.trainer import Trainer
 from lightkv.embedded.qwen.training import HELD_OUT, train_state
 from lightkv.errors import StoreError
 from tests.closeness import assert_close

@@ -59,6 +59,17 @@ class TextShape:
         """Numbers that one token stores in one layer's cache: a key and a value per KV head."""
         return 2 * self.kv_heads * self.head_dim
 
+    def config_fields(self, layers: int) -> dict[str, int]:
+        """Fields of a transformers config for ``layers`` layers of these dimensions."""
+        return {
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_hidden_layers": layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+        }
+
 
 @dataclass(frozen=True)
 class VisionShape:

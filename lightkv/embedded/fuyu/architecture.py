@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH, SQUARE
 from lightkv.embedded.fuyu.vocabulary import KNOWN
+from lightkv.embedded.initial import draw_matrices
 
 if TYPE_CHECKING:
     from transformers import FuyuConfig, FuyuForCausalLM
@@ -24,7 +24,7 @@ class Architecture:
     """Sizes of the model; the defaults are the shipped one.
 
     Attributes:
-        seeing: layers after which training asks the vision tokens for what their patch shows.
+        seeing: Layers after which training asks the vision tokens for what their patch shows.
     """
 
     hidden: int = 128
@@ -89,13 +89,9 @@ def build_model(sizes: Architecture, seed: int) -> FuyuForCausalLM:
     torch.manual_seed(seed)
     model = FuyuForCausalLM(build_config(sizes))
     residual = 1 / math.sqrt(2 * sizes.layers)
+    draw_matrices(model)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() < 2:
-                if name.endswith("bias"):
-                    nn.init.zeros_(weight)
-                continue
-            nn.init.normal_(weight, 0, weight[0].numel() ** -0.5)
             if name.endswith(("self_attn.dense.weight", "dense_4h_to_h.weight")):
                 weight.mul_(residual)
         decoder: Any = model.model.language_model

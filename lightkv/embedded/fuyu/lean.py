@@ -34,8 +34,8 @@ class LeanModel(Student):
     """The patch embedding and the decoder of ``model``, sharing its parameters.
 
     Args:
-        model: the stock model.
-        seeing: layers after which a vision token should know what its patch shows.
+        model: The stock model.
+        seeing: Layers after which a vision token should know what its patch shows.
     """
 
     inner = ("layers.",)
@@ -96,7 +96,7 @@ class LeanModel(Student):
         """A picture as the decoder reads it.
 
         Returns:
-            embeddings of the patches in use and of all line breaks ``(B, N + 16, D)``, their
+            Embeddings of the patches in use and of all line breaks ``(B, N + 16, D)``, their
             positions ``(B, N + 16)``, and where among them the patches stand ``(B, N)``.
         """
         patches = self.patch_embed(take_patches(patch_vectors(pixels), kept))

@@ -28,9 +28,9 @@ class RowsProcessor(ProcessorMixin):
     """A picture as rows of patches, each closed by a line break, before the text.
 
     Args:
-        image_processor: resizes pictures that are too large, and normalises.
-        tokenizer: of the text, ``<image>`` and ``<line>`` included.
-        chat_template: puts ``<image>`` first.
+        image_processor: Resizes pictures that are too large, and normalises.
+        tokenizer: Of the text, ``<image>`` and ``<line>`` included.
+        chat_template: Puts ``<image>`` first.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class RowsProcessor(ProcessorMixin):
         """Inputs of the model.
 
         Args:
-            images: a picture, or one for each text, each perhaps in a list of its own.
-            text: one or several prompts that hold ``<image>`` at most once.
-            padding: as the tokenizer takes it.
+            images: A picture, or one for each text, each perhaps in a list of its own.
+            text: One or several prompts that hold ``<image>`` at most once.
+            padding: As the tokenizer takes it.
             return_tensors: ``pt`` for tensors.
 
         Returns:

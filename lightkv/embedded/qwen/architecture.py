@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import nn
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH
+from lightkv.embedded.initial import draw_matrices, grid_embedding
 
 if TYPE_CHECKING:
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
@@ -27,9 +27,9 @@ class Architecture:
     """Sizes of the model; the defaults are the shipped one.
 
     Attributes:
-        positions: learned positions a side, resampled to the grid of a picture.
-        deepstack: tower layers whose features are added after the first decoder layers.
-        sections: frequencies of a head for time, height and width.
+        positions: Learned positions a side, resampled to the grid of a picture.
+        deepstack: Tower layers whose features are added after the first decoder layers.
+        sections: Frequencies of a head for time, height and width.
     """
 
     hidden: int = 128
@@ -106,13 +106,9 @@ def build_model(sizes: Architecture, seed: int) -> Qwen3VLForConditionalGenerati
     model = Qwen3VLForConditionalGeneration(build_config(sizes))
     vision_residual = 1 / math.sqrt(2 * sizes.vision_layers)
     text_residual = 1 / math.sqrt(2 * sizes.layers)
+    draw_matrices(model)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() < 2:
-                if name.endswith("bias"):
-                    nn.init.zeros_(weight)
-                continue
-            nn.init.normal_(weight, 0, weight[0].numel() ** -0.5)
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight.mul_(text_residual)
             elif name.endswith(("attn.proj.weight", "mlp.linear_fc2.weight")):
@@ -120,7 +116,7 @@ def build_model(sizes: Architecture, seed: int) -> Qwen3VLForConditionalGenerati
             elif "deepstack_merger_list" in name and name.endswith("linear_fc2.weight"):
                 weight.mul_(text_residual)
             elif name.endswith("pos_embed.weight"):
-                weight.copy_(0.5 * _grid_embedding(sizes))
+                weight.copy_(0.5 * grid_embedding(sizes.positions, sizes.vision_hidden))
         for layer in model.model.language_model.layers:
             _similar_keys(layer.self_attn, sizes)
     model.generation_config.max_new_tokens = 64
@@ -134,14 +130,3 @@ def _similar_keys(attention: Any, sizes: Architecture) -> None:
     # (heads * d, D) to (key heads, group, d, D)
     grouped = queries.view(sizes.key_heads, group, sizes.head_size, sizes.hidden)
     keys.add_(grouped.sum(1).flatten(0, 1), alpha=group**-0.5).mul_(math.sqrt(0.5))
-
-
-def _grid_embedding(sizes: Architecture) -> torch.Tensor:
-    """Sines and cosines of row and column, ``(positions ** 2, vision_hidden)``."""
-    side, width = sizes.positions, sizes.vision_hidden
-    frequency = 40 ** -(torch.arange(width // 4) / (width // 4))
-    angle = torch.arange(side)[:, None] * frequency
-    wave = torch.cat([angle.sin(), angle.cos()], -1)
-    rows = wave[:, None].expand(-1, side, -1)
-    columns = wave[None].expand(side, -1, -1)
-    return torch.cat([rows, columns], -1).reshape(side * side, width)

@@ -53,18 +53,18 @@ class Difficulty:
     """What a part of the training draws.
 
     Attributes:
-        shapes: inclusive range of shapes per picture.
-        numbers: inclusive range of numbers per picture.
-        side: most patches a side of a picture, 8 to 24.
-        background: vision tokens in use beside those that show objects; None for all.
-        definitions: most definitions of a legend.
-        objects: most objects of a video.
-        helpers: share of questions about legends, videos and pairs that only training asks; of
+        shapes: Inclusive range of shapes per picture.
+        numbers: Inclusive range of numbers per picture.
+        side: Most patches a side of a picture, 8 to 24.
+        background: Vision tokens in use beside those that show objects; None for all.
+        definitions: Most definitions of a legend.
+        objects: Most objects of a video.
+        helpers: Share of questions about legends, videos and pairs that only training asks; of
             text alone it asks nothing else.
-        sorts: relative frequency of the sorts of batches.
-        text: how the questions about pictures are drawn and packed; ``length`` is that of
+        sorts: Relative frequency of the sorts of batches.
+        text: How the questions about pictures are drawn and packed; ``length`` is that of
             questions, a legend comes on top.
-        tokens: vision and text tokens of a batch, about.
+        tokens: Vision and text tokens of a batch, about.
     """
 
     shapes: tuple[int, int]
@@ -226,9 +226,9 @@ def choose_patches(
     """Patches in use ``(M, K)``, sorted: all that show an object, then random background.
 
     Args:
-        rng: says which background.
-        shown: whether a patch shows an object ``(M, N)``.
-        background: how many others the row with most objects gets; None for all patches.
+        rng: Says which background.
+        shown: Whether a patch shows an object ``(M, N)``.
+        background: How many others the row with most objects gets; None for all patches.
     """
     count, patches = shown.shape
     if background is None:

@@ -49,7 +49,7 @@ def resume(trainer: Trainer, folder: Path) -> bool:
     """Continue from the state in ``folder`` if there is one.
 
     Raises:
-        StoreError: if the state belongs to another model or seed.
+        StoreError: If the state belongs to another model or seed.
     """
     from safetensors.torch import load_file
 

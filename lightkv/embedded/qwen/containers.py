@@ -33,10 +33,10 @@ class View(OnDevice):
     """One picture of every prompt, or the steps of one video.
 
     Attributes:
-        canvas: the size of each.
+        canvas: The size of each.
         pixels: ``(B, S, H, W, 3)`` bytes; each of the S steps stands for two equal frames.
         kept: ``(B, S, K)``, the patches in use.
-        labels: per-patch supervision, each ``(B, S, N)``.
+        labels: Per-patch supervision, each ``(B, S, N)``.
     """
 
     canvas: Canvas
@@ -50,9 +50,9 @@ class Batch(OnDevice):
     """One training batch; columns of the text as in the square model's batches.
 
     Attributes:
-        sort: what it is about; ``text`` alone shows nothing.
-        views: in the order of the prompt.
-        words: token ids ``(B, L)`` before, between and after the grids of vision tokens.
+        sort: What it is about; ``text`` alone shows nothing.
+        views: In the order of the prompt.
+        words: Token ids ``(B, L)`` before, between and after the grids of vision tokens.
     """
 
     sort: Sort

@@ -97,10 +97,10 @@ def evaluate(
     the length of the question.
 
     Args:
-        answerer: the model.
-        count: items of every kind.
-        seed: of the items.
-        kinds: what to ask.
+        answerer: The model.
+        count: Items of every kind.
+        seed: Of the items.
+        kinds: What to ask.
     """
     scores: dict[str, Any] = {}
     by_hint: dict[str, Any] = {}

@@ -46,17 +46,17 @@ class NativeItem:
     """One held-out question.
 
     Attributes:
-        images: the pictures, none for a video.
-        frames: the frames of the video, 4 to 12; none for pictures.
-        question: the user's text, for ``legend`` with the passage before the question.
-        answer: the expected text, words separated by single spaces.
-        kind: one of :data:`KINDS`.
-        index: position in its stream.
+        images: The pictures, none for a video.
+        frames: The frames of the video, 4 to 12; none for pictures.
+        question: The user's text, for ``legend`` with the passage before the question.
+        answer: The expected text, words separated by single spaces.
+        kind: One of :data:`KINDS`.
+        index: Position in its stream.
         cells: (grid, row, column) of the vision tokens that show the objects asked about; a grid
             is a picture of the prompt or two frames of the video, a token 8 x 8 pixels.
-        hint: whether the text contains an answer that is ``right`` or ``wrong``, else ``none``.
-        paraphrased: whether the question is worded in another than the first of several ways.
-        earlier: another question about the same, for conversations in which this one comes second.
+        hint: Whether the text contains an answer that is ``right`` or ``wrong``, else ``none``.
+        paraphrased: Whether the question is worded in another than the first of several ways.
+        earlier: Another question about the same, for conversations in which this one comes second.
     """
 
     images: tuple[Image.Image, ...]

@@ -74,11 +74,11 @@ class LeanModel(nn.Module):
         """Features of the deepstack layers and of the last layer.
 
         Args:
-            pixels: bytes ``(M, 2, H, W, 3)``, two frames to a grid.
-            canvas: its size in vision tokens, ``N`` in all.
+            pixels: Bytes ``(M, 2, H, W, 3)``, two frames to a grid.
+            canvas: Its size in vision tokens, ``N`` in all.
 
         Returns:
-            each ``(M, N, 4, V)``, the four patches of every token.
+            Each ``(M, N, 4, V)``, the four patches of every token.
         """
         x = F.linear(_patches(pixels, canvas), self.patch_embed.proj.weight.flatten(1))
         x = x + self.patch_embed.proj.bias + self._resampled(canvas)
@@ -114,10 +114,10 @@ class LeanModel(nn.Module):
         """What deepstack adds to each of the first layers, and last what the decoder reads.
 
         Args:
-            features: as `vision` gives them, or some of their tokens: each ``(..., 4, V)``.
+            features: As `vision` gives them, or some of their tokens: each ``(..., 4, V)``.
 
         Returns:
-            each ``(..., D)``.
+            Each ``(..., D)``.
         """
         *deep, last = features
         added = [
@@ -138,11 +138,11 @@ class LeanModel(nn.Module):
         """Logits of the text.
 
         Args:
-            before: embeddings of everything before the text ``(B, P, D)``.
-            added: what deepstack adds to them after each of the first layers ``(B, P, D)``.
-            text: embeddings of the text ``(B, T, D)``.
-            mask: which tokens the rows that predict text see ``(B, 1, T + 1, P + T)``, boolean.
-            position: rotary positions ``(B, 3, P + T)``: time, height and width.
+            before: Embeddings of everything before the text ``(B, P, D)``.
+            added: What deepstack adds to them after each of the first layers ``(B, P, D)``.
+            text: Embeddings of the text ``(B, T, D)``.
+            mask: Which tokens the rows that predict text see ``(B, 1, T + 1, P + T)``, boolean.
+            position: Rotary positions ``(B, 3, P + T)``: time, height and width.
 
         Returns:
             ``(B, T, vocabulary)``; row ``t`` is the prediction of ``text[:, t]``.

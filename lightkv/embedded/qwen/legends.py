@@ -34,8 +34,8 @@ class Definitions:
     """What code words mean.
 
     Attributes:
-        words: the code words in the order of the passage.
-        pairs: shape and color that each stands for, all different.
+        words: The code words in the order of the passage.
+        pairs: Shape and color that each stands for, all different.
     """
 
     words: tuple[str, ...]
@@ -56,7 +56,7 @@ class Legend(Definitions):
     """A picture and what the code words mean.
 
     Attributes:
-        picture: what is seen.
+        picture: What is seen.
     """
 
     picture: Picture

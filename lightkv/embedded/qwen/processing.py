@@ -36,7 +36,7 @@ class FramesProcessor:
     Two frames share a grid; an odd last one is repeated. No frames are left out.
 
     Args:
-        images: resizes and normalises every frame as a picture.
+        images: Resizes and normalises every frame as a picture.
     """
 
     valid_kwargs = VideosKwargs
@@ -52,8 +52,8 @@ class FramesProcessor:
         """Patches of all videos, their grids, and the times of their frames.
 
         Args:
-            videos: one or several lists of frames of one size.
-            fps: frames a second, `FRAME_RATE` if None.
+            videos: One or several lists of frames of one size.
+            fps: Frames a second, `FRAME_RATE` if None.
             return_tensors: ``pt`` for tensors.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What stands around the vision tokens of a prompt, and the positions of all tokens before it."""
+"""What stands around the vision tokens of a prompt, positions, and what the text may see."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightkv.embedded.canvas import Canvas
 from lightkv.embedded.qwen.architecture import FRAMES
+from lightkv.embedded.qwen.containers import Batch
 from lightkv.embedded.vocabulary import PREFIX_IDS, VISION_END, VISION_START, encode
 
 FRAME_RATES: Final = (1, 2, 4, 8, 24)
@@ -27,9 +29,9 @@ def prompt_words(rng: np.random.Generator, sort: str, grids: Sequence[int]) -> l
     """Token ids before, between and after the grids of vision tokens.
 
     Args:
-        rng: says how fast a video is.
+        rng: Says how fast a video is.
         sort: ``video`` puts a time stamp before every grid.
-        grids: how many grids each picture or video has.
+        grids: How many grids each picture or video has.
     """
     rate = FRAME_RATES[rng.integers(len(FRAME_RATES))] if sort == "video" else 0
     words: list[list[int]] = [list(PREFIX_IDS)]
@@ -50,10 +52,10 @@ def prefix_positions(
     """Rotary positions of everything before the text.
 
     Args:
-        count: prompts ``B``.
-        lengths: words before, between and after the grids.
-        grids: the canvas of each and the patches of it in use ``(B, K)``.
-        device: of the result.
+        count: Prompts ``B``.
+        lengths: Words before, between and after the grids.
+        grids: The canvas of each and the patches of it in use ``(B, K)``.
+        device: Of the result.
 
     Returns:
         ``(B, 3, P)``, time, height and width. A word takes one position on all axes; a grid
@@ -70,3 +72,24 @@ def prefix_positions(
             parts.append(torch.stack([torch.zeros_like(row), row, column], 1) + start)
             start += max(canvas.rows, canvas.columns)
     return torch.cat(parts, 2)
+
+
+def attention_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
+    """What the rows that predict text see, and the positions of all tokens.
+
+    Returns:
+        Mask ``(B, 1, T + 1, P + T)``, True where seen, and positions ``(B, 3, P + T)``.
+    """
+    grids = [(view.canvas, kept) for view in batch.views for kept in view.kept.unbind(1)]
+    lengths = [part.shape[1] for part in batch.words]
+    before = prefix_positions(len(batch), lengths, grids, batch.text.device)
+    length = batch.text.shape[1]
+    start = before.shape[2]
+    sees = F.pad(batch.sees, (start, 0))
+    index = torch.arange(start + length, device=sees.device)
+    rows = index[start - 1 :]
+    earlier = rows[:, None] >= index  # (T + 1, P + T)
+    same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
+    after = batch.position + before[:, :1, -1] + 1
+    position = torch.cat([before, after[:, None].expand(-1, 3, -1)], 2)  # text: all axes alike
+    return (earlier & same)[:, None], position

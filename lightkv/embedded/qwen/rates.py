@@ -36,12 +36,12 @@ def rates(
     """Measure the machine; nothing is written.
 
     Args:
-        recipe: whose batches and model.
+        recipe: Whose batches and model.
         device: ``cpu`` or ``cuda``.
-        workers: processes that draw batches.
-        compile: compile the layers of tower and decoder.
-        bfloat16: run forward passes under bfloat16 autocast.
-        seconds: how long each part is measured after it has warmed up.
+        workers: Processes that draw batches.
+        compile: Compile the layers of tower and decoder.
+        bfloat16: Run forward passes under bfloat16 autocast.
+        seconds: How long each part is measured after it has warmed up.
 
     Yields:
         The machine; how many batches a second the workers draw alone; then for every part of the

@@ -21,10 +21,10 @@ class Rates:
     """Learning rates and their course over a stage.
 
     Attributes:
-        muon: rate of Muon, for the matrices.
-        adam: rate of AdamW, for everything else.
-        warmup: steps of linear warm-up, also after a run is continued.
-        constant: share of the stage after which the rates fall linearly to zero.
+        muon: Rate of Muon, for the matrices.
+        adam: Rate of AdamW, for everything else.
+        warmup: Steps of linear warm-up, also after a run is continued.
+        constant: Share of the stage after which the rates fall linearly to zero.
     """
 
     muon: float
@@ -43,9 +43,9 @@ class Phase:
     """Part of the language stage.
 
     Attributes:
-        until: share of the stage at which the phase ends.
-        difficulty: what it draws.
-        align: weight of the loss that ties vision tokens to the words for what they show.
+        until: Share of the stage at which the phase ends.
+        difficulty: What it draws.
+        align: Weight of the loss that ties vision tokens to the words for what they show.
     """
 
     until: float
@@ -58,14 +58,14 @@ class Recipe:
     """A whole training run.
 
     Attributes:
-        vision_share: share of the budget for patch classification, which teaches the tower; then
+        vision_share: Share of the budget for patch classification, which teaches the tower; then
             the tower is frozen.
-        vision: what that draws; of its text and sorts nothing is used.
-        vision_rates: learning rates of that stage.
-        phases: parts of the language stage, which trains mergers and decoder.
-        language_rates: learning rates of that stage.
-        architecture: sizes of the model.
-        seed: of weights and data.
+        vision: What that draws; of its text and sorts nothing is used.
+        vision_rates: Learning rates of that stage.
+        phases: Parts of the language stage, which trains mergers and decoder.
+        language_rates: Learning rates of that stage.
+        architecture: Sizes of the model.
+        seed: Of weights and data.
     """
 
     vision_share: float

@@ -30,11 +30,11 @@ class Scoring:
     """What is asked of which checkpoint.
 
     Attributes:
-        folder: of the checkpoint.
-        count: items of every kind.
-        seed: of the items.
+        folder: Of the checkpoint.
+        count: Items of every kind.
+        seed: Of the items.
         device: ``cpu`` or ``cuda``.
-        processes: how many kinds are asked at a time.
+        processes: How many kinds are asked at a time.
     """
 
     folder: Path
@@ -54,8 +54,8 @@ def score(scoring: Scoring, state: Path) -> dict[str, Any]:
     """The metrics of all kinds; those finished before, for the same weights, are not asked again.
 
     Args:
-        scoring: what to ask.
-        state: folder of ``scores.json``, which is rewritten after every kind.
+        scoring: What to ask.
+        state: Folder of ``scores.json``, which is rewritten after every kind.
 
     Returns:
         What :func:`lightkv.embedded.qwen.evaluate.evaluate` does for all kinds.

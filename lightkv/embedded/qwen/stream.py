@@ -29,9 +29,9 @@ class Budget:
     """How long a whole run is: exactly one of minutes and steps.
 
     Attributes:
-        minutes: wall-clock time.
-        steps: optimizer steps.
-        begin: share of the whole run that is over, and not run here.
+        minutes: Wall-clock time.
+        steps: Optimizer steps.
+        begin: Share of the whole run that is over, and not run here.
     """
 
     minutes: float | None = None
@@ -69,9 +69,9 @@ def batches(draws: Draws, workers: int, device: torch.device) -> Iterator[View |
     """The batches from ``draws.first`` on, in order.
 
     Args:
-        draws: what to draw.
-        workers: processes that draw ahead; 0 draws in this one.
-        device: for a GPU, batches come in pinned memory.
+        draws: What to draw.
+        workers: Processes that draw ahead; 0 draws in this one.
+        device: For a GPU, batches come in pinned memory.
     """
     loader: Any = DataLoader(
         draws,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightkv.embedded.objectives import PatchHeads, WordAlignment, answer_loss, exact_answers
@@ -21,7 +20,7 @@ from lightkv.embedded.qwen.architecture import FRAMES, MERGE, build_model
 from lightkv.embedded.qwen.batches import NAMES, make_batch
 from lightkv.embedded.qwen.containers import Batch, View
 from lightkv.embedded.qwen.lean import LeanModel
-from lightkv.embedded.qwen.prompts import prefix_positions
+from lightkv.embedded.qwen.prompts import attention_inputs
 from lightkv.embedded.qwen.recipe import Rates, Recipe
 from lightkv.embedded.qwen.stream import Budget, Draws, batches
 from lightkv.embedded.tally import Tally
@@ -52,10 +51,10 @@ class Trainer:
     ``setting`` says, for the card, with what options and on what machine it was last trained.
 
     Args:
-        recipe: what to do.
+        recipe: What to do.
         device: ``cpu`` or ``cuda``.
-        compile: whether to compile the layers of tower and decoder.
-        bfloat16: whether forward passes run under bfloat16 autocast.
+        compile: Whether to compile the layers of tower and decoder.
+        bfloat16: Whether forward passes run under bfloat16 autocast.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Trainer:
         """Train to the end of the budget; yields every new line of the log.
 
         Raises:
-            FloatingPointError: if the loss is not finite.
+            FloatingPointError: If the loss is not finite.
         """
         draws = Draws(self.recipe, budget, self.step)
         source = batches(draws, workers, self.device)
@@ -253,7 +252,7 @@ class Trainer:
         """Exact answers to questions of streams that training never draws from.
 
         Args:
-            count: batches of each sort, at the last phase's difficulty.
+            count: Batches of each sort, at the last phase's difficulty.
 
         Returns:
             ``right`` and ``all`` for every kind, teacher forced, which for a whole answer is the
@@ -286,24 +285,3 @@ def _joined(words: list[Tensor], grids: list[Tensor]) -> Tensor:
     for grid, word in zip(flat, words[1:], strict=True):
         parts += [grid.to(words[0].dtype), word]
     return torch.cat(parts, 1)
-
-
-def attention_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
-    """What the rows that predict text see, and the positions of all tokens.
-
-    Returns:
-        mask ``(B, 1, T + 1, P + T)``, True where seen, and positions ``(B, 3, P + T)``.
-    """
-    grids = [(view.canvas, kept) for view in batch.views for kept in view.kept.unbind(1)]
-    lengths = [part.shape[1] for part in batch.words]
-    before = prefix_positions(len(batch), lengths, grids, batch.text.device)
-    length = batch.text.shape[1]
-    start = before.shape[2]
-    sees = F.pad(batch.sees, (start, 0))
-    index = torch.arange(start + length, device=sees.device)
-    rows = index[start - 1 :]
-    earlier = rows[:, None] >= index  # (T + 1, P + T)
-    same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
-    after = batch.position + before[:, :1, -1] + 1
-    position = torch.cat([before, after[:, None].expand(-1, 3, -1)], 2)  # text: all axes alike
-    return (earlier & same)[:, None], position

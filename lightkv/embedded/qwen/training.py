@@ -52,20 +52,20 @@ def train_native(
     that are not scored yet.
 
     Args:
-        out: folder of the checkpoint.
-        budget: how long to train.
-        state: folder of the resumable state, ``out/state`` if None.
+        out: Folder of the checkpoint.
+        budget: How long to train.
+        state: Folder of the resumable state, ``out/state`` if None.
         device: ``cpu`` or ``cuda``.
-        seed: of weights and data; the shipped checkpoint has 0.
+        seed: Of weights and data; the shipped checkpoint has 0.
         threads: CPU threads of torch, its default if None.
-        workers: processes that draw batches.
-        compile: compile the layers of tower and decoder.
-        bfloat16: run forward passes under bfloat16 autocast.
-        batch_factor: factor on the tokens of a batch.
-        evaluate_count: held-out items per kind, 0 for none.
-        processes: how many kinds are asked at a time.
-        fresh: discard a saved state.
-        quick: a tiny model.
+        workers: Processes that draw batches.
+        compile: Compile the layers of tower and decoder.
+        bfloat16: Run forward passes under bfloat16 autocast.
+        batch_factor: Factor on the tokens of a batch.
+        evaluate_count: Held-out items per kind, 0 for none.
+        processes: How many kinds are asked at a time.
+        fresh: Discard a saved state.
+        quick: A tiny model.
     """
     state = state or out / "state"
     trainer = train_state(
@@ -132,22 +132,22 @@ def train_state(
     """Train from scratch or from the state in a folder to the end, and keep the state there.
 
     Args:
-        state: folder of the state; it is written about once a minute and at the end.
-        budget: of the whole run; if ``begin`` is 0 and there is a state, it begins where that
+        state: Folder of the state; it is written about once a minute and at the end.
+        budget: Of the whole run; if ``begin`` is 0 and there is a state, it begins where that
             ends.
         device: ``cpu`` or ``cuda``.
-        seed: of weights and data.
+        seed: Of weights and data.
         threads: CPU threads of torch, its default if None.
-        workers: processes that draw batches.
-        compile: compile the layers of tower and decoder.
-        bfloat16: run forward passes under bfloat16 autocast.
-        batch_factor: factor on the tokens of a batch.
-        fresh: discard a saved state.
-        quick: a tiny model.
-        evaluate_batches: held-out batches of each sort at the end, 0 for none.
+        workers: Processes that draw batches.
+        compile: Compile the layers of tower and decoder.
+        bfloat16: Run forward passes under bfloat16 autocast.
+        batch_factor: Factor on the tokens of a batch.
+        fresh: Discard a saved state.
+        quick: A tiny model.
+        evaluate_batches: Held-out batches of each sort at the end, 0 for none.
 
     Returns:
-        the trainer with the trained model.
+        The trainer with the trained model.
     """
     if threads is not None:
         torch.set_num_threads(threads)

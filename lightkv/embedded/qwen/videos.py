@@ -27,12 +27,12 @@ class Video:
     """The steps of a video.
 
     Attributes:
-        story: what it is about.
-        steps: a picture for each step.
-        subjects: the things that the story is about: all in order of appearance, the one that
+        story: What it is about.
+        steps: A picture for each step.
+        subjects: The things that the story is about: all in order of appearance, the one that
             moves (where it starts, where it ends), or the one that changes (before, after; one
             of them where it appears or vanishes).
-        change: what happens to the one that changes: ``turns``, ``appears``, ``vanishes``.
+        change: What happens to the one that changes: ``turns``, ``appears``, ``vanishes``.
     """
 
     story: Story
@@ -71,7 +71,7 @@ def sample_videos(
     """Draw ``count`` videos of ``steps`` steps with at most ``most`` objects.
 
     Returns:
-        the scenes of all steps, video after video ``(B * S)``, and the videos.
+        The scenes of all steps, video after video ``(B * S)``, and the videos.
     """
     stories = [STORIES[i] for i in rng.integers(len(STORIES), size=count)]
     plans = [_PLANS[story](rng, canvas.cells, steps, most) for story in stories]

@@ -43,6 +43,9 @@ def unit_keys(view: EntriesView) -> tuple[Tensor, Tensor]:
     """Unit keys (B, H_kv, N, d) float32 of a layer, and their mean (B, H_kv, 1, d), padding apart.
 
     Keys are those of the cache, after the rotary embedding.
+
+    Raises:
+        UnsupportedError: If the view has no keys.
     """
     if view.keys is None:
         raise UnsupportedError(f"layer {view.layer} has no keys to rank by")

@@ -77,6 +77,7 @@ def fill(wishes: Tensor, floors: Tensor, ceilings: Tensor, spread: Spread) -> Te
         wishes: (B, L) float64, not clipped.
         floors: (B, L) float64, at most the ceilings.
         ceilings: (B, L) float64.
+        spread: Which of the two.
 
     Returns:
         (B, L) float64 within [floors, ceilings].
