@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts import artefact, artefacts
+from figures.building import jobs_of
 from figures.contract import Artefact
-from figures.making import study_of
 from lightkv.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
+    from analysis.asking.jobs import Job
+    from analysis.asking.opening import UnloadedVLM
+    from analysis.asking.store import Store
     from analysis.tasks import Task
+    from lightkv import VLM
 
 LMMS: Final = "lmms:"
 """How benchmarks are named as tasks."""
@@ -23,23 +28,43 @@ ALL: Final = 0
 
 
 @dataclass(frozen=True)
+class Group:
+    """Artefacts that ask the same benchmarks.
+
+    Attributes:
+        artefacts: Their ids.
+        tasks: The benchmarks as tasks.
+    """
+
+    artefacts: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Extent:
     """How much is to be asked.
 
     Attributes:
         questions: Of each benchmark, by its name.
         settings: Methods at a budget that are asked all of them, the full cache included.
+        stored: Answers that are there already.
         seconds: A question takes, by a first batch.
     """
 
     questions: Mapping[str, int]
-    settings: int
+    settings: Mapping[str, int]
+    stored: int
     seconds: float
 
     @property
     def asks(self) -> int:
         """Answers of all settings."""
-        return self.settings * sum(self.questions.values())
+        return sum(count * self.settings[name] for name, count in self.questions.items())
+
+    @property
+    def left(self) -> int:
+        """Answers that are to be asked."""
+        return self.asks - self.stored
 
 
 def targets(artefact_ids: Sequence[str]) -> list[Artefact]:
@@ -49,20 +74,20 @@ def targets(artefact_ids: Sequence[str]) -> list[Artefact]:
         UnknownNameError: An id is unknown.
         InvalidValueError: One can't, or no id is given.
     """
-    able = ", ".join(one.id for one in artefacts() if one.benchmarks)
+    able = "with " + ", ".join(one.id for one in artefacts() if one.benchmarks)
     if not artefact_ids:
-        raise InvalidValueError("--benchmarks", "of all artefacts", f"with {able}")
-    named = [artefact(one) for one in artefact_ids]
+        raise InvalidValueError("--benchmarks", "of all artefacts", able)
+    named = [artefact(one) for one in dict.fromkeys(artefact_ids)]
     for one in named:
         if not one.benchmarks:
-            allowed = f"with {able}: the scores of other tables are no means of questions, or come "
-            allowed += "from judges or videos; lightkv evaluate --task lmms:NAME has those it can"
-            raise InvalidValueError("--benchmarks", one.id, allowed)
+            why = f"needs {one.missing}" if one.missing else "is not made of benchmarks here"
+            asked = "lightkv evaluate --task lmms:NAME asks those that it can"
+            raise InvalidValueError("--benchmarks", one.id, f"{able}; {one.id} {why}; {asked}")
     return named
 
 
-def tasks_of(named: Sequence[Artefact], full: bool, folder: Path | None) -> list[str]:
-    """The benchmarks of some artefacts as tasks.
+def grouped(named: Sequence[Artefact], full: bool, folder: Path | None) -> list[Group]:
+    """Artefacts by the benchmarks that they ask.
 
     Args:
         named: Of :func:`targets`.
@@ -72,15 +97,23 @@ def tasks_of(named: Sequence[Artefact], full: bool, folder: Path | None) -> list
     Raises:
         InputError: The folder lacks one.
     """
-    wanted = dict.fromkeys(one for target in named for one in target.benchmarks)
-    names = [one.full if full else one.lite for one in wanted]
+    groups: dict[frozenset[str], Group] = {}
+    for one in named:
+        tasks = _tasks_of(one, full, folder)
+        known = groups.get(frozenset(tasks), Group((), tasks))
+        groups[frozenset(tasks)] = Group((*known.artefacts, one.id), known.tasks)
+    return list(groups.values())
+
+
+def _tasks_of(target: Artefact, full: bool, folder: Path | None) -> tuple[str, ...]:
+    names = dict.fromkeys(one.full if full else one.lite for one in target.benchmarks)
     if folder is None:
-        return [LMMS + name for name in names]
+        return tuple(LMMS + name for name in names)
     files = [folder.resolve() / f"{name}.yaml" for name in names]
     for file in files:
         if not file.is_file():
             raise InputError(f"{file} is not there; the tasks are {', '.join(names)}")
-    return [f"{LMMS}{file}" for file in files]
+    return tuple(f"{LMMS}{file}" for file in files)
 
 
 def sources(tasks: Sequence[str], model: str | None) -> list[str]:
@@ -99,8 +132,7 @@ def sources(tasks: Sequence[str], model: str | None) -> list[str]:
 
 
 def measure(
-    named: Sequence[Artefact],
-    tasks: Sequence[str],
+    groups: Sequence[Group],
     options: Mapping[str, Any],
     results: str | Path,
     tell: Callable[[str], None],
@@ -108,8 +140,7 @@ def measure(
     """Load the benchmarks and ask a first batch, whose answers are kept.
 
     Args:
-        named: What is to be made of them.
-        tasks: Of :func:`tasks_of`.
+        groups: What is to be made.
         options: model, device, dtype, samples and seed, as far as they are set.
         results: Folder of stored results.
         tell: Takes what a benchmark remarks.
@@ -120,28 +151,14 @@ def measure(
     """
     import torch
 
+    from analysis.asking.opening import loaded, open_model
+    from analysis.asking.store import Store
     from analysis.tasks import task
 
-    loaded = [task(name) for name in tasks]
-    for remark in (note for one in loaded for note in one.notes):
+    tasks = {name: task(name) for group in groups for name in group.tasks}
+    for remark in (note for one in tasks.values() for note in one.notes):
         tell(remark)
-    samples, seed = options.get("samples") or None, options.get("seed", 0)
-    questions = {one.name: len(one.items(samples, seed)) for one in loaded}
-    seconds = _first_batch(loaded[0], questions[loaded[0].name], options, results)
-    # The notebooks load the model anew: a device need not hold it twice.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    settings = len({one for target in named for one in _settings(target)})
-    return Extent(questions, 1 + settings, seconds)
-
-
-def _first_batch(first: Task, count: int, options: Mapping[str, Any], results: str | Path) -> float:
-    """Seconds that a question takes with the full cache, in one batch of a benchmark."""
-    from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
-    from analysis.asking.jobs import Shard
-    from analysis.asking.opening import open_model
-    from analysis.asking.store import Store
-
+    asked = {"samples": options.get("samples", ALL), "seed": options.get("seed", 0)}
     with Store(results) as store:
         vlm = open_model(
             store,
@@ -150,25 +167,40 @@ def _first_batch(first: Task, count: int, options: Mapping[str, Any], results: s
             dtype=options.get("dtype"),
             attention="sdpa",
         )
-        rows = evaluate(
-            vlm,
-            [first],
-            {"vanilla": None},
-            samples=options.get("samples") or None,
-            seed=options.get("seed", 0),
-            store=store,
-            progress=False,
-            shard=Shard(1, -(-count // DEFAULT_BATCH_SIZE)),
-        )
+        seconds = _first_batch(next(iter(tasks.values())), vlm, store, **asked)
+        jobs: dict[str, Job] = {}
+        for group in groups:
+            settings = {**asked, "tasks": [tasks[name] for name in group.tasks]}
+            for one in group.artefacts:
+                jobs |= {job.key: job for job in jobs_of(artefact(one), loaded(vlm), settings)}
+        stored = sum(len(job.items) - job.left(store.finished(job.key)) for job in jobs.values())
+    # The notebooks load the model anew: a device need not hold it twice.
+    del vlm
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    questions = {job.task.name: len(job.items) for job in jobs.values()}
+    return Extent(questions, Counter(job.task.name for job in jobs.values()), stored, seconds)
+
+
+def _first_batch(
+    first: Task, vlm: VLM | UnloadedVLM, store: Store, *, samples: int, seed: int
+) -> float:
+    """Seconds that a question takes with the full cache, in one batch of a benchmark."""
+    from analysis.asking.evaluation import DEFAULT_BATCH_SIZE, evaluate
+    from analysis.asking.jobs import Shard
+
+    count = len(first.items(samples or None, seed))
+    rows = evaluate(
+        vlm,
+        [first],
+        {"vanilla": None},
+        samples=samples or None,
+        seed=seed,
+        store=store,
+        progress=False,
+        shard=Shard(1, -(-count // DEFAULT_BATCH_SIZE)),
+    )
     return float(rows["seconds"].mean())
-
-
-def _settings(target: Artefact) -> list[tuple[str, float]]:
-    """Methods and budgets that the study of an artefact compares."""
-    study = study_of(target)
-    defaults = study.parameters if study is not None else {}
-    options = {**defaults, **target.options}
-    return [(name, share) for name in options["methods"] for share in options["retentions"]]
 
 
 def _cached() -> frozenset[str]:

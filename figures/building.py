@@ -7,7 +7,7 @@ and budgets that its study is to be called with. What two artefacts share is ask
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,7 +140,7 @@ def build(
         for one in wanted:
             try:
                 for name in asked_models(one):
-                    _run(one, models(name), store)
+                    _run(one, models(name), store, one.planned)
             except TimeIsUpError:
                 return
             yield one
@@ -162,18 +162,28 @@ def write(models: Models, folder: Path, file: Path) -> int:
 
 
 def _jobs(target: Artefact, models: Models) -> tuple[Job, ...]:
-    """What an artefact's study asks of its models; nothing is."""
-    jobs: list[Job] = []
+    """What an artefact's study asks of its models for rows that ship; nothing is."""
+    names = asked_models(target)
+    return tuple(job for name in names for job in jobs_of(target, models(name), target.planned))
+
+
+def jobs_of(target: Artefact, vlm: VLM, settings: Mapping[str, Any]) -> tuple[Job, ...]:
+    """What an artefact's study asks; nothing is.
+
+    Args:
+        target: The artefact.
+        vlm: The model.
+        settings: What its study is called with besides its options.
+    """
     with Store(None) as store, store.over(Replay(Shipped(Store(None)))):
-        for name in asked_models(target):
-            try:
-                _run(target, models(name), store)
-            except NotShippedError as error:
-                jobs += error.jobs
-    return tuple(jobs)
+        try:
+            _run(target, vlm, store, settings)
+        except NotShippedError as error:
+            return error.jobs
+    return ()
 
 
-def _run(target: Artefact, vlm: VLM, store: Store) -> None:
+def _run(target: Artefact, vlm: VLM, store: Store, settings: Mapping[str, Any]) -> None:
     study = study_of(target)
     if study is not None:
-        study.run(vlm, **{**target.options, **target.planned}, store=store)
+        study.run(vlm, **{**target.options, **settings}, store=store)

@@ -7,7 +7,7 @@ declaration is all there is to write: what lists, makes, tests or shows artefact
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,11 +58,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Published:
-    """A benchmark of a paper in lmms-eval.
+    """A score of a benchmark of a paper in lmms-eval.
 
     Attributes:
         full: Name of the task.
-        lite: Name of its part of 500 questions.
+        lite: Name of its part of 500 questions; that of the whole where there is none.
         score: Which of its scores the paper prints.
     """
 
@@ -97,8 +97,8 @@ class Artefact:
         missing: What would have to be here for it to be made of any model, "" for nothing.
         models: Embedded models that are asked where none is named; of several the frame has the
             rows of all.
-        benchmarks: The paper's own, where questions have scores by themselves that its study and
-            its claims can be computed from.
+        benchmarks: The paper's own, with the scores that it prints and that can be computed here;
+            claims are judged on these scores where the benchmarks were asked.
 
     Raises:
         InvalidValueError: The id is not of that form, or there is neither a study nor the paper's
@@ -167,7 +167,8 @@ class Artefact:
 
     def judge(self, frame: pd.DataFrame) -> tuple[Judged, ...]:
         """Every claim with its verdict."""
-        return tuple(Judged(claim, _judged(claim, frame)) for claim in self.claims)
+        rows = by_printed_score(frame, self.benchmarks)
+        return tuple(Judged(claim, _judged(claim, rows)) for claim in self.claims)
 
     def verdicts(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Claims and verdicts as a table, for notebooks."""
@@ -184,6 +185,21 @@ class Artefact:
                 for one in self.judge(frame)
             ]
         )
+
+
+def by_printed_score(frame: pd.DataFrame, benchmarks: Iterable[Published]) -> pd.DataFrame:
+    """The rows of a study, those of benchmarks once for each score that the paper prints.
+
+    See :func:`analysis.scoring.leads.by_score`.
+    """
+    from analysis.scoring.benchmarks import PREFIX
+    from analysis.scoring.leads import by_score
+
+    scores: dict[str, list[str]] = {}
+    for one in benchmarks:
+        for task in {one.full, one.lite}:
+            scores.setdefault(PREFIX + task, []).append(one.score)
+    return by_score(frame, scores) if scores else frame
 
 
 def _judged(claim: Claim, frame: pd.DataFrame) -> Verdict:

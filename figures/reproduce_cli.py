@@ -41,8 +41,8 @@ _OUT = click.option("--out", default="report", show_default=True, help="Folder o
 @click.option(
     "--benchmarks",
     is_flag=True,
-    help="Ask the paper's own benchmarks, their lite parts, in place of tasks that stand for them "
-    "(T-T2, T-T8); needs lmms-eval.",
+    help="Ask the paper's own benchmarks, their lite parts, in place of tasks that stand for them; "
+    "needs lmms-eval.",
 )
 @click.option("--full", is_flag=True, help="With --benchmarks: whole benchmarks.")
 @click.option(
@@ -99,19 +99,20 @@ def reproduce_command(
     }
     settings = {name: value for name, value in options.items() if value is not None}
     _check(settings)
+    groups = [(ids, settings)]
     if benchmarks:
-        settings = _with_benchmarks(ids, settings, full, folder, results)
+        groups = _with_benchmarks(ids, settings, full, folder, results)
     elif full or folder is not None:
         raise InvalidValueError("--full, --benchmarks-from", "given", "with --benchmarks only")
-    units = plan(ids, settings, results)
+    units = [unit for wanted, chosen in groups for unit in plan(wanted, chosen, results)]
     for one, models in absent(ids, settings).items():
         click.echo(
             f"{one} is left out: the weights of {' and '.join(models)} don't ship yet", err=True
         )
-    for name, others in without_effect(ids, settings).items():
-        click.echo(
-            f"{_OPTIONS.get(name, f'--{name}')} has no effect on {', '.join(others)}", err=True
-        )
+    for wanted, chosen in groups:
+        for name, others in without_effect(wanted, chosen).items():
+            option = _OPTIONS.get(name, f"--{name}")
+            click.echo(f"{option} has no effect on {', '.join(others)}", err=True)
     started = time.monotonic()
     command = shlex.join(["lightkv", *sys.argv[1:]])
     at_once = usual_jobs(settings) if jobs is None else jobs
@@ -174,30 +175,29 @@ def _with_benchmarks(
     full: bool,
     folder: Path | None,
     results: str,
-) -> dict[str, Any]:
-    """Settings that ask published benchmarks; says first what that takes."""
-    from figures.benchmarks import ALL, measure, sources, targets, tasks_of
+) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Artefacts with the settings that ask their benchmarks; says first what that takes."""
+    from figures.benchmarks import ALL, grouped, measure, sources, targets
 
     if "tasks" in settings:
         raise InvalidValueError("--task", settings["tasks"], "left out: --benchmarks names them")
-    named = targets(ids)
-    tasks = tasks_of(named, full, folder)
-    settings = {"samples": ALL, **settings, "tasks": tasks}
+    groups = grouped(targets(ids), full, folder)
+    settings = {"samples": ALL, **settings}
 
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    for line in sources(tasks, settings.get("model")):
+    for line in sources([one for group in groups for one in group.tasks], settings.get("model")):
         say(line)
-    extent = measure(named, tasks, settings, results, say)
+    extent = measure(groups, settings, results, say)
     for name, count in extent.questions.items():
-        say(f"{name}: {count:,} questions")
+        say(f"{name}: {count:,} questions under {extent.settings[name]} settings")
     say(
-        f"{extent.asks:,} answers of {extent.settings} settings, about "
-        f"{_clock(extent.asks * extent.seconds)} if each takes as long as those of a first batch "
+        f"{extent.left:,} of {extent.asks:,} answers are to be asked, about "
+        f"{_clock(extent.left * extent.seconds)} if each takes as long as those of a first batch "
         f"({extent.seconds:.2g} s)"
     )
-    return settings
+    return [(group.artefacts, {**settings, "tasks": list(group.tasks)}) for group in groups]
 
 
 def _check(settings: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from analysis.scoring import leads
 from analysis.scoring.estimate import Estimate
-from analysis.scoring.intervals import difference
 from analysis.scoring.multiplicity import holm
 from figures.responding import responding
 
@@ -175,12 +175,13 @@ def better(
     """Whether ``one`` scores higher than ``other`` on the questions that both answered.
 
     As :func:`gains`. With the full cache's rows ``whole``, only tasks count that tell settings
-    apart (:func:`responding`).
+    apart (:func:`responding`). On benchmarks a difference is one of shares of the full cache's
+    score (:mod:`analysis.scoring.leads`).
     """
     cells, gap = responding([one, other], whole)
     if gap:
         return untestable(f"{what}: {gap}")
-    return gains(difference(cells[0], cells[1]), f"{what}, difference of scores")
+    return gains(leads.lead(cells[0], cells[1], whole), f"{what}, difference of scores")
 
 
 def alike(
@@ -193,22 +194,22 @@ def alike(
     cells, gap = responding([one, other], whole)
     if gap:
         return untestable(f"{what}: {gap}")
-    return equivalent(difference(cells[0], cells[1]), f"{what}, difference of scores")
+    return equivalent(leads.lead(cells[0], cells[1], whole), f"{what}, difference of scores")
 
 
 def keeps(part: pd.DataFrame, whole: pd.DataFrame, least: float, what: str) -> Verdict:
     """Whether ``part`` scores at least the share ``least`` of what ``whole`` scores."""
-    if len(whole) and whole["score"].mean() == 0:
+    if len(whole) and not any(leads.scores_of(whole).values()):
         return untestable(f"{what}: the full cache scores 0 already")
-    lead = difference(part, whole, share=least)
+    lead = leads.lead(part, whole, whole, share=least)
     return at_least(lead, 0.0, f"{what}, score minus {least:g} of the full cache's")
 
 
 def collapses(part: pd.DataFrame, whole: pd.DataFrame, most: float, what: str) -> Verdict:
     """Whether ``part`` scores at most the share ``most`` of what ``whole`` scores."""
-    if len(whole) and whole["score"].mean() == 0:
+    if len(whole) and not any(leads.scores_of(whole).values()):
         return untestable(f"{what}: the full cache scores 0 already")
-    lead = difference(part, whole, share=most)
+    lead = leads.lead(part, whole, whole, share=most)
     return at_most(lead, 0.0, f"{what}, score minus {most:g} of the full cache's")
 
 

@@ -90,15 +90,16 @@ class Formula:
         other: Sequence[Any],
         pictures: Sequence[str],
         *,
+        share: float = 1.0,
         level: float = LEVEL,
     ) -> Estimate:
-        """Score of ``one`` minus that of ``other``, both on the same questions in the same order.
+        """Score of ``one`` minus a share of that of ``other``, on the same questions in one order.
 
         Raises:
             InputError: As :meth:`estimate`, or they are not about the same units.
         """
         sums = self._sums([one, other], pictures)
-        return jackknife(self.combine, sums, len(one), level=level)
+        return jackknife(self.combine, sums, len(one), share=share, level=level)
 
     def place(self, outcome: Any, picture: str = "") -> tuple[str, str]:
         """Stratum and unit of an outcome."""
@@ -144,6 +145,7 @@ def jackknife(
     sides: Sequence[Sequence[Array]],
     n: int,
     *,
+    share: float = 1.0,
     level: float = LEVEL,
 ) -> Estimate:
     """A score, or the difference of two, with its interval from leaving out one unit after another.
@@ -152,10 +154,11 @@ def jackknife(
         combine: See :class:`Formula`.
         sides: One method or two; of each the numbers (units, k) of every stratum.
         n: Questions behind them.
+        share: Of the second method's score that is taken off.
         level: Of the interval.
     """
     wholes = [_whole(side) for side in sides]
-    value = float(_joined([combine(whole) for whole in wholes])[0])
+    value = float(_joined([combine(whole) for whole in wholes], share)[0])
     counts = np.array([len(stratum) for stratum in sides[0]])
     if counts.min() < FEWEST:
         return Estimate(value, n, "none", None, level)
@@ -166,7 +169,7 @@ def jackknife(
             sums = whole.repeat(count, axis=0)
             sums[:, place] -= side[place]
             left.append(combine(sums))
-        variances[place] = (count - 1) ** 2 / count * _joined(left).var(ddof=1)
+        variances[place] = (count - 1) ** 2 / count * _joined(left, share).var(ddof=1)
     variance = float(variances.sum())
     if variance**0.5 <= _ROUNDING * max(abs(float(combine(whole)[0])) for whole in wholes):
         # Nothing varies: the set is too easy, or too hard, to tell an error.
@@ -175,9 +178,9 @@ def jackknife(
     return Estimate(value, n, "jackknife", Student(value, variance**0.5, freedom), level)
 
 
-def _joined(scores: Sequence[Array]) -> Array:
-    """Scores of one method, or those of the first minus those of the second."""
-    return scores[0] if len(scores) == 1 else scores[0] - scores[1]
+def _joined(scores: Sequence[Array], share: float) -> Array:
+    """Scores of one method, or those of the first minus a share of those of the second."""
+    return scores[0] if len(scores) == 1 else scores[0] - share * scores[1]
 
 
 def _whole(strata: Sequence[Array]) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis.scoring import captions
 from analysis.scoring.aggregates import Formula
 from analysis.scoring.estimate import LEVEL, Estimate
-from analysis.scoring.formulas import formula
+from analysis.scoring.formulas import FORMULAS, SUMS, formula
 from analysis.scoring.intervals import PICTURE
 from lightkv.errors import InputError
 
@@ -36,7 +36,7 @@ class Part:
 
 
 def parts_of(rows: pd.DataFrame) -> dict[str, Part]:
-    """The rows of each score that the harness has of a set.
+    """The rows of each score that the harness has of a set, and of those of several together.
 
     Args:
         rows: Of one benchmark and method, as the store gives them.
@@ -45,7 +45,8 @@ def parts_of(rows: pd.DataFrame) -> dict[str, Part]:
     split: dict[tuple[int, ...], Sequence[Any]] = {}
     for name, part in _raw(rows).items():
         outcomes = part.outcomes
-        if captions.is_caption_score(name) and formula(name, outcomes) is not None:
+        counted = name not in FORMULAS or isinstance(outcomes[0], float)
+        if captions.is_caption_score(name) and not counted:
             # All scores of the same captions take one call of the tokeniser.
             if part.items not in split:
                 split[part.items] = captions.tokenised(outcomes)
@@ -61,6 +62,10 @@ def _raw(rows: pd.DataFrame) -> dict[str, Part]:
         for names, value in packed.get("results", ()):
             for name in names:
                 results.setdefault(name, []).append((int(item), value, str(picture)))
+    for name, parts in SUMS.items():
+        if all(part in results for part in parts):
+            several = [one for part in parts for one in results[part]]
+            results[name] = sorted(several, key=lambda one: one[0])
     return {name: Part(*zip(*several, strict=True)) for name, several in results.items()}
 
 
@@ -82,7 +87,7 @@ def benchmark_scores(rows: pd.DataFrame, level: float = LEVEL) -> dict[str, Esti
 
 
 def benchmark_differences(
-    one: pd.DataFrame, other: pd.DataFrame, level: float = LEVEL
+    one: pd.DataFrame, other: pd.DataFrame, level: float = LEVEL, *, share: float = 1.0
 ) -> dict[str, tuple[float, float, Estimate]]:
     """Every score of two methods on the same questions, and the difference.
 
@@ -90,6 +95,7 @@ def benchmark_differences(
         one: Rows of one method on a benchmark.
         other: Rows of another.
         level: Of the intervals.
+        share: Of the other's score that is taken off.
 
     Raises:
         InputError: They were asked different questions.
@@ -102,14 +108,15 @@ def benchmark_differences(
         if against is None or against.items != part.items:
             raise InputError(f"{name}: the two methods were asked different questions")
         if score is not None:
-            differences[name] = _difference(score, part, against, level)
+            differences[name] = _difference(score, part, against, level, share)
     return differences
 
 
 def _difference(
-    score: Formula, part: Part, against: Part, level: float
+    score: Formula, part: Part, against: Part, level: float, share: float
 ) -> tuple[float, float, Estimate]:
-    lead = score.difference(part.outcomes, against.outcomes, part.pictures, level=level)
+    sides = part.outcomes, against.outcomes
+    lead = score.difference(*sides, part.pictures, share=share, level=level)
     values = [score.value(one.outcomes, one.pictures) for one in (part, against)]
     return values[0], values[1], lead
 

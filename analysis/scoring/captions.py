@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,12 @@ ORDERS: Final = (1, 2, 3, 4)
 """Lengths of n-grams."""
 
 CAPTION_METRICS: Final = (*(f"bleu{order}" for order in ORDERS), "rouge_l", "cider")
+
+_KNOWN: Final[dict[str, str]] = {}
+"""Captions that the Java program has split: references are the same under every method."""
+
+REMEMBERED: Final = 200_000
+"""Captions whose n-grams stay counted."""
 
 _SMALL, _TINY = 1e-9, 1e-15
 """What coco-caption adds below and above so that no quotient is undefined."""
@@ -82,12 +89,17 @@ def _by_java(outcomes: Mapping[int, Outcome]) -> dict[int, Caption]:
     check_java()
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    split = PTBTokenizer().tokenize
-    answers = split({number: [{"caption": one["pred"]}] for number, one in outcomes.items()})
-    references = split(
-        {number: [{"caption": text} for text in one["answer"]] for number, one in outcomes.items()}
-    )
-    return {number: Caption(answers[number][0], tuple(references[number])) for number in outcomes}
+    texts = [text for one in outcomes.values() for text in (one["pred"], *one["answer"])]
+    new = [text for text in dict.fromkeys(texts) if text not in _KNOWN]
+    if new:
+        # The program is given a text a line: other line breaks would shift all that follow.
+        lines = {n: [{"caption": " ".join(text.split())}] for n, text in enumerate(new)}
+        split = PTBTokenizer().tokenize(lines)
+        _KNOWN.update({text: split[number][0] for number, text in enumerate(new)})
+    return {
+        number: Caption(_KNOWN[one["pred"]], tuple(_KNOWN[text] for text in one["answer"]))
+        for number, one in outcomes.items()
+    }
 
 
 def split_by_words(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[Caption]:
@@ -106,17 +118,20 @@ def bleu_counts(captions: Sequence[Outcome | Caption]) -> list[list[float]]:
 
     ``coco-caption`` takes the reference length that is closest, the shorter of two.
     """
+    return [list(_counted(one)) for one in tokenised(captions)]
+
+
+@lru_cache(REMEMBERED)
+def _counted(caption: Caption) -> tuple[float, ...]:
+    """The numbers of one caption."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
-    counts = []
-    for one in tokenised(captions):
-        scorer = BleuScorer(n=len(ORDERS))
-        scorer += (one.answer, list(one.references))
-        counted = scorer.ctest[0]
-        length = counted["testlen"]
-        nearest = min((abs(reference - length), reference) for reference in counted["reflen"])[1]
-        counts.append([*counted["correct"], *counted["guess"], length, nearest])
-    return counts
+    scorer = BleuScorer(n=len(ORDERS))
+    scorer += (caption.answer, list(caption.references))
+    counted = scorer.ctest[0]
+    length = counted["testlen"]
+    nearest = min((abs(reference - length), reference) for reference in counted["reflen"])[1]
+    return (*counted["correct"], *counted["guess"], length, nearest)
 
 
 def bleu(sums: Array, order: int) -> Array:

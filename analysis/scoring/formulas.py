@@ -32,7 +32,7 @@ class Mean(Formula):
         *,
         level: float = LEVEL,
     ) -> Estimate:
-        return mean_of(self._scores(outcomes), pictures=pictures, level=level)
+        return mean_of(self.scores(outcomes), pictures=pictures, level=level)
 
     def difference(
         self,
@@ -40,15 +40,21 @@ class Mean(Formula):
         other: Sequence[Any],
         pictures: Sequence[str],
         *,
+        share: float = 1.0,
         level: float = LEVEL,
     ) -> Estimate:
         import pandas as pd
 
         named = {"item": range(len(pictures)), "picture": pictures}
-        first, second = (pd.DataFrame(named | {"score": self._scores(x)}) for x in (one, other))
-        return difference(first, second, level=level)
+        first, second = (pd.DataFrame(named | {"score": self.scores(x)}) for x in (one, other))
+        return difference(first, second, share=share, level=level)
 
-    def _scores(self, outcomes: Sequence[Any]) -> list[float]:
+    def scores(self, outcomes: Sequence[Any]) -> list[float]:
+        """The score of each question of a set.
+
+        Raises:
+            InputError: There is no outcome.
+        """
         if not outcomes:
             raise InputError(f"{self.name} needs at least one answer")
         return [float(self.columns([one])[0]) for one in self.prepare(outcomes)]
@@ -175,6 +181,7 @@ FORMULAS: Final[dict[str, Formula]] = {
         mean("pope_yes_ratio", _said_yes),
         _mme("mme_perception_score"),
         _mme("mme_cognition_score"),
+        _mme("mme_score"),
         mean("seed_image", _right_choice),
         mean("seed_video", _right_choice),
         mean("seed_all", _right_choice),
@@ -185,14 +192,17 @@ FORMULAS: Final[dict[str, Formula]] = {
 }
 
 
+SUMS: Final = {"mme_score": ("mme_perception_score", "mme_cognition_score")}
+"""Scores that the harness does not name: each over the outcomes of several others together."""
+
+
 def formula(name: str, outcomes: Sequence[Any]) -> Formula | None:
     """The formula of a score, None where it has none.
 
     Args:
-        name: Of the score, as the harness calls it.
+        name: Of the score, as the harness calls it, or of :data:`SUMS`.
         outcomes: What it is computed from; if they are numbers it is their mean.
     """
-    if name in FORMULAS:
-        return FORMULAS[name]
-    numbers = all(isinstance(one, int | float) for one in outcomes)
-    return mean(name) if numbers else None
+    if outcomes and all(isinstance(one, int | float) for one in outcomes):
+        return mean(name)
+    return FORMULAS.get(name)

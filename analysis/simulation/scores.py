@@ -18,6 +18,7 @@ from analysis.scoring.aggregates import Array, jackknife, over_strata, ratio
 from analysis.scoring.estimate import Estimate
 from analysis.scoring.formulas import FORMULAS
 from analysis.scoring.intervals import mean_of
+from analysis.scoring.leads import weighted_sum
 from analysis.simulation.grid import Cell
 from analysis.simulation.pages import markdown
 
@@ -44,6 +45,10 @@ SIDES: Final = {"score": 1, "difference": 2}
 """Methods whose sets are drawn."""
 
 
+AVERAGE: Final = "mean of all four, as shares of the full cache's"
+"""What claims over several benchmarks are judged by, see :mod:`analysis.scoring.leads`."""
+
+
 @dataclass(frozen=True)
 class Population:
     """Where sets come from.
@@ -65,9 +70,10 @@ def cells(repeats: int = REPEATS, *, sizes: Sequence[int] = SIZES) -> list[Cell]
 
     Units are pictures, captions, or pairs of each category; ``repeats`` sets a cell.
     """
+    kinds = [*itertools.product(POPULATIONS, SIDES), (AVERAGE, "difference")]
     return [
         {"score": name, "of": of, "units": units, "draws": repeats}
-        for name, of, units in itertools.product(POPULATIONS, SIDES, sizes)
+        for (name, of), units in itertools.product(kinds, sizes)
     ]
 
 
@@ -77,7 +83,8 @@ def readable(frame: pd.DataFrame) -> str:
 
     rows = []
     for (score, of), at in frame.groupby(["score", "of"], sort=False):
-        row = {"score": f"`{score}`" + (", difference of two methods" if of != "score" else "")}
+        named = score if score == AVERAGE else f"`{score}`"
+        row = {"score": named + (", difference of two methods" if of != "score" else "")}
         for units, coverage in zip(at["units"], at["coverage"], strict=True):
             row[f"{units} units"] = f"{100 * coverage:.1f}"
         rows.append(row)
@@ -86,17 +93,34 @@ def readable(frame: pd.DataFrame) -> str:
 
 def simulate(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
     """One row: truth, intervals (how many sets gave one), coverage (share that holds the truth)."""
-    population, sides, units = POPULATIONS[cell["score"]], SIDES[cell["of"]], cell["units"]
-    one, other = _truths(cell["score"])
-    truth = one if sides == 1 else one - other
-    drawn = (population.draw(generator, units)[:sides] for _ in range(cell["draws"]))
-    estimates = [population.estimate(one, units) for one in drawn]
+    name, sides, units = cell["score"], SIDES[cell["of"]], cell["units"]
+    if name == AVERAGE:
+        truths = [_truths(one) for one in POPULATIONS]
+        truth = float(np.mean([(one - other) / one for one, other in truths]))
+        estimates = [_average(generator, units) for _ in range(cell["draws"])]
+    else:
+        population, (one, other) = POPULATIONS[name], _truths(name)
+        truth = one if sides == 1 else one - other
+        drawn = (population.draw(generator, units)[:sides] for _ in range(cell["draws"]))
+        estimates = [population.estimate(one, units) for one in drawn]
     held = [truth in one for one in estimates if one.pivot is not None]
     yield {
         "truth": truth,
         "intervals": len(held),
         "coverage": float(np.mean(held)) if held else float("nan"),
     }
+
+
+def _average(generator: Generator, units: int) -> Estimate:
+    """Mean difference of two methods on all populations, the first being the full cache."""
+    groups = []
+    for population in POPULATIONS.values():
+        whole, other = population.draw(generator, units)
+        sums = np.stack([stratum.sum(0) for stratum in whole])[None]
+        full = float(population.combine(sums)[0])
+        gap = population.estimate([whole, other], units)
+        groups.append([(1 / (full * len(POPULATIONS)), gap)])
+    return weighted_sum(groups, units * len(POPULATIONS))
 
 
 @cache

@@ -164,9 +164,11 @@ def pruning_against_eviction(
 
     Returns:
         Question rows with ``compared`` (the registered name) and ``kept`` (of 576). What the model
-        refuses is left out: CDPruner needs the text tower that belongs to its vision tower.
+        refuses is left out: CDPruner needs the text tower that belongs to its vision tower. Where
+        pictures have grids of different sizes, VisionZip, VisPruner and CDPruner keep the first
+        question's number of each.
     """
-    tokens, cells = _vision_tokens(vlm, tasks, settings), {}
+    tokens, cells = _vision_tokens(vlm, tasks, samples, settings), {}
     for count in kept:
         for name in pruners:
             pruner = pruned(name, count / WHOLE, tokens)
@@ -177,10 +179,13 @@ def pruning_against_eviction(
     return sweep(vlm, tasks, cells, full, samples, settings, on_refusal=lambda *_: None)
 
 
-def _vision_tokens(vlm: VLM, tasks: Tasks, settings: Settings) -> int:
-    """Vision tokens of the first question's prompt."""
+def _vision_tokens(vlm: VLM, tasks: Tasks, samples: int, settings: Settings) -> int:
+    """Vision tokens of the prompt of the first of the questions that are asked.
+
+    A benchmark can't be asked for one question alone where several are about one picture.
+    """
     from analysis.tasks import task
 
     first = task(tasks[0]) if isinstance(tasks[0], str) else tasks[0]
-    item = first.items(1, settings.get("seed", 0))[0]
+    item = first.items(samples or None, settings.get("seed", 0))[0]
     return int(vlm.layout(vlm.encode([item.request()])).vision.sum())

@@ -22,6 +22,7 @@ class Column:
         task: Name of ours, "" for none.
         published: The benchmark itself, None where it can't be asked here.
         score: Score of several of the task that is shown, "" for its only one.
+        points: Whether scores are points, which are not shown in percent.
     """
 
     benchmark: str
@@ -30,6 +31,7 @@ class Column:
     task: str = ""
     published: Published | None = None
     score: str = ""
+    points: bool = False
 
     @property
     def heading(self) -> tuple[str, str]:
@@ -40,3 +42,8 @@ class Column:
         """Its rows of a summary."""
         cells = pick(data, task=self.task)
         return pick(cells, metric=self.score) if self.score else cells
+
+    @property
+    def scale(self) -> float:
+        """What a score is multiplied by where others are shares that are shown in percent."""
+        return 0.01 if self.points else 1.0

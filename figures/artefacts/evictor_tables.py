@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.columns import Column
+from figures.artefacts.layout import Layout
 from figures.artefacts.methods import LOOKS, VANILLA
-from figures.artefacts.score_tables import HERE, Layout, lines, table, title
-from figures.artefacts.shared import legend_below, pick, planned, short, summary
-from figures.contract import Artefact, Claim, Published
+from figures.artefacts.published import CHARTQA, DOCVQA, TEXTVQA, VIZWIZ, coco, textcaps
+from figures.artefacts.score_tables import HERE, lines, table, title
+from figures.artefacts.shared import legend_below, pick, planned
+from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
 
@@ -33,10 +35,6 @@ def layout(paper: str, *columns: Column, field: str = "retention") -> Layout:
     )
 
 
-CHARTQA: Final = Published("chartqa", "chartqa_lite", "relaxed_overall")
-DOCVQA: Final = Published("docvqa_val", "docvqa_val_lite", "anls")
-VIZWIZ: Final = Published("vizwiz_vqa_val", "vizwiz_vqa_val_lite", "exact_match")
-TEXTVQA: Final = Published("textvqa_val", "textvqa_val_lite", "exact_match")
 FOUR: Final = (
     Column("chartqa", "relaxed_accuracy", "ChartQA", "embedded/list", CHARTQA),
     Column("docvqa", "anls", "DocVQA", "embedded/read", DOCVQA),
@@ -46,8 +44,8 @@ FOUR: Final = (
 READING: Final = layout("T-T2", *FOUR)
 CAPTIONS: Final = layout(
     "T-T3",
-    Column("coco-caption", "rouge_l", "COCO, ROUGE-L", "embedded/caption"),
-    Column("textcaps", "cider", "TextCaps, CIDEr"),
+    Column("coco-caption", "rouge_l", "COCO, ROUGE-L", "embedded/caption", coco("ROUGE_L")),
+    Column("textcaps", "cider", "TextCaps, CIDEr", published=textcaps("CIDEr")),
 )
 VISION_ONLY: Final = layout("T-T8", *FOUR, field="vision-retention")
 
@@ -59,30 +57,24 @@ def held(model: str, method: str, at: Any, rows: pd.DataFrame) -> dict[Any, Any]
     return {("KV held", "%"): f"{100 * rows['kv_share'].mean():.1f}"}
 
 
-def plotted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean score with interval per task, method and budget."""
-    data = summary(frame, ("task", "compared", "retention"))
-    return READING.asked(frame).scored(data)
-
-
 def draw(frame: pd.DataFrame, layout: Layout) -> Figure:
     """A panel per task of ours, then of the paper one per model, and per metric if they differ."""
-    data, numbers = plotted(frame), layout.numbers()
+    data, numbers = layout.plotted(frame), layout.numbers()
     budgets = sorted(set(data["retention"]) - {1.0})
-    tasks, models = list(dict.fromkeys(data["task"])), list(dict.fromkeys(numbers["model"]))
+    here, models = layout.asked(frame).panels(data), list(dict.fromkeys(numbers["model"]))
     metrics = _panels(layout)
     panels = [(model, name, columns) for model in models for name, columns in metrics.items()]
     width = 2 if len(panels) in (2, 4) else 3
-    ours, theirs = (-(-len(several) // width) for several in (tasks, panels))
+    ours, theirs = (-(-len(several) // width) for several in (here, panels))
     figure, axes = canvas(ours + theirs, width, height=2.0)
     above, below = axes[:ours].ravel(), axes[ours:].ravel()
-    for place, task in zip(above, tasks, strict=False):
-        lines(place, pick(data, task=task), budgets, "retention", "score")
-        place.set_title(f"here: {short(task)}")
+    for place, (name, cells) in zip(above, here, strict=False):
+        lines(place, cells, budgets, "retention", "score")
+        place.set_title(f"here: {name}")
     for place, (model, name, columns) in zip(below, panels, strict=False):
         _printed_panel(place, pick(numbers, model=model), layout, columns, budgets)
         place.set_title(f"{title(model)}\n{name}", fontsize=8)
-    for place in [*above[len(tasks) :], *below[len(panels) :]]:
+    for place in [*above[len(here) :], *below[len(panels) :]]:
         place.set_visible(False)
     for place in axes.ravel():
         place.set_xticks(range(len(budgets)), [f"{100 * r:g}" for r in budgets])
@@ -189,7 +181,7 @@ MAIN_RESULTS: Final = Artefact(
     study="evictors_compared",
     planned=planned(128),
     seconds=50,
-    plotted=plotted,
+    plotted=READING.plotted,
     draw=lambda frame: draw(frame, READING),
     table=lambda frame: table(frame, READING, held),
     claims=(
@@ -222,7 +214,7 @@ MAIN_RESULTS: Final = Artefact(
     alt="Line charts of score against retained share for six evictors, ours first, then five "
     "models of the paper.",
     paper="T-T2",
-    benchmarks=(CHARTQA, DOCVQA, VIZWIZ, TEXTVQA),
+    benchmarks=READING.benchmarks,
 )
 
 CAPTIONING: Final = Artefact(
@@ -234,7 +226,7 @@ CAPTIONING: Final = Artefact(
     options={"tasks": ("embedded/caption",), "retentions": (0.5, 0.2, 0.1)},
     planned=planned(128),
     seconds=60,
-    plotted=plotted,
+    plotted=CAPTIONS.plotted,
     draw=lambda frame: draw(frame, CAPTIONS),
     table=lambda frame: table(frame, CAPTIONS, held),
     claims=(
@@ -260,6 +252,7 @@ CAPTIONING: Final = Artefact(
     alt="Line charts of caption scores against retained share for six evictors, ours and two "
     "models of the paper.",
     paper="T-T3",
+    benchmarks=CAPTIONS.benchmarks,
 )
 
 VISION_ENTRIES: Final = Artefact(
@@ -272,7 +265,7 @@ VISION_ENTRIES: Final = Artefact(
     options={"methods": ("aircache", "tgvkv-vision-only")},
     planned=planned(128),
     seconds=20,
-    plotted=plotted,
+    plotted=VISION_ONLY.plotted,
     draw=lambda frame: draw(frame, VISION_ONLY),
     table=lambda frame: table(frame, VISION_ONLY, held),
     claims=(
@@ -290,5 +283,5 @@ VISION_ENTRIES: Final = Artefact(
     "entries, and what differs is which patches and how many a layer gets.",
     alt="Line charts of score against the share of vision entries for TGV-KV and AirCache.",
     paper="T-T8",
-    benchmarks=(CHARTQA, DOCVQA, VIZWIZ, TEXTVQA),
+    benchmarks=VISION_ONLY.benchmarks,
 )

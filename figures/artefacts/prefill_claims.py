@@ -125,5 +125,5 @@ def judge_cost(frame: pd.DataFrame) -> Verdict:
 
 
 def judge_encoder_free(frame: pd.DataFrame) -> Verdict:
-    """Needs a model without a vision encoder."""
-    return untestable("the model asked here has a vision encoder; EVE has none")
+    """Needs a model without a vision encoder, which rows don't tell."""
+    return untestable("takes a trained model without a vision encoder, such as EVE")

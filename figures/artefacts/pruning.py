@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.columns import Column
+from figures.artefacts.layout import Layout
 from figures.artefacts.methods import LOOKS, VANILLA
-from figures.artefacts.score_tables import HERE, Layout, lines, table
-from figures.artefacts.shared import legend_below, pick, planned, short, summary
+from figures.artefacts.published import GQA, MME_BOTH, POPE_F1
+from figures.artefacts.score_tables import HERE, lines, table
+from figures.artefacts.shared import legend_below, pick, planned
 from figures.contract import Artefact, Claim
 from figures.style import canvas
 from figures.verdicts import Verdict, better, untestable, worst_of
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 LAYOUT: Final = Layout(
     "T-T6",
     (
-        Column("mme", "score", "MME", "embedded/count"),
-        Column("pope", "score", "POPE", "embedded/exist"),
-        Column("gqa", "score", "GQA", "embedded/where"),
+        Column("mme", "score", "MME", "embedded/count", MME_BOTH, points=True),
+        Column("pope", "score", "POPE", "embedded/exist", POPE_F1),
+        Column("gqa", "score", "GQA", "embedded/where", GQA),
     ),
     "kept",
     lambda kept: f"kept={kept:g}",
@@ -30,21 +32,16 @@ LAYOUT: Final = Layout(
 )
 
 
-def plotted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean score with interval per task, method and size."""
-    return summary(frame, ("task", "compared", "kept"))
-
-
 def draw(frame: pd.DataFrame) -> Figure:
     """Ours above the paper's, a panel per benchmark."""
-    data, numbers = plotted(frame), LAYOUT.numbers()
+    data, numbers = LAYOUT.plotted(frame), LAYOUT.numbers()
     sizes = sorted(set(data["kept"]) - {576})
-    tasks = list(dict.fromkeys(data["task"]))
-    figure, axes = canvas(2, max(3, len(tasks)), height=2.2)
-    for place, task in zip(axes[0], tasks, strict=False):
-        lines(place, pick(data, task=task), sizes, "kept", "score")
-        place.set_title(f"here: {short(task)}")
-        place.set_ylabel("score, %")
+    here = LAYOUT.asked(frame).panels(data)
+    figure, axes = canvas(2, max(3, len(here)), height=2.2)
+    for place, (name, cells) in zip(axes[0], here, strict=False):
+        lines(place, cells, sizes, "kept", "score")
+        place.set_title(f"here: {name}")
+        place.set_ylabel(LAYOUT.unit(name))
     for place, column in zip(axes[1], LAYOUT.columns, strict=False):
         theirs = pick(numbers, benchmark=column.benchmark)
         theirs = theirs.assign(
@@ -54,8 +51,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         )
         lines(place, theirs, sizes, "kept", "score")
         place.set_title(f"paper: {column.title}")
-        place.set_ylabel("points" if column.benchmark == "mme" else "score, %")
-    for place in [*axes[0, len(tasks) :], *axes[1, len(LAYOUT.columns) :]]:
+        place.set_ylabel(LAYOUT.unit(column.title))
+    for place in [*axes[0, len(here) :], *axes[1, len(LAYOUT.columns) :]]:
         place.set_visible(False)
     for place in axes.ravel():
         place.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes])
@@ -102,7 +99,7 @@ AGAINST_PRUNING: Final = Artefact(
     study="pruning_against_eviction",
     planned=planned(128),
     seconds=50,
-    plotted=plotted,
+    plotted=LAYOUT.plotted,
     draw=draw,
     table=lambda frame: table(frame, LAYOUT, held),
     claims=(
@@ -122,8 +119,11 @@ AGAINST_PRUNING: Final = Artefact(
     "CDPruner reads the question with the text tower of a CLIP whose vision tower is the model's; "
     "the embedded model has none, so it is in print only there. "
     "Sizes are the paper's shares of 576, carried over to this model's image; all text stays. The "
-    "paper doesn't name its model.",
+    "paper names neither its model nor which scores of MME and POPE it prints. With --benchmarks "
+    "MME is perception and cognition together (LightKV's Table 1 has 1865 for LLaVA-1.5-7B, this "
+    "table 1781) and POPE is F1; look at the row of the full cache first.",
     alt="Line charts of score against vision tokens kept for four pruners and TGV-KV, ours above "
     "the paper's.",
     paper="T-T6",
+    benchmarks=LAYOUT.benchmarks,
 )

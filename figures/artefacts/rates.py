@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from figures.artefacts.score_tables import Layout
+    from figures.artefacts.layout import Layout
 
 LAYOUT: Final = prefill_layout("L-T8", COCO, GQA, *MME, NOCAPS, *POPE, SEED, VIZWIZ)
 SHARES: Final = (0.55, 0.4, 0.3, 0.2)
@@ -125,6 +125,7 @@ RATES: Final = Artefact(
     + "The paper's averages include COCO, whose score rises as tokens go, in some rows only.",
     alt="Line chart of the mean score against the share of token-layers processed.",
     paper="L-T8",
+    benchmarks=LAYOUT.benchmarks,
 )
 
 CURVES: Final = Artefact(
@@ -155,4 +156,5 @@ CURVES: Final = Artefact(
     "within windows and by what the prompt attends.",
     alt="Line charts of the mean score against the share of token-layers processed, five methods.",
     paper="L-T8",
+    benchmarks=LAYOUT.benchmarks,
 )

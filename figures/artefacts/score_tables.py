@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from analysis.scoring.benchmarks import PREFIX
-from figures.artefacts.columns import Column
-from figures.artefacts.methods import LOOKS, OURS, PRINTED, VANILLA
+from figures.artefacts.layout import Layout
+from figures.artefacts.methods import LOOKS, OURS, VANILLA
 from figures.artefacts.shared import level, pick, printed, summary
 from figures.style import BLACK, PALETTE
 from figures.tables import MISSING, percent
@@ -22,72 +20,19 @@ HERE: Final = "here"
 AVERAGE: Final = ("Avg", "% of full cache")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A table whose rows are models, methods and settings.
-
-    Attributes:
-        paper: Id of the printed numbers.
-        columns: Benchmarks.
-        setting: Column of our frame that holds the setting, such as "retention".
-        named: From a setting to the paper's ``setting`` text.
-        shown: From a setting to what is shown.
-        percent: Whether scores are shown in percent, as the paper prints them.
-    """
-
-    paper: str
-    columns: tuple[Column, ...]
-    setting: str
-    named: Callable[[Any], str]
-    shown: Callable[[Any], str]
-    percent: bool = False
-
-    def asked(self, frame: pd.DataFrame) -> Layout:
-        """The same with the published benchmarks in place of our tasks, where they were asked."""
-        tasks = set(frame["task"])
-        if not any(task.startswith(PREFIX) for task in tasks):
-            return self
-        columns = []
-        for column in self.columns:
-            published = column.published
-            names = () if published is None else (published.full, published.lite)
-            task = next((PREFIX + one for one in names if PREFIX + one in tasks), "")
-            score = "" if published is None or not task else published.score
-            columns.append(replace(column, task=task, score=score))
-        return replace(self, columns=tuple(columns))
-
-    def scored(self, data: pd.DataFrame) -> pd.DataFrame:
-        """Rows of a summary without those of other scores of a benchmark."""
-        scores = {column.task: column.score for column in self.columns if column.score}
-        shown = [
-            scores.get(str(task), metric) == metric
-            for task, metric in zip(data["task"], data["metric"], strict=True)
-        ]
-        return data[shown]
-
-    def numbers(self) -> pd.DataFrame:
-        """The printed numbers."""
-        from figures import paper
-
-        return paper.numbers(self.paper)
-
-    def of(self, numbers: pd.DataFrame, method: str, setting: Any) -> pd.DataFrame:
-        """Printed numbers of one method at one setting; the full cache has one row for all."""
-        name = PRINTED.get(method, method)
-        if method == VANILLA:
-            cells = pick(numbers, method=VANILLA)
-            return cells[cells["setting"] == cells["setting"].iloc[0]] if len(cells) else cells
-        return pick(numbers, method=name, setting=self.named(setting))
-
-
 def average(frame: pd.DataFrame, vanilla: pd.DataFrame) -> tuple[float, float, float]:
     """Mean over tasks of the score as a share of the full cache's, with its interval.
 
     The interval is that of the difference from the full cache, question by question. Tasks that
-    the full cache scores 0 on are left out; NaN where none is left.
+    the full cache scores 0 on are left out; NaN where none is left. Of benchmarks each score
+    counts, see :mod:`analysis.scoring.leads`.
     """
     from analysis.scoring.intervals import difference
+    from analysis.scoring.leads import has_scores, relative_lead
 
+    if has_scores(frame):
+        lead = relative_lead(frame, vanilla, vanilla)
+        return 1 + lead.value, 1 + lead.low, 1 + lead.high
     full = vanilla.groupby("task")["score"].mean()
     full = full[full > 0]
     part, whole = (rows[rows["task"].isin(full.index)] for rows in (frame, vanilla))
@@ -110,8 +55,9 @@ def table(frame: pd.DataFrame, layout: Layout, extra: Callable[..., dict[Any, An
     """
     import pandas as pd
 
-    layout = layout.asked(frame)
-    rows = [_ours(frame, layout, method, at, extra) for method, at in _cells(frame, layout)]
+    layout, scored = layout.asked(frame), layout.by_score(frame)
+    settings = _cells(frame, layout)
+    rows = [_ours(frame, scored, layout, method, at, extra) for method, at in settings]
     numbers = layout.numbers()
     for (model, method, setting), cells in numbers.groupby(
         ["model", "method", "setting"], sort=False
@@ -156,18 +102,26 @@ def _row(layout: Layout, model: str, method: str, at: Any) -> dict[tuple[str, st
 
 
 def _ours(
-    frame: pd.DataFrame, layout: Layout, method: str, at: Any, extra: Callable[..., Any]
+    frame: pd.DataFrame,
+    scored: pd.DataFrame,
+    layout: Layout,
+    method: str,
+    at: Any,
+    extra: Callable[..., Any],
 ) -> dict[tuple[str, str], object]:
-    answers = pick(frame, compared=method, **{layout.setting: at})
+    """Our row of a setting, from its questions and from the same by score."""
+    wanted = {"compared": method, layout.setting: at}
+    answers = pick(scored, **wanted)
     held = summary(answers, ("task",))
     row = _row(layout, f"{HERE} ({', '.join(sorted(frame['model'].unique()))})", method, at)
-    row |= extra(HERE, method, at, answers)
+    row |= extra(HERE, method, at, pick(frame, **wanted))
     for column in layout.columns:
         cell = column.of(held)
         if len(cell):
             first = cell.iloc[0]
-            row[column.heading] = _score(layout, first["score"], first["low"], first["high"])
-    value, low, high = average(answers, pick(frame, compared=VANILLA))
+            score = first["score"], first["low"], first["high"]
+            row[column.heading] = _score(layout.percent and not column.points, *score)
+    value, low, high = average(answers, pick(scored, compared=VANILLA))
     row[AVERAGE] = "100" if method == VANILLA else percent(value, low, high)
     return row
 
@@ -193,8 +147,8 @@ def _theirs(
     return row
 
 
-def _score(layout: Layout, score: float, low: float, high: float) -> str:
-    if layout.percent:
+def _score(in_percent: bool, score: float, low: float, high: float) -> str:
+    if in_percent:
         return percent(score, low, high)
     interval = "" if low != low else f" [{low:.2f}, {high:.2f}]"
     return f"{score:.2f}{interval}"
@@ -216,9 +170,10 @@ def averages(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    vanilla = pick(frame, compared=VANILLA)
+    scored = layout.by_score(frame)
+    vanilla = pick(scored, compared=VANILLA)
     for method, at in _cells(frame, layout):
-        cells = pick(frame, compared=method, **{layout.setting: at})
+        cells = pick(scored, compared=method, **{layout.setting: at})
         value, low, high = average(cells, vanilla)
         where = {"whose": HERE, "compared": method, layout.setting: at}
         rows.append({**where, "average": value, "low": low, "high": high})

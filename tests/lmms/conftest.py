@@ -79,6 +79,12 @@ def coco(number: int, item: Item) -> dict[str, Any]:
     }
 
 
+def textcaps(number: int, item: Item) -> dict[str, Any]:
+    words = item.answer.split()
+    captions = [item.answer, " ".join(words[len(words) // 2 :])]
+    return {"image_id": f"{number:016x}", "question": "", "caption_str": captions}
+
+
 BENCHMARKS: dict[str, tuple[str, str, str, Callable[[int, Item], dict[str, Any]]]] = {
     "tiny_pope": ("pope/pope.yaml", "test", "exist", pope),
     "tiny_mme": ("mme/mme.yaml", "test", "exist", mme),
@@ -86,6 +92,7 @@ BENCHMARKS: dict[str, tuple[str, str, str, Callable[[int, Item], dict[str, Any]]
     "tiny_docvqa": ("docvqa/docvqa_val.yaml", "validation", "read", docvqa),
     "tiny_vizwiz": ("vizwiz_vqa/vizwiz_vqa_val.yaml", "val", "color", vizwiz),
     "tiny_coco": ("coco_cap/coco2017_cap_val.yaml", "val", "caption", coco),
+    "tiny_textcaps": ("textcaps/textcaps_val.yaml", "val", "caption", textcaps),
 }
 """Name -> the harness's file, split, kind of our questions, and how a question is a row there."""
 
@@ -110,7 +117,7 @@ def write_benchmark(folder: Path, name: str, rows: list[dict[str, Any]], **more:
         "lmms_eval_specific_kwargs": {"default": {"pre_prompt": "", "post_prompt": ""}},
         **more,
     }
-    if name == "tiny_coco":
+    if name in ("tiny_coco", "tiny_textcaps"):
         content |= {"doc_to_text": "describe the image ."}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(content))
