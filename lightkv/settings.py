@@ -96,7 +96,7 @@ class Settings:
                 raise InvalidValueError(name, value, f"at least {least}")
 
     def __getitem__(self, name: str) -> Any:
-        """A setting's value; None where nobody sets it."""
+        """A setting's value; None if it is not set anywhere."""
         if name in self._keywords:
             return self._keywords[name]
         values = (getattr(config, name, None) for config in self._configs)
@@ -111,7 +111,7 @@ class Settings:
         """Most tokens that may follow a prompt of ``prompt`` tokens."""
         if self["max_new_tokens"] is not None:
             return int(self["max_new_tokens"])
-        # Where nobody says anything, transformers stops after twenty.
+        # If no limit is set, transformers stops after twenty.
         return 20 if self["max_length"] is None else int(self["max_length"]) - prompt
 
     def refuse(self) -> None:

@@ -64,7 +64,7 @@ class DecodeView:
         """An optional attribute that the policy can't do without.
 
         Raises:
-            RuntimeError: If whoever drives the policy left it out.
+            RuntimeError: If the caller of the policy left it out.
         """
         value: Tensor | None = getattr(self, name)
         if value is None:
@@ -140,7 +140,7 @@ class HeldCounts:
         """An optional attribute that the policy can't do without.
 
         Raises:
-            RuntimeError: If whoever drives the policy left it out.
+            RuntimeError: If the caller of the policy left it out.
         """
         value: NDArray[Any] | None = getattr(self, name)
         if value is None:

@@ -21,10 +21,10 @@ class Plan:
         method: The compressor, printed.
         reducers: By the layer after which they shorten.
         evictor: At most one.
-        observers: Those who only look.
-        views: Layers that somebody wants to see.
-        attention: Layers whose attention somebody wants to see.
-        rotary: Layers whose rotary angles somebody wants to see.
+        observers: Those that only look.
+        views: Layers that a participant wants to see.
+        attention: Layers whose attention a participant wants to see.
+        rotary: Layers whose rotary angles a participant wants to see.
         two_way: Layers of the prefill whose tokens see later ones too.
         decode_policy: What happens to the cache while decoding.
         interventions: What is cut or swapped in order to see what depends on it.
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def changes(self) -> bool:
-        """True if somebody does more than look."""
+        """True if a participant does more than look."""
         return bool(self.interventions or self.reducers or self.evictor is not None)
 
     @property

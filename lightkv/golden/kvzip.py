@@ -48,7 +48,7 @@ def _scores(arrays: Arrays, sinks: int, context: int) -> Tensor:
     inside = (place >= sinks) & ~repeated
     scores = []
     for number, (asking, asked) in enumerate(zip(queries, keys, strict=True)):
-        # Only the rows of the repetition are given; nobody reads the others.
+        # Only the rows of the repetition are given; the others are not read.
         padded = torch.nn.functional.pad(asking, (0, 0, length - asking.shape[1], 0))
         view = LayerView(
             layer=number,

@@ -20,7 +20,7 @@ from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget
-from lightkv.eviction.parts.protection import nobody
+from lightkv.eviction.parts.protection import no_position
 from lightkv.eviction.parts.rankings import TINY, Ranking, group_heads, text_queries
 from lightkv.eviction.parts.selections import VisionOnly
 
@@ -111,7 +111,7 @@ class StrengthSkewness(Budget):
             raise InvalidValueError("negative_skewness", self.negative_skewness, allowed)
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         """(B, 2) float32: sum and sample skewness of the vision scores, mean over heads."""

@@ -17,7 +17,7 @@ from lightkv.contract.view import EntriesView
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
-from lightkv.eviction.parts.protection import nobody
+from lightkv.eviction.parts.protection import no_position
 from lightkv.eviction.parts.rankings import Ranking
 from lightkv.eviction.parts.selections import ByScore
 
@@ -30,7 +30,7 @@ class KeyNorm(Ranking):
     needs_entries: ClassVar[bool] = True
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def score(self, view: EntriesView) -> Tensor:
         if view.keys is None:

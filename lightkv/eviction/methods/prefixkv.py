@@ -19,7 +19,7 @@ from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Budget, no_strength
 from lightkv.eviction.parts.decoding import FixedSlot
-from lightkv.eviction.parts.protection import nobody
+from lightkv.eviction.parts.protection import no_position
 from lightkv.eviction.parts.rankings import SelfAttention
 from lightkv.eviction.parts.selections import ByScore
 
@@ -34,7 +34,7 @@ class CumulativeMass(Budget):
     """
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         mass = score if score.dim() == 2 else score.mean(1)
@@ -85,7 +85,7 @@ class Profile(Budget):
             raise InvalidValueError("shares", self.shares, "not negative, not all zero")
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return no_strength(view)

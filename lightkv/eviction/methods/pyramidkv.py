@@ -20,7 +20,7 @@ from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.allocation import Allocation
 from lightkv.eviction.parts.budgets import Budget, no_strength
-from lightkv.eviction.parts.protection import nobody
+from lightkv.eviction.parts.protection import no_position
 from lightkv.eviction.parts.rankings import ObservationWindow, Pooling, check_window
 from lightkv.eviction.parts.selections import BudgetLeWindow, WindowFirst
 
@@ -51,7 +51,7 @@ class Pyramid(Budget):
         check_window(self.window, 0)
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return no_strength(view)

@@ -17,7 +17,7 @@ from lightkv.contract.view import EntriesView
 from lightkv.eviction.evictor import Evicting
 from lightkv.eviction.parts.budgets import Uniform
 from lightkv.eviction.parts.decoding import HoldBudget
-from lightkv.eviction.parts.protection import nobody
+from lightkv.eviction.parts.protection import no_position
 from lightkv.eviction.parts.rankings import Ranking
 from lightkv.eviction.parts.selections import ByScore
 
@@ -29,7 +29,7 @@ class Recency(Ranking):
     needs_attention: ClassVar[bool] = False
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def score(self, view: EntriesView) -> Tensor:
         return view.layout.position.float()

@@ -20,7 +20,7 @@ from lightkv.contract.types import Checked
 from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import UnsupportedError
 from lightkv.eviction.parts.allocation import Allocation, Spread, allot
-from lightkv.eviction.parts.protection import nobody
+from lightkv.eviction.parts.protection import no_position
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Uniform(Budget):
     """Every layer keeps the same share of its entries."""
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def strength(self, view: EntriesView, score: Tensor) -> Tensor:
         return no_strength(view)

@@ -13,8 +13,8 @@ def slots(layout: TokenLayout) -> Tensor:
     return layout.real.cumsum(1) - 1
 
 
-def nobody(layout: TokenLayout) -> Tensor:
-    """(B, N) bool: no position at all."""
+def no_position(layout: TokenLayout) -> Tensor:
+    """(B, N) bool, all False: no position is protected."""
     return torch.zeros_like(layout.real)
 
 

@@ -14,7 +14,7 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.contract.types import Checked
 from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import InvalidValueError
-from lightkv.eviction.parts.protection import ends, nobody
+from lightkv.eviction.parts.protection import ends, no_position
 
 TextScope = Literal["question", "text", "all"]
 Pooling = Literal["avg", "max", "none"]
@@ -162,7 +162,7 @@ class Random(Ranking):
     needs_attention: ClassVar[bool] = False
 
     def queries(self, layout: TokenLayout) -> Tensor:
-        return nobody(layout)
+        return no_position(layout)
 
     def score(self, view: EntriesView) -> Tensor:
         layout = view.layout
