@@ -9,7 +9,7 @@ Rotary = tuple[Tensor, Tensor]
 """Cosine and sine (B or 1, N, d) of each token's angles."""
 
 
-def turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate states (B, H, N, D) by angles of shape (B, 1, N, d), d <= D: the first d numbers.
 
     Number i is paired with number i + d / 2, as in all decoders that are supported.
@@ -21,10 +21,10 @@ def turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([result.to(states.dtype), states[..., width:]], -1)
 
 
-def turned_back(keys: Tensor, rotary: Rotary) -> Tensor:
+def unrotate(keys: Tensor, rotary: Rotary) -> Tensor:
     """Keys (B, H, N, D) as they were before their rotary embedding, up to one factor for all."""
     cos, sin = rotary
-    return turned(keys, cos[:, None], -sin[:, None])
+    return rotate(keys, cos[:, None], -sin[:, None])
 
 
 def logits_of_places(rotary: Rotary, width: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkv.contract.rotary import Rotary, turned
+from lightkv.contract.rotary import Rotary, rotate
 from lightkv.engine.cache import LayerEntries
 from lightkv.errors import UnsupportedError
 
@@ -52,7 +52,7 @@ class Renumbering:
         cos, sin = self._rotary(back, layer)
         # Some models scale both; position 0 has the scale for its cosine.
         scale = self._rotary(torch.zeros_like(back[:1, :1]), layer)[0]
-        cached.keys = turned(cached.keys, (cos / scale)[:, None], (-sin / scale)[:, None])
+        cached.keys = rotate(cached.keys, (cos / scale)[:, None], (-sin / scale)[:, None])
 
     def embeddings(
         self,

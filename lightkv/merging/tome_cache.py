@@ -19,7 +19,7 @@ from lightkv.contract.groups import gather_groups
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.registry import register
 from lightkv.contract.retention import Retention
-from lightkv.contract.rotary import turned_back
+from lightkv.contract.rotary import unrotate
 from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import UnsupportedError
 from lightkv.merging.matching import match, merge_counts, reduction, split_alternate
@@ -73,7 +73,7 @@ class ToMeCache(Evictor):
         """Keep the layer's keys, and as scores what its entries count for.
 
         Raises:
-            UnsupportedError: If the view has no keys, or none that can be turned back.
+            UnsupportedError: If the view has no keys, or none whose rotary embedding can be undone.
         """
         if view.keys is None:
             raise UnsupportedError(f"layer {view.layer} has no cached keys to compare")
@@ -81,7 +81,7 @@ class ToMeCache(Evictor):
         importance = size_importance(view) if sized else uniform_importance(view)
         keys = view.keys.float()
         if self.metric == "unrotated":
-            keys = turned_back(keys, view.read_rotary())
+            keys = unrotate(keys, view.read_rotary())
         claims = torch.zeros_like(importance[:, 0])
         return Observation(view.layout, importance, claims, keys.mean(1, keepdim=True))
 

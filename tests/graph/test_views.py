@@ -15,7 +15,7 @@ from lightkv.check.tiny.model import stack
 from lightkv.contract.compressor import Reducer
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
-from lightkv.contract.rotary import logits_of_places, turned, turned_back
+from lightkv.contract.rotary import logits_of_places, rotate, unrotate
 from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from tests.closeness import assert_close
@@ -109,7 +109,7 @@ def test_the_attention_to_come_is_that_of_the_next_layer(
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_keys_turned_back_are_those_before_the_rotary_embedding(name: str) -> None:
+def test_unrotated_keys_are_those_before_the_rotary_embedding(name: str) -> None:
     """Turned forward again they are the cached ones; places alone no longer tell them apart."""
     vlm = ZOO[name].build()
     shown = Looking([])
@@ -117,8 +117,8 @@ def test_keys_turned_back_are_those_before_the_rotary_embedding(name: str) -> No
     view = shown.seen[0]
     cos, sin = view.read_rotary()
     assert view.keys is not None
-    back = turned_back(view.keys, (cos, sin))
-    assert_close(turned(back, cos[:, None], sin[:, None]), view.keys)
+    back = unrotate(view.keys, (cos, sin))
+    assert_close(rotate(back, cos[:, None], sin[:, None]), view.keys)
     projected = _unrotated(vlm, view.hidden, LAYER + 1)
     if projected is not None:
         again = Looking([], layer=LAYER + 1)
@@ -126,7 +126,7 @@ def test_keys_turned_back_are_those_before_the_rotary_embedding(name: str) -> No
         later = again.seen[0]
         assert later.keys is not None
         real = later.layout.real[:, None, :, None]
-        ours = turned_back(later.keys, later.read_rotary()) * real
+        ours = unrotate(later.keys, later.read_rotary()) * real
         assert_close(ours, projected * real)
 
 
@@ -182,7 +182,7 @@ def test_places_alone_are_as_alike_as_queries_and_keys_of_ones() -> None:
     angles = torch.arange(7.0)[:, None] / 100.0 ** (torch.arange(3) / 3)
     both = torch.cat([angles, angles], -1)[None]
     rotary = both.cos(), both.sin()
-    ones = turned(torch.ones(1, 1, 7, 10), rotary[0][:, None], rotary[1][:, None])[0, 0]
+    ones = rotate(torch.ones(1, 1, 7, 10), rotary[0][:, None], rotary[1][:, None])[0, 0]
     assert_close(logits_of_places(rotary, 10)[0], ones @ ones.T / 10**0.5)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lightkv.contract.compressor import Evictor
 from lightkv.contract.layout import Grid, TokenLayout
-from lightkv.contract.rotary import turned
+from lightkv.contract.rotary import rotate
 from lightkv.contract.serving import rotary_of
 from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
@@ -50,7 +50,7 @@ def test_keys_can_be_compared_as_they_were_before_the_rotary_embedding() -> None
     others = [0.0, -0.3, 0, 1], [0.0, 0.3, 0, 1]
     plain[0, 0, 1:7] = torch.tensor([fast, others[0], slow, slow, others[1], fast])
     rotary = rotary_of(layout, 4)
-    keys = turned(plain, rotary[0][:, None], rotary[1][:, None])
+    keys = rotate(plain, rotary[0][:, None], rotary[1][:, None])
     view = dataclasses.replace(random_view(layout), keys=keys, rotary=rotary)
     kept_places = {}
     for metric in ("rotated", "unrotated"):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.layout import Grid, TokenLayout
-from lightkv.contract.rotary import turned
+from lightkv.contract.rotary import rotate
 from lightkv.contract.serving import rotary_of
 from lightkv.contract.view import LayerView, PromptInputs
 from lightkv.pruning import DART, PruMerge, PruMergePlus, PyramidDrop, SparseVLM, VisionZip
@@ -236,7 +236,7 @@ def test_sparsevlm_scores_by_some_heads_and_without_the_places(
     where = torch.arange(layout.length)[None]
     rows = view.read_attention().probabilities(where)[0].double()  # (H, N, N)
     if corrected:
-        ones = turned(torch.ones(1, 1, layout.length, 4), rotary[0][:, None], rotary[1][:, None])
+        ones = rotate(torch.ones(1, 1, layout.length, 4), rotary[0][:, None], rotary[1][:, None])
         rows = rows / (ones[0, 0] @ ones[0, 0].T / math.sqrt(4)).double()
     paid = rows[:, rating][..., layout.vision[0]].sum(1)  # (H, vision)
     best = paid.sum(1).topk(4 if heads is None else heads).indices
