@@ -98,18 +98,17 @@ def reproduce_command(
         "fresh": fresh or None,
     }
     settings = {name: value for name, value in options.items() if value is not None}
-    _check(settings)
+    _check(settings if jobs is None else {**settings, "jobs": jobs})
     groups = [(ids, settings)]
     if benchmarks:
         groups = _with_benchmarks(ids, settings, full, folder, results)
     elif full or folder is not None:
         raise InvalidValueError("--full, --benchmarks-from", "given", "with --benchmarks only")
     units = [unit for wanted, chosen in groups for unit in plan(wanted, chosen, results)]
-    for one, models in absent(ids, settings).items():
-        click.echo(
-            f"{one} is left out: the weights of {' and '.join(models)} don't ship yet", err=True
-        )
     for wanted, chosen in groups:
+        for one, models in absent(wanted, chosen).items():
+            lacking = f"the weights of {' and '.join(models)} don't ship yet"
+            click.echo(f"{one} is left out: {lacking}", err=True)
         for name, others in without_effect(wanted, chosen).items():
             option = _OPTIONS.get(name, f"--{name}")
             click.echo(f"{option} has no effect on {', '.join(others)}", err=True)
@@ -205,7 +204,7 @@ def _check(settings: dict[str, Any]) -> None:
     from analysis.tasks import task
     from figures.models import check_model
 
-    for name, least in (("samples", 1), ("seed", 0), ("replay", 0)):
+    for name, least in (("samples", 1), ("seed", 0), ("replay", 0), ("jobs", 1)):
         if name in settings and settings[name] < least:
             raise InvalidValueError(f"--{name}", settings[name], f"at least {least}")
     for name in settings.get("tasks", ()):

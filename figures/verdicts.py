@@ -245,19 +245,20 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict(outcome, _reasons(parts, outcome), p_holds, p_fails)
 
 
+def reverse(one: Verdict) -> Verdict:
+    """The verdict on the opposite claim."""
+    opposite = {Outcome.HOLDS: Outcome.FAILS, Outcome.FAILS: Outcome.HOLDS}
+    outcome = opposite.get(one.outcome, one.outcome)
+    return Verdict(outcome, one.reason, one.p_fails, one.p_holds)
+
+
 def any_of(verdicts: Iterable[Verdict]) -> Verdict:
     """One verdict for a claim that one of several parts makes true: :func:`all_of`, reversed.
 
     It holds if one part does at its level by Holm over all, and does not hold if none does.
     """
-    flipped = {Outcome.HOLDS: Outcome.FAILS, Outcome.FAILS: Outcome.HOLDS}
-
-    def turned(one: Verdict) -> Verdict:
-        outcome = flipped.get(one.outcome, one.outcome)
-        return Verdict(outcome, one.reason, one.p_fails, one.p_holds)
-
     parts = list(verdicts)
-    whole = turned(all_of(turned(part) for part in parts))
+    whole = reverse(all_of(map(reverse, parts)))
     return Verdict(whole.outcome, _reasons(parts, whole.outcome), whole.p_holds, whole.p_fails)
 
 

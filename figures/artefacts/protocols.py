@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from analysis.scoring.beside import EQUAL, at_equal, beside
-from analysis.scoring.intervals import QUESTION, mean, rank_correlation, resampled
+from analysis.scoring.intervals import mean
+from figures.artefacts.agreement import ranks_agree
 from figures.artefacts.protocols_shared import PROTOCOLS, VANILLA, draw, plotted, retentions_of
 from figures.artefacts.shared import evictable, here, pick, printed, setting
 from figures.contract import Artefact, Claim
 from figures.tables import percent
-from figures.verdicts import FEWEST_QUESTIONS, Verdict, above, better, untestable, worst_of
+from figures.verdicts import Verdict, better, untestable, worst_of
 from lightkv.prompting import QUESTION_FIRST, SECOND_TURN
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ BESIDE: Final = {
 
 PRINTED: Final = {"tgvkv": "tgv-kv"}
 MODEL: Final = "llava-1.5-7b"
-AGREED: Final = 0.8
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,26 +160,10 @@ def judge_agreement(frame: pd.DataFrame) -> Verdict:
 
 
 def _agreement(frame: pd.DataFrame, retention: float, other: str) -> Verdict:
-    """Spearman's rank correlation over methods, its interval from resampled questions."""
-    at_retention = frame[(frame["retention"] - retention).abs() < 1e-6]
-    wide = [
-        pick(at_retention, protocol=name).pivot_table("score", list(QUESTION), "method")
-        for name in (QUESTION_FIRST, other)
-    ]
-    methods = wide[0].columns.intersection(wide[1].columns)
-    items = wide[0].index.intersection(wide[1].index)
-    what = f"rank correlation of {len(methods)} methods at {100 * retention:g} %"
-    if len(methods) < 5 or len(items) < FEWEST_QUESTIONS:
-        return untestable(f"{what}: fewer than 5 methods or {FEWEST_QUESTIONS} questions")
-    scores = np.stack([part.loc[items, methods].to_numpy(float) for part in wide])
-    tasks = items.get_level_values("task").to_numpy()
-
-    def correlation(*groups: Any) -> Any:
-        means = [scores[:, rows].mean(-2) for rows in groups]
-        return rank_correlation(*np.mean(means, axis=0))
-
-    rho = resampled(correlation, tasks)
-    return above(rho, AGREED, what)
+    """Whether methods rank alike at one retention."""
+    rows = frame[(frame["retention"] - retention).abs() < 1e-6]
+    first, later = (pick(rows, protocol=name) for name in (QUESTION_FIRST, other))
+    return ranks_agree(first, later, f"methods at {100 * retention:g} %")
 
 
 EVERY_METHOD: Final = Artefact(

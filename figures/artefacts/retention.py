@@ -63,8 +63,6 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def _panel(axes: Axes, data: pd.DataFrame) -> None:
-    from matplotlib.ticker import NullLocator
-
     for method in COMPRESSED:
         cells = pick(data, family=method).sort_values("kv_share")
         if len(cells):
@@ -74,6 +72,13 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
         first = full.iloc[0]
         axes.axhspan(100 * first["low"], 100 * first["high"], color=BLACK, alpha=0.08, linewidth=0)
         axes.axhline(100 * first["score"], color=BLACK, linestyle=":", label=look("vanilla").label)
+    share_axis(axes)
+
+
+def share_axis(axes: Axes) -> None:
+    """Shares of the cache on a log scale below, scores in percent at the side."""
+    from matplotlib.ticker import NullLocator
+
     axes.set_xscale("log")
     axes.set_xticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"])
     axes.xaxis.set_minor_locator(NullLocator())

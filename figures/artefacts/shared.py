@@ -31,7 +31,8 @@ def planned(samples: int, **options: Any) -> dict[str, Any]:
     Args:
         samples: Questions per task, fixed beforehand and at least 48. Those of T-T1, T-T5, L-T5,
             L-F6, X-1 and X-8 come from a calculation of power, from effects seen on other
-            questions; those of all others, 128 or 256, were chosen without one.
+            questions, and those of T-F4, T-T9 and T-F6 from one without; those of all others, 128
+            or 256, were chosen without one.
         **options: Budgets and the like where they are not the study's own.
     """
     return {"samples": samples, "seed": PLANNED_SEED, **options}
@@ -63,6 +64,12 @@ def where_testable(verdicts: Iterable[Verdict]) -> list[Verdict]:
 def evictable(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of tasks whose answers depend on what stays in the cache."""
     return frame[~frame["task"].isin([EMBEDDED + name for name in ONE_WORD])]
+
+
+def several_words(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of questions whose right answer has several words; all, if there are none such."""
+    several = frame[[" " in references[0] for references in frame["reference"]]]
+    return several if len(several) else frame
 
 
 def short(task: str) -> str:

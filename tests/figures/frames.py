@@ -13,15 +13,24 @@ from tests.figures.cost_frames import decode_latency, memory_breakdown, request_
 from tests.figures.map_frames import kept_maps, merge_maps
 from tests.figures.method_frames import (
     all_combinations,
+    by_length,
     every_method,
     evictors_compared,
+    evictors_on_video,
     prefill_methods,
     pruning_against_eviction,
     released_choices,
     window_schedules,
 )
 from tests.figures.probing_frames import FRAMES as PROBING
-from tests.figures.score_frames import ablation, layer_sweep, pilot, retention_sweep, window_sweep
+from tests.figures.score_frames import (
+    ablation,
+    layer_sweep,
+    pilot,
+    retention_sweep,
+    two_models,
+    window_sweep,
+)
 from tests.figures.step_frames import FRAMES as STEPS
 
 FRAMES = {
@@ -38,6 +47,7 @@ FRAMES = {
     "schedule_cost": schedule_cost,
     "every_method": every_method,
     "all_combinations": all_combinations,
+    "evictors_on_video": evictors_on_video,
     "window_schedules": window_schedules,
     "pruning_against_eviction": pruning_against_eviction,
     **PROBING,
@@ -54,12 +64,18 @@ BY_OPTIONS = {
 """The same, from what an artefact's study is called with."""
 
 
+BY_ID = {"T-F6": by_length, "X-9": lambda: two_models({}, {"tgv": 0.5})}
+"""The same, where an artefact needs other questions than those that share its study."""
+
+
 def frame_of(one: Artefact) -> pd.DataFrame:
     """A small frame of an artefact: a constructed one, or what its study returns of a model that
     answers by rule, or the paper's numbers."""
     study = study_of(one)
     if study is None:
         return one.paper_numbers()  # type: ignore[return-value]
+    if one.id in BY_ID:
+        return BY_ID[one.id]()
     if study.name in FRAMES:
         return FRAMES[study.name]()
     if study.name in BY_OPTIONS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -49,25 +50,27 @@ def compared(
     whole: float = 1.0,
     tasks: Sequence[str] = TASKS,
     vanilla: float = 0.95,
+    questions: int = QUESTIONS,
 ) -> pd.DataFrame:
     """The full cache, and methods by name with their scores at every setting of a column."""
     parts = []
     for task in tasks:
-        where = {"compared": "vanilla", column: whole, **_words(vanilla)}
-        parts.append(scored("vanilla", vanilla, task=task, **where))
+        asked: dict[str, Any] = {"task": task, "questions": questions}
+        where = {"compared": "vanilla", column: whole, **_words(vanilla, questions)}
+        parts.append(scored("vanilla", vanilla, **asked, **where))
         for (name, score), at in itertools.product(scores.items(), settings):
             label = f"{name} {at}"
-            where = {"compared": name, column: at, **_words(score)}
-            parts.append(scored(label, score, task=task, kv_share=0.5, token_share=0.6, **where))
+            where = {"compared": name, column: at, **_words(score, questions)}
+            parts.append(scored(label, score, kv_share=0.5, token_share=0.6, **asked, **where))
     return pd.concat(parts, ignore_index=True)
 
 
-def _words(score: float) -> dict[str, object]:
+def _words(score: float, questions: int = QUESTIONS) -> dict[str, object]:
     """Captions of which that share is word for word the reference."""
-    captions = [f"top left red circle {n} , low blue ring" for n in range(QUESTIONS)]
-    right = round(score * QUESTIONS)
+    captions = [f"top left red circle {n} , low blue ring" for n in range(questions)]
+    right = round(score * questions)
     answers = [text if n < right else "nothing at all" for n, text in enumerate(captions)]
-    words = [" ".join(["word"] * (4 + n % 6)) for n in range(QUESTIONS)]
+    words = [" ".join(["word"] * (4 + n % 6)) for n in range(questions)]
     return {"answer": answers, "reference": [[text] for text in captions], "question": words}
 
 
@@ -105,6 +108,7 @@ def evictors_compared(
     methods: Sequence[str] = (*COMPARED, "tgvkv"),
     retentions: Sequence[float] = (0.5, 0.2, 0.1, 0.05),
     tasks: Sequence[str] = TASKS,
+    questions: int = QUESTIONS,
     **scores: float,
 ) -> pd.DataFrame:
     """Evictors at some retentions."""
@@ -113,7 +117,30 @@ def evictors_compared(
         name: {**EVICTORS, "tgvkv-vision-only": 0.9, "aircache": 0.5, **changed}[name]
         for name in methods
     }
-    return compared("retention", retentions, known, tasks=tasks, vanilla=0.92)
+    return compared("retention", retentions, known, tasks=tasks, vanilla=0.92, questions=questions)
+
+
+WAYS = ("primary", "correctly-led", "wrongly-led", "paraphrase")
+ON_VIDEO = ("streamingllm", "snapkv", "h2o", "prefixkv", "tgvkv")
+
+
+def evictors_on_video(**scores: float) -> pd.DataFrame:
+    """Evictors on two tasks, each question in one of four ways; right ones spread over the ways."""
+    tasks = ("embedded-qwen/order", "embedded-qwen/moves")
+    frame = evictors_compared(ON_VIDEO, (0.5, 0.2, 0.1), tasks, 4 * QUESTIONS, **scores)
+    return frame.assign(asked=[WAYS[item % len(WAYS)] for item in frame["item"]])
+
+
+def by_length(long: float | None = None, **scores: float) -> pd.DataFrame:
+    """TGV-KV on questions of four lengths, of the longest with a score of their own."""
+    count, tasks = 8 * QUESTIONS, ("embedded-qwen/legend",)
+    frame = evictors_compared(("tgvkv",), (0.3, 0.1), tasks, count, **scores)
+    frame["question"] = frame["item"].astype(str)
+    frame["fact_tokens"] = 20 + 40 * (frame["item"] % 4)
+    if long is not None:
+        slow = (frame["fact_tokens"] == 140) & (frame["compared"] == "tgvkv")
+        frame.loc[slow, "score"] = (frame["item"] < long * count).astype(float)
+    return frame
 
 
 def pruning_against_eviction(**scores: float) -> pd.DataFrame:

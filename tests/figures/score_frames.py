@@ -94,6 +94,14 @@ def window_sweep(
     return pd.concat(parts, ignore_index=True)
 
 
+def two_models(first: dict[str, float], second: dict[str, float]) -> pd.DataFrame:
+    """Two models on the same questions."""
+    other = retention_sweep(**second).assign(model="embedded-qwen")
+    # Merging layers have other numbers at another depth.
+    other["setting"] = other["setting"].replace({"55 %": "55 % deeper"})
+    return pd.concat([retention_sweep(**first), other], ignore_index=True)
+
+
 def retention_sweep(light: float = 0.9, tgv: float = 0.7, random: float = 0.2) -> pd.DataFrame:
     """Two tasks under four methods."""
     parts = []

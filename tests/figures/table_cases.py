@@ -196,6 +196,27 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ],
     ("T-F8", 0): [(HOLDS, map_frames.kept_maps(12, 6)), (FAILS, map_frames.kept_maps(6, 12))],
     ("T-F8", 1): [(HOLDS, map_frames.kept_maps()), (FAILS, map_frames.kept_maps(whole_text=False))],
+    ("T-F4", 0): [
+        (HOLDS, method_frames.evictors_on_video()),
+        (FAILS, method_frames.evictors_on_video(snapkv=0.92, tgvkv=0.6)),
+        (OPEN, without(method_frames.evictors_on_video(), "tgvkv")),
+    ],
+    ("T-T9", 0): [
+        (HOLDS, method_frames.evictors_on_video(tgvkv=0.92)),
+        (FAILS, method_frames.evictors_on_video(tgvkv=0.6)),
+        (HALF, method_frames.evictors_on_video(tgvkv=0.86)),
+    ],
+    ("T-T9", 1): [
+        (HOLDS, method_frames.evictors_on_video()),
+        (FAILS, method_frames.evictors_on_video(h2o=0.9, tgvkv=0.5)),
+        (OPEN, method_frames.evictors_on_video().query("retention != 0.1")),
+    ],
+    ("T-F6", 0): [
+        (HOLDS, method_frames.by_length(tgvkv=0.92)),
+        (FAILS, method_frames.by_length(tgvkv=0.5)),
+        (FAILS, method_frames.by_length(0.5, tgvkv=0.92)),
+        (HALF, method_frames.by_length(0.84, tgvkv=0.92)),
+    ],
     ("T-T8", 0): [
         (HOLDS, method_frames.evictors_compared(VISION)),
         (FAILS, method_frames.evictors_compared(VISION, aircache=0.92, tgvkv_vision_only=0.5)),

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from figures import cli, reproduce
-from figures.artefacts import ids
+from figures.artefacts import artefacts, ids
 from figures.cli import LazyGroup, commands, main
 from figures.runner import Finished, Unit
 from lightkv.catalogue import load_module, methods
@@ -218,8 +218,9 @@ def test_an_error_in_one_of_several_ends_all(
 def test_options_reach_the_units_that_take_them(tmp_path: Path) -> None:
     options = {"samples": 3, "device": "cuda", "tasks": ["embedded/read"]}
     units = {unit.name: unit for unit in reproduce.plan((), options, tmp_path)}
-    assert {one for unit in units.values() for one in unit.artefacts} == set(ids())
-    assert sum(len(unit.artefacts) for unit in units.values()) == len(ids())
+    made = [one for unit in units.values() for one in unit.artefacts]
+    here = [one.id for one in artefacts() if not one.absent]
+    assert sorted(made) == sorted(here) and len(here) >= len(ids()) - 4
     passed = {name: unit.parameters for name, unit in units.items()}
     assert passed["eviction"]["artefacts"] == "T-T1 T-T5"
     assert passed["eviction"]["samples"] == 3 and passed["eviction"]["tasks"] == ["embedded/read"]

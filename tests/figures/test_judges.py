@@ -73,6 +73,30 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
         (FAILS, score_frames.retention_sweep(random=0.9)),
         (HALF, score_frames.retention_sweep(random=0.45)),
     ],
+    ("X-9", 0): [
+        (HOLDS, score_frames.two_models({"light": 0.92}, {"light": 0.92})),
+        (HOLDS, score_frames.two_models({"light": 0.5}, {"light": 0.6})),
+        (FAILS, score_frames.two_models({"light": 0.92}, {"light": 0.5})),
+        (HALF, score_frames.two_models({"light": 0.92}, {"light": 0.88})),
+        (OPEN, score_frames.retention_sweep()),
+    ],
+    ("X-9", 1): [
+        (HOLDS, score_frames.two_models({"tgv": 0.9}, {"tgv": 0.9})),
+        (FAILS, score_frames.two_models({"tgv": 0.5}, {"tgv": 0.9})),
+    ],
+    ("X-9", 2): [
+        (HOLDS, score_frames.two_models({"random": 0.2}, {"random": 0.3})),
+        (FAILS, score_frames.two_models({"random": 0.2}, {"tgv": 0.2, "random": 0.7})),
+    ],
+    ("X-9", 3): [
+        (HOLDS, score_frames.two_models({"random": 0.1}, {"random": 0.1})),
+        (FAILS, score_frames.two_models({"random": 0.1}, {"random": 0.9})),
+    ],
+    ("X-9", 4): [
+        (HOLDS, score_frames.two_models({}, {"tgv": 0.6})),
+        (FAILS, score_frames.two_models({}, {"light": 0.1, "random": 0.9})),
+        (OPEN, score_frames.retention_sweep()),
+    ],
     ("T-T1", 0): [
         (HOLDS, score_frames.pilot({("a", "TV"): 0.9})),
         (FAILS, score_frames.pilot({("a", "TV"): 0.2})),
