@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lightkv.contract import attention as module
-from lightkv.contract.attention import Picked
 from lightkv.contract.attention_sources import PickedAttention, ProjectedAttention
+from lightkv.contract.marked import Picked
 from tests.closeness import assert_close
 
 BATCH, HEADS, KV_HEADS, LENGTH, WIDTH = 2, 6, 3, 9, 4

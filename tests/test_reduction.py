@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -25,6 +26,11 @@ def test_compact_moves_marked_entries_to_the_right() -> None:
     assert none.shape == nowhere.shape == (2, 0) and none.dtype == torch.int64
     empty, _ = compact(torch.zeros(0, 3, dtype=torch.bool))
     assert empty.shape == (0, 0)
+    told, there = compact(keep, np.array([3, 1, 0]))
+    assert torch.equal(told, index) and torch.equal(there, valid)
+    wide, spare = compact(keep, width=4)
+    assert torch.equal(wide[:, 1:], index) and torch.equal(spare[:, 1:], valid)
+    assert not spare[:, 0].any()
     deep, deeper = compact(keep.expand(2, 3, 4))
     assert torch.equal(deep, index.expand(2, 3, 3)) and torch.equal(deeper, valid.expand(2, 3, 3))
 
@@ -181,7 +187,37 @@ def test_one_after_another_is_the_product(
             assert expected >= 0 or both.weight[row, old] == 0
 
 
-def test_only_a_row_alone_is_known_to_have_no_empty_slots() -> None:
+def test_who_goes_into_a_token_that_leaves_is_dropped_with_it() -> None:
+    merged = Reduction.from_groups(torch.tensor([[1, 2, 2, -1, 4]]), torch.ones(1, 5))
+    assert merged.target.tolist() == [[-1, 0, 0, -1, 1]]
+    assert merged.weight.tolist() == [[0, 0.5, 0.5, 0, 1]]
+    assert merged.slot.tolist() == [[2, 0, 0, 2, 1]]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_what_the_host_knows_changes_nothing(rows: int) -> None:
+    representative = torch.tensor([[0, 0, 2, 2], [3, 1, 3, 3], [0, 1, 1, 3]])[:rows]
+    importance = torch.tensor([[0.2, 0.3, 0.0, 0.0], [0.5, 0.1, 0.4, 0.1], [1, 2, 3, 4.0]])[:rows]
+    plain = Reduction.from_groups(representative, importance)
+    told = Reduction.from_groups(
+        representative, importance, counts=np.array([2, 2, 3][:rows]), whole=True
+    )
+    assert told.whole and not plain.whole
+    assert told.filled is plain.filled is (rows < 3)
+    values = torch.randn(rows, 4, WIDTH, generator=torch.Generator().manual_seed(0))
+    for name in ("index", "valid", "target", "weight", "slot"):
+        assert torch.equal(getattr(told, name), getattr(plain, name)), name
+    assert torch.equal(told.apply(values), plain.apply(values))
+    assert torch.equal(told.sizes(), plain.sizes())
+
+
+def test_weights_too_small_for_a_normal_number_still_sum_to_one() -> None:
+    smallest = torch.finfo(torch.float32).tiny / 2**10
+    merged = Reduction.from_groups(torch.tensor([[1, 1, 2]]), torch.full((1, 3), smallest))
+    assert merged.weight.tolist() == [[0.5, 0.5, 1.0]]
+
+
+def test_rows_of_one_length_are_known_to_have_no_empty_slots() -> None:
     ragged = torch.tensor([[True, True, False], [True, False, False]])
     representative = torch.tensor([[0, 0, 2], [0, 0, 0]])
     for row in (slice(0, 1), slice(0, 2)):

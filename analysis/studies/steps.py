@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from analysis import provenance
 from analysis.probing import modality_gap as gap
@@ -243,7 +243,7 @@ class _Seen:
         """Keep the importance and the states: the view itself is only valid now."""
         self.importance = self.light.importance(view)[0].cpu()
         self.hidden = view.hidden[0].float().cpu()
-        self.labels = self.light.windows_of(view).labels()[0].cpu()
+        self.labels = self.light.windows_of(view).labels()[0]
         self.layout = view.layout
 
     def rows(self, item: TaskItem, record: RunRecord) -> Iterator[dict[str, Any]]:
@@ -252,11 +252,11 @@ class _Seen:
         grids = grid_numbers(layout.image[0].numpy(), layout.frame[0].numpy()).tolist()
         row, col = (part[0].tolist() for part in (layout.row, layout.col))
         places = zip(grids, row, col, strict=True)
-        inside = torch.tensor([place in item.cells for place in places])
-        windows = int(self.labels.max()) + 1
-        asked = torch.bincount(self.labels[(self.labels >= 0) & inside], minlength=windows)
-        members = torch.where(self.labels == int(asked.argmax()), 0, -1)[None]
-        sources, targets = split_alternate(gather_groups(members))
+        inside = np.array([place in item.cells for place in places])
+        windows = self.labels.max() + 1
+        asked = np.bincount(self.labels[(self.labels >= 0) & inside], minlength=windows)
+        members = np.where(self.labels == asked.argmax(), 0, -1)[None]
+        sources, targets = split_alternate(gather_groups(members).index)
         layer, grid = self.light.layers[0], record.layout.grids[0][0]
         common = {
             "layer": layer,
@@ -268,7 +268,7 @@ class _Seen:
         assert provenance is not None  # noqa: S101
         into = provenance.index[0, provenance.target[0]]
         for name, part in (("A", sources), ("B", targets)):
-            for place in part.index[0][part.valid[0]].tolist():
+            for place in part[0].tolist():
                 end = int(into[place])
                 yield {
                     **common,
@@ -281,7 +281,7 @@ class _Seen:
                     "target_row": row[end],
                     "target_col": col[end],
                 }
-        ours, theirs = (part.index[0][part.valid[0]] for part in (sources, targets))
+        ours, theirs = sources[0], targets[0]
         divergence = 1 - cosine(self.hidden[ours][None], self.hidden[theirs][None])[0]
         for a, line in zip(ours.tolist(), divergence.tolist(), strict=True):
             for b, value in zip(theirs.tolist(), line, strict=True):

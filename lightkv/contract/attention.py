@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightkv.contract.marked import Marked
 from lightkv.contract.reduction import compact
 
 # Numbers held by one block, over batch, heads, rows and keys: 2^24 float32 are 64 MiB. A processor
@@ -42,55 +43,6 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Picked:
-    """Marked positions of each row of a layout, looked for once.
-
-    Attributes:
-        index: (B, T) int64, ascending; rows with fewer have their invalid slots first.
-        place: (B, N) int64, number of each position in ``index``; 0 for those that are not there.
-        span: First and last plus one, where all rows have the same positions and they are one run.
-    """
-
-    index: Tensor
-    place: Tensor
-    span: slice | None
-
-    @classmethod
-    def of(cls, marked: Tensor) -> Picked:
-        """Look for the marked positions of (B, N) bool."""
-        length = marked.shape[1]
-        places = torch.arange(length, device=marked.device)
-        first = torch.where(marked, places, length).amin(1)
-        last = torch.where(marked, places, -1).amax(1)
-        ends = torch.stack([first, last, marked.sum(1)], 1).tolist()
-        width = max((count for _, _, count in ends), default=0)
-        index, _ = compact(marked, width)
-        place = torch.zeros_like(marked, dtype=torch.int64)
-        place.scatter_(1, index, torch.arange(width, device=marked.device).expand_as(index))
-        return cls(index, place, _span(ends, width, length))
-
-    def rows(self, values: Tensor) -> Tensor:
-        """(B, H, T, ...) of values (B or 1, H, N, ...), as a copy."""
-        if self.span is not None:
-            return values[:, :, self.span].clone()
-        index = self.index[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
-        # (B, H, T, ...) as the index says
-        return values.expand(index.shape[0], *values.shape[1:]).gather(2, index)
-
-
-def _span(ends: Sequence[Sequence[int]], width: int, length: int) -> slice | None:
-    """The run of ``width`` positions that all rows have marked, as (first, last, count) say."""
-    runs = all(count == last + 1 - first for first, last, count in ends)
-    lasts = {last for _, last, _ in ends}
-    # At the end of the sequence invalid slots lie right before a shorter run, so they are in it.
-    alike = len({count for _, _, count in ends}) == 1 or lasts == {length - 1}
-    if not (width and runs and alike and len(lasts) == 1):
-        return None
-    stop = lasts.pop() + 1
-    return slice(stop - width, stop)
-
-
-@dataclass(frozen=True)
 class Tile:
     """A block of rows of some heads.
 
@@ -100,6 +52,7 @@ class Tile:
         rows: Which of the marked queries the block holds.
         index: (B, T) int64, positions of these queries.
         valid: (B, T) bool.
+        filled: True if the host knows that all are valid.
     """
 
     attention: Attention
@@ -107,6 +60,7 @@ class Tile:
     rows: slice
     index: Tensor
     valid: Tensor
+    filled: bool
 
 
 class Attention(ABC):
@@ -146,31 +100,34 @@ class Attention(ABC):
             (B, H, T, K), or (B, H, T, N) for all keys.
         """
 
-    def blocks(self, queries: Tensor, keys: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Cut marked queries (B, N) bool into blocks (index (B, T), valid (B, T)).
+    def blocks(
+        self, queries: Tensor | Marked, keys: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut marked queries into blocks (index (B, T), valid (B, T)).
 
         Args:
-            queries: (B, N) bool.
+            queries: (B, N) bool, or the marked positions.
             keys: Keys that a row is computed for; default all N.
         """
-        index, valid = compact(queries)
-        for rows in self._cut(index.shape[1], keys):
-            yield index[:, rows], valid[:, rows]
+        marked = Marked.of(queries)
+        for rows in self._cut(marked.index.shape[1], keys):
+            yield marked.index[:, rows], marked.valid[:, rows]
 
-    def tiles(self, queries: Tensor) -> Iterator[Tile]:
-        """Cut marked queries (B, N) bool into blocks that hold many rows of few heads.
+    def tiles(self, queries: Tensor | Marked) -> Iterator[Tile]:
+        """Cut queries, marked as in :meth:`blocks`, into blocks that hold many rows of few heads.
 
         A product of few rows with all keys takes up to twice as long per number as one of
         hundreds, so heads are cut first and rows only if one KV head's are still too many.
         """
-        index, valid = compact(queries)
+        marked = Marked.of(queries)
+        index, valid = marked.index, marked.valid
         group = self.batch_size * self.group * max(1, index.shape[1]) * self.length
         step = self.group * max(1, self._most // max(1, group))
         for start in range(0, self.heads, step):
             heads = slice(start, min(start + step, self.heads))
             part = self if step >= self.heads else self.of_heads(heads)
             for rows in part._cut(index.shape[1]):
-                yield Tile(part, heads, rows, index[:, rows], valid[:, rows])
+                yield Tile(part, heads, rows, index[:, rows], valid[:, rows], marked.filled)
 
     @property
     def _most(self) -> int:
@@ -224,8 +181,8 @@ class Attention(ABC):
 
     def prompt_mass(
         self,
-        queries: Tensor,
-        keys: Tensor,
+        queries: Tensor | Marked,
+        keys: Tensor | Marked,
         *,
         normalise: Normalisation = "keys",
         masked: bool = False,
@@ -237,8 +194,8 @@ class Attention(ABC):
         on the logits before the causal mask.
 
         Args:
-            queries: (B, N) bool, the tokens to weigh.
-            keys: (B, N) bool, the prompt.
+            queries: The tokens to weigh, marked as in :meth:`blocks`.
+            keys: The prompt, likewise; all of it is in ``real``.
             normalise: "keys" is the softmax of Eq. 2 over all keys of a query; "queries" is the
                 released code's softmax over all queries of a key.
             masked: Apply the causal mask first.
@@ -247,11 +204,10 @@ class Attention(ABC):
         Returns:
             (B, N) float32 (float64 where the logits are), zero outside ``queries``.
         """
-        everyone = torch.ones_like(queries) if real is None else real
+        queries, keys = Marked.of(queries), Marked.of(keys)
         if normalise == "queries":
-            return self._mass_over_queries(queries, keys, everyone, masked)
+            return self._mass_over_queries(queries, keys, real, masked)
         hidden = None if real is None else ~real[:, None, None, :]
-        columns, counted = compact(keys)
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
         for tile in self.tiles(queries):
             scores = tile.attention.logits(tile.index)
@@ -260,35 +216,42 @@ class Attention(ABC):
             if masked:
                 later = torch.arange(self.length, device=self.device) > tile.index[..., None]
                 scores = scores.masked_fill_(later[:, None], -torch.inf)
-            where = columns[:, None, None].expand(*scores.shape[:3], -1)
+            where = keys.index[:, None, None].expand(*scores.shape[:3], -1)
             # The normaliser runs over all keys; of the shares only those of the prompt are read.
             shares = torch.softmax(scores, -1).gather(3, where)
-            share = torch.where(counted[:, None, None], shares, 0).sum((1, 3))
+            share = _held(shares, keys.valid[:, None, None], keys.filled).sum((1, 3))
             # A padding query may see no key at all; its share is not a number.
-            share = torch.where(tile.valid, share, 0)
+            share = _held(share, tile.valid, tile.filled)
             mass = mass.to(share.dtype).scatter_add_(1, tile.index, share)
         return mass
 
     def _mass_over_queries(
-        self, queries: Tensor, keys: Tensor, everyone: Tensor, masked: bool
+        self, queries: Marked, keys: Marked, real: Tensor | None, masked: bool
     ) -> Tensor:
         # Only the columns of the prompt count. Two passes over blocks of query rows: largest logit
         # and normaliser of each key, then the shares. Kept apart, the two lose less to rounding
         # than their log-sum-exp does.
-        columns, counted = compact(keys & everyone)
+        columns = keys.index
+        everyone = (
+            Marked.everywhere(self.batch_size, self.length, self.device)
+            if real is None
+            else Marked.of(real)
+        )
         start = torch.zeros(self.batch_size, self.heads, columns.shape[1], device=self.device)
         top, total = torch.full_like(start, torch.finfo(start.dtype).min), start
         for index, valid in self.blocks(everyone, columns.shape[1]):
             scores = self._prompt_logits(index, columns, masked)
-            scores = scores.masked_fill_(~valid[:, None, :, None], -torch.inf)
+            if not everyone.filled:
+                scores = scores.masked_fill_(~valid[:, None, :, None], -torch.inf)
             higher = torch.maximum(top.to(scores.dtype), scores.amax(2))
             total = total * (top - higher).exp() + (scores - higher[:, :, None]).exp().sum(2)
             top = higher
         mass = torch.zeros(self.batch_size, self.length, device=self.device)
         for index, valid in self.blocks(queries, columns.shape[1]):
             scores = self._prompt_logits(index, columns, masked)
-            share = (scores - top[:, :, None]).exp() / total[:, :, None]
-            share = torch.where(counted[:, None, None], share, 0).sum((1, 3)) * valid
+            shares = (scores - top[:, :, None]).exp() / total[:, :, None]
+            share = _held(shares, keys.valid[:, None, None], keys.filled).sum((1, 3))
+            share = _held(share, valid, queries.filled)
             mass = mass.to(share.dtype).scatter_add_(1, index, share)
         return mass
 
@@ -298,3 +261,8 @@ class Attention(ABC):
             later = columns[:, None, None, :] > index[:, None, :, None]
             scores = scores.masked_fill_(later, -torch.inf)
         return scores
+
+
+def _held(values: Tensor, valid: Tensor, filled: bool) -> Tensor:
+    """Values of valid slots, zero in others."""
+    return values if filled else torch.where(valid, values, 0)

@@ -8,7 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lightkv.contract.attention import Attention, Picked
+from lightkv.contract.attention import Attention
+from lightkv.contract.host import consecutive
+from lightkv.contract.marked import Picked
 from lightkv.contract.products import half_is_asked, half_product
 
 
@@ -64,7 +66,7 @@ class ProjectedAttention(Attention):
     def logits(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
         batch, count = index.shape
         kv_heads, width = self.keys.shape[1], self.queries.shape[3]
-        rows = torch.arange(batch, device=self.device)[:, None]
+        rows = consecutive(batch, self.device)[:, None]
         # (B, H, N, d) at (B, T) of N: (B, H, T, d)
         picked = self.queries.transpose(1, 2)[rows, self._place(index)].transpose(1, 2)
         half = half_is_asked(self.keys)

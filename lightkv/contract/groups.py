@@ -1,13 +1,18 @@
-"""Groups of tokens that are treated together, and where a token lies on its grid."""
+"""Groups of tokens that are treated together, and where a token lies on its grid.
+
+All of it follows from a layout, so the host works it out by itself and hands over what comes out.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lightkv.contract.layout import TokenLayout
+from lightkv.contract.layout import TokenKind, TokenLayout
 
 
 @dataclass(frozen=True)
@@ -17,14 +22,19 @@ class Groups:
     Attributes:
         index: (G, M) int64, positions b * N + n in sequence order, 0 where invalid.
         valid: (G, M) bool; the M_g tokens of a group come first.
+        row: (G,) of the host, row of the batch that each group lies in.
+        filled: True if the host knows that every slot is valid.
     """
 
     index: Tensor
     valid: Tensor
+    row: NDArray[np.int64]
+    filled: bool = False
 
     def to(self, device: torch.device) -> Groups:
         """The same groups on another device."""
-        return Groups(self.index.to(device), self.valid.to(device))
+        index, valid = (one.to(device, non_blocking=True) for one in (self.index, self.valid))
+        return replace(self, index=index, valid=valid)
 
     @property
     def counts(self) -> Tensor:
@@ -32,42 +42,43 @@ class Groups:
         return self.valid.sum(1)
 
 
-def gather_groups(labels: Tensor) -> Groups:
+def gather_groups(labels: NDArray[np.int64]) -> Groups:
     """Collect tokens of equal label.
 
     Args:
-        labels: (B, N) int64; -1 belongs to no group. Labels of different rows must differ.
+        labels: (B, N); -1 belongs to no group. Labels of different rows must differ.
 
     Returns:
-        Groups in ascending order of label, padded to the largest.
+        Groups on the host in ascending order of label, padded to the largest.
     """
-    flat = labels.flatten()
-    members = (flat >= 0).nonzero()[:, 0]
-    order = torch.argsort(flat[members], stable=True)
-    members = members[order]
-    _, number, counts = torch.unique_consecutive(
-        flat[members], return_inverse=True, return_counts=True
-    )
-    starts = counts.cumsum(0) - counts
-    slots = torch.arange(len(members), device=flat.device) - starts[number]
-    width = int(counts.max()) if len(counts) else 0
-    index = torch.zeros(len(counts), width, dtype=torch.int64, device=flat.device)
-    index[number, slots] = members
-    return Groups(index, torch.arange(width, device=flat.device) < counts[:, None])
+    flat = labels.ravel()
+    outside = np.count_nonzero(flat < 0)
+    members = flat.argsort(kind="stable")[outside:]
+    counts = np.bincount(flat[members])
+    counts = counts[counts > 0]
+    valid = np.arange(counts.max(initial=0)) < counts[:, None]
+    index = np.zeros(valid.shape, np.int64)
+    index[valid] = members
+    row = members[counts.cumsum() - counts] // labels.shape[1]
+    return Groups(torch.from_numpy(index), torch.from_numpy(valid), row, bool(valid.all()))
 
 
-def cells(layout: TokenLayout) -> Tensor:
-    """(B, N) bool: vision tokens with a cell of their own, so not the line breaks."""
-    return layout.vision & (layout.segment >= 0) & (layout.col < extents(layout)[..., 2])
+def cells(layout: TokenLayout) -> NDArray[np.bool_]:
+    """(B, N): vision tokens with a cell of their own, so not the line breaks."""
+    kind, segment, col = (layout.arrays[name] for name in ("kind", "segment", "col"))
+    vision = kind == TokenKind.VISION
+    inside: NDArray[np.bool_] = vision & (segment >= 0) & (col < layout.once(extents)[..., 2])
+    return inside
 
 
-def extents(layout: TokenLayout) -> Tensor:
-    """(B, N, 3) int64: frames, rows and columns of the grid that each token lies on."""
+def extents(layout: TokenLayout) -> NDArray[np.int64]:
+    """(B, N, 3): frames, rows and columns of the grid that each token lies on."""
     most = max((len(grids) for grids in layout.grids), default=0)
     table = [
         [(g.frames, g.rows, g.cols) for g in grids] + [(0, 0, 0)] * (most + 1 - len(grids))
         for grids in layout.grids
     ]
-    sizes = torch.tensor(table, dtype=torch.int64, device=layout.kind.device)
-    where = layout.segment.clamp_min(0)[..., None].expand(-1, -1, 3)
-    return sizes.gather(1, where)
+    where = layout.arrays["segment"].clip(0)
+    rows = np.arange(layout.batch_size)[:, None]
+    sizes: NDArray[np.int64] = np.array(table, np.int64)[rows, where]
+    return sizes

@@ -6,14 +6,18 @@ is the business of a model family.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cache, cached_property
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from lightkv.contract.host import on_host
 
 Fact = TypeVar("Fact")
 
@@ -118,6 +122,11 @@ class TokenLayout:
             vars(self)["_host"] = self.to("cpu")
         fetched: TokenLayout = vars(self)["_host"]
         return fetched
+
+    @cached_property
+    def arrays(self) -> Mapping[str, NDArray[np.int64]]:
+        """The columns (B, N) by their names, as arrays of the host."""
+        return dict(zip(_COLUMNS, on_host(self.host._columns), strict=True))
 
     @cached_property
     def padded(self) -> bool:

@@ -9,10 +9,15 @@ gives the provenance of every surviving token.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from lightkv.contract.host import all_true, consecutive, on_device, on_host
 
 Rule = Literal["mean", "norm-preserving"]
 
@@ -30,6 +35,7 @@ class Reduction:
         rule: "mean" is the weighted mean; "norm-preserving" rescales it to the largest norm in
             the group (MLERP: ToFu, arXiv 2312.01026).
         filled: True if the host knows that every slot is valid.
+        whole: True if the host knows that no old token was dropped.
     """
 
     index: Tensor
@@ -38,6 +44,7 @@ class Reduction:
     weight: Tensor
     rule: Rule = "mean"
     filled: bool = False
+    whole: bool = False
 
     @property
     def old_length(self) -> int:
@@ -46,6 +53,11 @@ class Reduction:
     @property
     def new_length(self) -> int:
         return int(self.index.shape[1])
+
+    @cached_property
+    def slot(self) -> Tensor:
+        """(B, N) int64: ``target``, and one slot more, number K, for all that was dropped."""
+        return self.target if self.whole else _spared(self.target, self.new_length)
 
     @property
     def is_identity(self) -> bool:
@@ -61,7 +73,7 @@ class Reduction:
         """The reduction that changes nothing."""
         index = torch.arange(length, device=device).expand(batch_size, length)
         ones = torch.ones(batch_size, length, device=device)
-        return cls(index, ones.bool(), index, ones, filled=True)
+        return cls(index, ones.bool(), index, ones, filled=True, whole=True)
 
     @classmethod
     def from_keep(cls, keep: Tensor) -> Reduction:
@@ -70,10 +82,10 @@ class Reduction:
         Args:
             keep: (B, N) bool.
         """
-        index, valid = compact(keep)
+        counts = counted(keep)
+        index, valid = compact(keep, counts)
         slot = _slots(index, valid, keep.shape[1])
-        # Nothing is padded where there is nothing to be padded to.
-        return cls(index, valid, slot, (slot >= 0).to(torch.float32), filled=len(keep) == 1)
+        return cls(index, valid, slot, (slot >= 0).to(torch.float32), filled=_alike(counts))
 
     @classmethod
     def from_groups(
@@ -82,26 +94,36 @@ class Reduction:
         importance: Tensor,
         rule: Rule = "mean",
         *,
-        width: int | None = None,
+        counts: NDArray[np.int64] | None = None,
+        whole: bool = False,
     ) -> Reduction:
         """Merge: tokens of the same representative become one, weighted by importance.
 
         Args:
             representative: (B, N) int64, old position of the token that each old token goes into;
-                its own position for a survivor, -1 for a token that is dropped.
+                its own position for a survivor, -1 for a token that is dropped. Whoever goes into
+                a token that does not survive is dropped too.
             importance: (B, N) float, non-negative. A group whose importances sum to zero is
                 averaged uniformly. A group of one keeps its token bit for bit.
             rule: How a group becomes one token.
-            width: Survivors K of the row that has most, where the host knows it.
+            counts: (B,) of the host, survivors of each row; without them it has to wait.
+            whole: True if the host knows that no token is dropped.
         """
-        length = representative.shape[1]
-        places = torch.arange(length, device=representative.device)
-        index, valid = compact(representative == places, width)
-        slot = _slots(index, valid, length)
-        member = representative >= 0
-        target = torch.where(member, slot.gather(1, representative.clamp_min(0)), -1)
-        weight = _normalise(importance, target, member, index.shape[1])
-        return cls(index, valid, target, weight, rule, filled=len(index) == 1)
+        survives = representative == consecutive(representative.shape[1], representative.device)
+        counts = counted(survives) if counts is None else counts
+        filled = _alike(counts)
+        index, valid = compact(survives, counts)
+        # A survivor's slot is its place among the survivors, after those that are padding.
+        survivors = index.contiguous() if filled else index.masked_fill(~valid, -1)
+        target = torch.searchsorted(survivors, representative)
+        if not whole:
+            joins = (representative >= 0) & survives.gather(1, representative.clamp_min(0))
+            target = target.masked_fill(~joins, -1)
+        width = index.shape[1]
+        weight = _shares(importance, target if whole else _spared(target, width), width)
+        if not whole:
+            weight = weight.masked_fill(target < 0, 0)
+        return cls(index, valid, target, weight, rule, filled, whole)
 
     def apply(self, values: Tensor) -> Tensor:
         """Apply to per-token values.
@@ -113,8 +135,7 @@ class Reduction:
         Returns:
             (B, K, D), zeros in invalid slots.
         """
-        # One spare slot collects what is dropped, so that no index is out of range.
-        slot = torch.where(self.target >= 0, self.target, self.new_length)[..., None]
+        slot = self.slot[..., None]
         wide = torch.promote_types(values.dtype, torch.float32)
         weight = self.weight.to(wide)[..., None]
         shape = (values.shape[0], self.new_length + 1, values.shape[2])
@@ -142,9 +163,8 @@ class Reduction:
 
     def summed(self, counts: Tensor) -> Tensor:
         """(B, K) int64: counts (B, N) of the old tokens, summed over those of each new one."""
-        slot = torch.where(self.target >= 0, self.target, self.new_length)
-        total = counts.new_zeros(slot.shape[0], self.new_length + 1)
-        return total.scatter_add_(1, slot, counts)[:, :-1]
+        total = counts.new_zeros(len(counts), self.new_length + 1)
+        return total.scatter_add_(1, self.slot, counts)[:, :-1]
 
     def then(self, later: Reduction) -> Reduction:
         """This reduction followed by another: the product of the two assignments."""
@@ -163,24 +183,35 @@ class Reduction:
         return (self.target[:, None, :] == slots[None, :, None]) * self.weight[:, None, :]
 
 
-def compact(keep: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
+def compact(
+    keep: Tensor, counts: NDArray[np.int64] | None = None, width: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Positions of the marked entries, left-padded to the longest row.
 
     Args:
         keep: (..., N) bool.
-        width: Entries K of the longest row, where the host knows it; else it has to wait for it.
+        counts: (...) of the host, how many entries are marked; without them it has to wait.
+        width: Slots K; default those of the longest row.
 
     Returns:
         index (..., K) int64, ascending, and valid (..., K) bool; invalid slots come first.
     """
-    count = keep.sum(-1)
+    if counts is None:
+        counts = counted(keep)
     if width is None:
-        width = int(count.max()) if count.numel() else 0
+        width = int(counts.max(initial=0))
     # A stable sort moves unmarked entries to the front and keeps the order of the marked ones.
     order = torch.argsort(keep.to(torch.int8), dim=-1, stable=True)
     index = order[..., keep.shape[-1] - width :]
-    slots = torch.arange(width, device=keep.device)
-    return index, slots >= (width - count)[..., None]
+    if (counts == width).all():
+        return index, all_true(index.shape, keep.device)
+    return index, on_device(np.arange(width) >= (width - counts)[..., None], keep.device)
+
+
+def counted(keep: Tensor) -> NDArray[np.int64]:
+    """(...) of the host: how many entries of (..., N) bool are marked."""
+    counts: NDArray[np.int64] = keep.sum(-1).cpu().numpy()
+    return counts
 
 
 def compact_each(keep: Tensor, counts: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -191,7 +222,7 @@ def compact_each(keep: Tensor, counts: Tensor) -> list[tuple[Tensor, Tensor]]:
         counts: (n, ...) int64 on the host: how many entries are marked.
     """
     length = keep.shape[-1]
-    order, valid = compact(keep, length)
+    order, valid = compact(keep, on_host(counts), length)
     longest = counts.numpy().reshape(len(counts), -1).max(1).tolist()
     if len(set(longest)) == 1:
         start = length - longest[0]
@@ -211,17 +242,21 @@ def _slots(index: Tensor, valid: Tensor, length: int) -> Tensor:
     return slot[:, :length]
 
 
-def _normalise(importance: Tensor, target: Tensor, member: Tensor, width: int) -> Tensor:
-    """Weights per group that sum to 1; exactly 1 for a group of one."""
-    wide = torch.promote_types(importance.dtype, torch.float32)
-    value = torch.where(member, importance.to(wide), 0)
-    slot = torch.where(member, target, width)
-    total = torch.zeros(*slot.shape[:1], width + 1, dtype=wide, device=slot.device)
-    count = torch.zeros_like(total)
-    total.scatter_add_(1, slot, value)
-    count.scatter_add_(1, slot, member.to(wide))
-    total, count = total.gather(1, slot), count.gather(1, slot)  # (B, N), of the group of each
-    uniform = 1 / count.clamp_min(1)
-    weight = torch.where(total > 0, value / total.clamp_min(torch.finfo(wide).tiny), uniform)
-    weight = torch.where(count == 1, torch.ones_like(weight), weight)
-    return torch.where(member, weight, torch.zeros_like(weight))
+def _spared(target: Tensor, width: int) -> Tensor:
+    """Slots, with one more, number ``width``, for all that was dropped."""
+    return target.masked_fill(target < 0, width)
+
+
+def _alike(counts: NDArray[np.int64]) -> bool:
+    return len(set(counts.tolist())) <= 1
+
+
+def _shares(importance: Tensor, slot: Tensor, width: int) -> Tensor:
+    """(B, N) importance of each token as a share of its slot's; alike where that sums to zero."""
+    value = importance.to(torch.promote_types(importance.dtype, torch.float32))
+    # Two sums over each slot: of what its tokens count for, and of their number.
+    summands = torch.stack([value, torch.ones_like(value)])  # (2, B, N)
+    where = slot.expand_as(summands)
+    sums = summands.new_zeros(2, len(slot), width + 1)
+    total, count = sums.scatter_add_(2, where, summands).gather(2, where)
+    return torch.where(total > 0, value / total, count.reciprocal())

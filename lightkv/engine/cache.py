@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightkv.contract.host import on_host
+from lightkv.contract.host import all_true, consecutive, on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import compact
 from lightkv.contract.retention import Retention
@@ -110,7 +110,7 @@ class LayerEntries:
         if self._valid is not None:
             return self._valid.read()
         device = self._position.read().device
-        return _true(device).expand(*self.counts.shape, self.slots)
+        return all_true((*self.counts.shape, self.slots), device)
 
     @property
     def groups(self) -> int:
@@ -206,9 +206,8 @@ class LayerEntries:
         """
         valid = self.valid & ~leaving
         left = on_host(valid.sum(-1)) if counts is None else self.counts - counts
-        most = int(left.max())
-        if most < self.slots:
-            index, valid = compact(valid, most)
+        if left.max() < self.slots:
+            index, valid = compact(valid, left)
             self._gather(layer, index)
         self._valid = Later(valid)
         self.recount(left)
@@ -220,7 +219,7 @@ class LayerEntries:
             layer: The layer's cache.
             victim: (B, G) int64, its slot.
         """
-        rest = _numbers(victim.device, self.slots - 1)
+        rest = consecutive(self.slots - 1, victim.device)
         self._gather(layer, rest + (rest >= victim[..., None]))
         self.recount(self.counts - 1)
 
@@ -253,24 +252,3 @@ class LayerEntries:
 def _picked(values: Tensor, index: Tensor) -> Tensor:
     """Values (B, 1 or G, N) at ``index`` (B, G, K)."""
     return values.expand(-1, index.shape[1], -1).gather(2, index)
-
-
-@functools.cache
-def _true(device: torch.device) -> Tensor:
-    return torch.ones((), dtype=torch.bool, device=device)
-
-
-# Numbers up to here are made once per device.
-_MOST = 2**16
-
-
-def _numbers(device: torch.device, count: int) -> Tensor:
-    """(count,) int64: 0, 1, 2 and so on."""
-    if count > _MOST:
-        return torch.arange(count, device=device)
-    return _first_numbers(device)[:count]
-
-
-@functools.cache
-def _first_numbers(device: torch.device) -> Tensor:
-    return torch.arange(_MOST, device=device)

@@ -48,7 +48,7 @@ class HeldCache:
     ) -> None:
         self.cache = cache
         self.entries = [LayerEntries(one.layout) for one in processed]
-        self.changed = any(one.provenance is not None for one in processed)
+        self.changed = any(one.stage is not None for one in processed)
         self.continues = False
         self._plan = plan
         self._layout = layout

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from lightkv.contract.attention import Attention, Picked
+from lightkv.contract.attention import Attention
 from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import Evictor, Observation, Reducer
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.marked import Picked
 from lightkv.contract.rotary import Rotary
 from lightkv.contract.view import EntriesView, LayerView, PromptInputs, VisionFeatures
 from lightkv.engine.masks import hide

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -30,18 +30,21 @@ class Processed:
 
     Attributes:
         layout: Layout of its tokens.
-        stages: The reductions that made them of the prompt, in order.
+        before: What layers before the last stage processed, and ``stage``, the reduction that made
+            the tokens of it; None for the prompt itself.
         shortfall: (B,) int64 as in :class:`Shortening`, or None.
     """
 
     layout: TokenLayout
-    stages: tuple[Reduction, ...] = ()
+    before: Processed | None = None
+    stage: Reduction | None = None
     shortfall: Tensor | None = None
 
     @cached_property
     def provenance(self) -> Reduction | None:
         """Which tokens of the prompt each of them stands for, None for the prompt itself."""
-        return reduce(Reduction.then, self.stages) if self.stages else None
+        earlier = None if self.before is None else self.before.provenance
+        return self.stage if earlier is None or self.stage is None else earlier.then(self.stage)
 
 
 class Shortening:
@@ -114,8 +117,7 @@ class Shortening:
             self._source = reduction.index
         else:
             self._source = self._source.gather(1, reduction.index)
-        stages = (*self.processed.stages, reduction)
-        self.processed = Processed(self.layout, stages, self.shortfall)
+        self.processed = Processed(self.layout, self.processed, reduction, self.shortfall)
 
     def inputs(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -28,9 +28,15 @@ ATTENTION_CALL = "attention_interface_1"
 
 
 def is_traced(decoder: nn.Module) -> bool:
-    """Whether a trace is running on some module of a decoder."""
-    states = (module.__dict__.get(STATE) for module in decoder.modules())
-    return any(state is not None and state.active()[0] is not None for state in states)
+    """Whether a trace is running on some module of a decoder.
+
+    Every run of the hooks asks, so the modules are walked without torch's help.
+    """
+    modules = [decoder]
+    for module in modules:  # grows meanwhile, until no module has children left
+        modules += [child for child in module._modules.values() if child is not None]
+    states = [module.__dict__[STATE] for module in modules if STATE in module.__dict__]
+    return any(state.active()[0] is not None for state in states)
 
 
 def in_a_body() -> bool:

@@ -133,17 +133,17 @@ def _compare_merge(
     cut, pairs = method.windows_of(view), method.pairs(view)
     vision = view.layout.vision[0]
     images, size = tensors["token_weight"].shape
-    block = cut.block[0]
+    block, window = torch.from_numpy(cut.block[0]), torch.from_numpy(cut.window[0])
     rank = torch.full_like(block, -1)
     rank[vision] = torch.arange(int(vision.sum())) % size
-    columns = (block, cut.window[0], rank)
+    columns = (block, window, rank)
     ours = torch.stack([c[pairs.source] for c in columns] + [rank[pairs.target]], -1)
-    order = torch.argsort(ours[:, 0] * (int(cut.window.max()) + 1) + ours[:, 1], stable=True)
+    order = torch.argsort(ours[:, 0] * (int(window.max()) + 1) + ours[:, 1], stable=True)
     kept = torch.stack([rank[reduction.index[0]][_of(block, reduction, i)] for i in range(images)])
     lines = _differ("pairs", _as_set(ours[order]), _as_set(tensors["pairs"]))
     lines += _differ("kept", kept, tensors["kept"].sort(-1).values)
     for image in range(images):
-        lines += _differ("windows", cut.window[0][block == image], tensors["window"])
+        lines += _differ("windows", window[block == image], tensors["window"])
     weight = method.importance(view)[0][vision].view(images, size)
     recorded = tensors["token_weight"]
     # Below the smallest normal number no relative precision is left.
@@ -193,7 +193,7 @@ def _spans_out(method: LightKV, view: LayerView, reduction: Reduction) -> Tensor
     """
     images = view.layout.image[0]
     acts = not bool(method.skipped(view).any())
-    block = method.windows_of(view).block[0] if acts else images
+    block = torch.from_numpy(method.windows_of(view).block[0]) if acts else images
     left = block[reduction.index[0]]
     spans, removed = [], 0
     for image in range(int(images.max()) + 1):

@@ -6,14 +6,18 @@ NeurIPS 2024, arXiv 2405.16148.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightkv.contract.groups import Groups
+from lightkv.contract.host import on_device
 from lightkv.contract.similarity import cosine
-from lightkv.merging.matching import Pairs, match, split_alternate
+from lightkv.merging.matching import Pairs, match
 
 EnergyForm = Literal["paper", "released"]
 
@@ -43,7 +47,12 @@ def energies(hidden: Tensor, groups: Groups, margin: float, form: EnergyForm = "
 
 
 def match_by_energy(
-    hidden: Tensor, groups: Groups, energy: Tensor, merges: Tensor, *, protect: bool = True
+    hidden: Tensor,
+    groups: Groups,
+    energy: Tensor,
+    merges: NDArray[np.int64],
+    *,
+    protect: bool = True,
 ) -> Pairs:
     """Tokens in order of falling energy alternate between sources and targets; k sources merge.
 
@@ -52,14 +61,13 @@ def match_by_energy(
         groups: (G, M).
         energy: (G, M), see :func:`energies`. Ties: lowest index first;
             near-ties fall as their rounding does.
-        merges: (G,) int64 on the host, merges k per group.
+        merges: (G,) on the host, merges k per group.
         protect: Only the 2k tokens of highest energy take part, so that all k sources merge; else
             all tokens do, and the k most similar pairs merge.
     """
     order = torch.argsort(energy, dim=-1, descending=True, stable=True)
     ranked = groups.index.gather(1, order)
     slots = torch.arange(ranked.shape[1], device=ranked.device)
-    most = 2 * merges.to(slots.device) if protect else groups.counts
-    taking_part = slots < most[:, None]
-    sources, targets = split_alternate(Groups(ranked, taking_part))
-    return match(hidden, sources, targets, merges)
+    most = on_device(2 * merges, slots.device) if protect else groups.counts
+    taking_part = replace(groups, index=ranked, valid=slots < most[:, None], filled=False)
+    return match(hidden, taking_part, merges)

@@ -10,21 +10,24 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightkv.contract.attention import Normalisation
 from lightkv.contract.checks import check_ratios, check_stages, check_windows, require_vision
 from lightkv.contract.compressor import Positions, Reducer
 from lightkv.contract.groups import gather_groups
+from lightkv.contract.host import on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
 from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.cost.presets import MergeSchedule
 from lightkv.errors import InputError, InvalidValueError
-from lightkv.merging.matching import Pairs, match, merge_counts, reduction, split_alternate
-from lightkv.merging.partition import Partition, Windows, partition, square_side
+from lightkv.merging.matching import Pairs, match, merge_counts, reduction
+from lightkv.merging.partition import Partition, Windows, partition, square, square_side
 from lightkv.merging.schedule import schedule_for
 from lightkv.merging.weighting import (
     Guidance,
@@ -195,26 +198,18 @@ class LightKV(Reducer):
         return merged if self.floor == 0 else _shrink(merged, importance, self.floor)
 
     def windows_of(self, view: LayerView) -> Windows:
-        """The windows of the stage at ``view.layer``, on the host; rows that skip it have none."""
+        """The windows of the stage at ``view.layer``; rows that skip it have none."""
         per_side = self.windows[self.layers.index(view.layer)]
-        cut = partition(self.partition, view.layout.host, per_side)
-        skipped = self.skipped(view)
-        if not skipped.any():
-            return cut
-        gone = skipped[:, None]
-        return Windows(cut.block.masked_fill(gone, -1), cut.window.masked_fill(gone, -1))
+        cut = partition(self.partition, view.layout, per_side)
+        gone = self.skipped(view)[:, None]
+        return Windows(np.where(gone, -1, cut.block), np.where(gone, -1, cut.window))
 
-    def skipped(self, view: LayerView) -> Tensor:
-        """(B,) bool on the host: rows that the stage at ``view.layer`` leaves alone."""
-        layout = view.layout.host
+    def skipped(self, view: LayerView) -> NDArray[np.bool_]:
+        """(B,): rows that the stage at ``view.layer`` leaves alone."""
         per_side = self.windows[self.layers.index(view.layer)]
         if self.min_tokens is None:
-            return torch.zeros(layout.batch_size, dtype=torch.bool, device=layout.kind.device)
-        images = max(1, int(layout.image.max()) + 1)
-        counts = torch.zeros(layout.batch_size, images, device=layout.kind.device)
-        counts.scatter_add_(1, layout.image.clamp_min(0), layout.vision.to(counts.dtype))
-        present = torch.arange(images, device=counts.device) <= layout.image.amax(1)[:, None]
-        return (present & (counts < self.min_tokens * per_side**2)).any(1)
+            return np.zeros(view.layout.batch_size, np.bool_)
+        return view.layout.once(_lacking, self.min_tokens * per_side**2)
 
     def pairs(self, view: LayerView) -> Pairs:
         """Who merges with whom at ``view.layer`` (Eq. 5, 6)."""
@@ -222,14 +217,14 @@ class LightKV(Reducer):
         if skipped.any():
             warnings.warn(
                 f"{self.min_tokens} tokens per window are wanted of every image; the stage after "
-                f"layer {view.layer} leaves rows {skipped.nonzero()[:, 0].tolist()} alone",
+                f"layer {view.layer} leaves rows {np.flatnonzero(skipped).tolist()} alone",
                 StageSkippedWarning,
                 stacklevel=3,
             )
         groups = gather_groups(self.windows_of(view).labels())
         ratio = self.ratios[self.layers.index(view.layer)]
-        merges = merge_counts(groups.counts, ratio, single=self.counting == "float32")
-        return match(view.hidden, *split_alternate(groups.to(view.hidden.device)), merges)
+        merges = merge_counts(groups, ratio, single=self.counting == "float32")
+        return match(view.hidden, groups.to(view.hidden.device), merges)
 
     def importance(self, view: LayerView) -> Tensor:
         """(B, N) float: what each vision token counts for in its group's mean (Eq. 7)."""
@@ -246,19 +241,28 @@ class LightKV(Reducer):
         if self.partition == "true-grid":
             side = min(min(g.rows, g.cols) for grids in layout.grids for g in grids)
         else:
-            images = Windows(layout.image, layout.image.clamp_max(0))
-            side = int(square_side(gather_groups(images.labels()).counts.min()))
+            images = gather_groups(square(layout, 1).labels())
+            side = int(square_side(on_host(images.valid).sum(1)).min())
         if self.windows[0] > side:
             allowed = f"at most {side} per side on the smallest grid of this prompt"
             raise InvalidValueError("windows", self.windows[0], allowed)
 
 
+def _lacking(layout: TokenLayout, least: int) -> NDArray[np.bool_]:
+    """(B,): rows with an image of fewer than ``least`` tokens."""
+    image = layout.arrays["image"]
+    numbers = np.arange(image.max(initial=0) + 1)
+    counts = (image[..., None] == numbers).sum(1)  # (B, images)
+    lacking = (counts < least) & (numbers <= image.max(1)[:, None])
+    rows: NDArray[np.bool_] = lacking.any(1)
+    return rows
+
+
 def _shrink(merged: Reduction, importance: Tensor, floor: float) -> Reduction:
     """Divide by ``floor`` where the weights of a merged group sum to less."""
-    slot = torch.where(merged.target >= 0, merged.target, merged.new_length)
-    total = importance.new_zeros(slot.shape[0], merged.new_length + 1)
-    total.scatter_add_(1, slot, importance)
+    total = importance.new_zeros(len(merged.slot), merged.new_length + 1)
+    total.scatter_add_(1, merged.slot, importance)
     factor = torch.where(
         torch.nn.functional.pad(merged.sizes(), (0, 1)) > 1, (total / floor).clamp_max(1), 1
     )
-    return dataclasses.replace(merged, weight=merged.weight * factor.gather(1, slot))
+    return dataclasses.replace(merged, weight=merged.weight * factor.gather(1, merged.slot))

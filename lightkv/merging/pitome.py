@@ -10,14 +10,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from lightkv.contract.groups import Groups
 from lightkv.contract.registry import register
 from lightkv.contract.view import LayerView, ModelFacts
 from lightkv.errors import InvalidValueError
 from lightkv.merging.energy import EnergyForm, energies, match_by_energy
-from lightkv.merging.matching import Pairs, match, split_alternate
+from lightkv.merging.matching import Pairs, match
 from lightkv.merging.staged import GlobalMerge
 
 Shallow = Literal["protect", "split", "tome"]
@@ -49,11 +50,11 @@ class PiToMe(GlobalMerge):
         if self.margin is not None and not math.isfinite(self.margin):
             raise InvalidValueError("margin", self.margin, "None or a finite number")
 
-    def match(self, view: LayerView, groups: Groups, merges: Tensor) -> Pairs:
+    def match(self, view: LayerView, groups: Groups, merges: NDArray[np.int64]) -> Pairs:
         """Energy-ordered split; all sources merge, unless shallow stages do otherwise."""
         variant = self.shallow if 2 * view.layer < view.layers else "protect"
         if variant == "tome":
-            return match(view.hidden, *split_alternate(groups), merges)
+            return match(view.hidden, groups, merges)
         margin = 0.9 - 0.9 * view.layer / view.layers if self.margin is None else self.margin
         energy = energies(view.hidden, groups, margin, self.form)
         return match_by_energy(view.hidden, groups, energy, merges, protect=variant == "protect")

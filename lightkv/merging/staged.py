@@ -6,7 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from lightkv.contract.checks import check_ratios, check_stages, require_vision
 from lightkv.contract.compressor import Positions, Reducer
@@ -66,13 +67,13 @@ class GlobalMerge(Reducer):
 
     def pairs(self, view: LayerView) -> Pairs:
         """Who merges with whom at ``view.layer``."""
-        groups = gather_groups(everywhere(view.layout.host).labels())
+        groups = gather_groups(everywhere(view.layout).labels())
         ratio = self.ratios[self.layers.index(view.layer)]
-        merges = merge_counts(groups.counts, ratio)
+        merges = merge_counts(groups, ratio)
         return self.match(view, groups.to(view.hidden.device), merges)
 
     @abstractmethod
-    def match(self, view: LayerView, groups: Groups, merges: Tensor) -> Pairs:
+    def match(self, view: LayerView, groups: Groups, merges: NDArray[np.int64]) -> Pairs:
         """So many merges (G,), on the host, in each group."""
 
     def merged(self, view: LayerView, pairs: Pairs) -> Reduction:

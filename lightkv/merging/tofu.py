@@ -58,10 +58,9 @@ class ToFu(ToMe):
 def _over_target(fused: Reduction, view: LayerView) -> Reduction:
     """Weights of a group times its largest norm over the norm of its target."""
     norms = view.hidden.norm(dim=-1, dtype=torch.promote_types(view.hidden.dtype, torch.float32))
-    slot = torch.where(fused.target >= 0, fused.target, fused.new_length)
     largest = norms.new_zeros(norms.shape[0], fused.new_length + 1)
-    largest.scatter_reduce_(1, slot, norms, "amax")
+    largest.scatter_reduce_(1, fused.slot, norms, "amax")
     target = torch.nn.functional.pad(norms.gather(1, fused.index), (0, 1), value=1.0)
     merged = torch.nn.functional.pad(fused.sizes() > 1, (0, 1))
     factor = torch.where(merged, largest / target.clamp_min(1e-12), 1)
-    return dataclasses.replace(fused, weight=fused.weight * factor.gather(1, slot))
+    return dataclasses.replace(fused, weight=fused.weight * factor.gather(1, fused.slot))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from lightkv.contract.groups import Groups
 from lightkv.contract.registry import register
 from lightkv.contract.view import LayerView
-from lightkv.merging.matching import Pairs, match, split_alternate
+from lightkv.merging.matching import Pairs, match
 from lightkv.merging.staged import GlobalMerge
 
 
@@ -26,6 +27,6 @@ class ToMe(GlobalMerge):
     order, a merged token at its target's place. Ties: lowest index first.
     """
 
-    def match(self, view: LayerView, groups: Groups, merges: Tensor) -> Pairs:
+    def match(self, view: LayerView, groups: Groups, merges: NDArray[np.int64]) -> Pairs:
         """The alternate split; the most similar proposals merge."""
-        return match(view.hidden, *split_alternate(groups), merges)
+        return match(view.hidden, groups, merges)

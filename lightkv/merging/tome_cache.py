@@ -22,7 +22,7 @@ from lightkv.contract.retention import Retention
 from lightkv.contract.rotary import unrotate
 from lightkv.contract.view import EntriesView, ModelFacts
 from lightkv.errors import UnsupportedError
-from lightkv.merging.matching import match, merge_counts, reduction, split_alternate
+from lightkv.merging.matching import match, merge_counts, reduction
 from lightkv.merging.partition import everywhere
 from lightkv.merging.weighting import size_importance, uniform_importance
 
@@ -93,10 +93,9 @@ class ToMeCache(Evictor):
         layout = observation.layout
         if observation.keys is None or self.ratio == 0:
             return Retention.from_keep(layout.real, layout.prompt_lengths.float())
-        groups = gather_groups(everywhere(layout.host).labels())
-        merges = merge_counts(groups.counts, self.ratio)
-        groups = groups.to(layout.kind.device)
-        pairs = match(observation.keys[:, 0], *split_alternate(groups), merges)
+        groups = gather_groups(everywhere(layout).labels())
+        merges = merge_counts(groups, self.ratio)
+        pairs = match(observation.keys[:, 0], groups.to(layout.kind.device), merges)
         merged = reduction(layout, pairs, observation.score)
         left = merged.valid.sum(1).float()
         return Retention(merged.index[:, None], merged.valid[:, None], left, merge=merged)

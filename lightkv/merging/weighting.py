@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightkv.contract.attention import BLOCK_NUMBERS, Normalisation
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.marked import tokens
 from lightkv.contract.view import EntriesView, LayerView
 
 # Numbers that are hashed at once on a processor, so that they stay in its cache.
@@ -37,8 +38,8 @@ def prompt_importance(
     """
     layout = view.layout
     return view.read_attention().prompt_mass(
-        layout.vision,
-        prompt_tokens(layout, prompt),
+        layout.once(tokens, "vision"),
+        layout.once(tokens, prompt),
         normalise=normalise,
         masked=masked,
         real=layout.real if layout.padded else None,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightkv.contract.checks import check_share
 from lightkv.contract.groups import Groups, extents
+from lightkv.contract.host import on_device
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.registry import register
@@ -74,11 +75,12 @@ class HiRED(BeforeDecoder):
     def reduce(self, view: LayerView) -> Reduction:
         """Prune."""
         groups = image_groups(view.layout)
+        sizes = on_device(extents(view.layout)[..., 1:], view.layout.kind.device)
         tiles = Tiles.of(
             groups.valid,
             of_groups(view.layout.segment, groups),
             of_groups(torch.stack([view.layout.row, view.layout.col], -1), groups),
-            of_groups(extents(view.layout)[..., 1:], groups),
+            of_groups(sizes, groups),
             self.regions == "spatial",
         )
         attention = of_groups(view.read_vision("cls_attention"), groups)

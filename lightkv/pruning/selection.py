@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightkv.contract.groups import Groups, cells, gather_groups
+from lightkv.contract.host import on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.contract.view import LayerView
@@ -41,9 +44,7 @@ def top(score: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
 
 def image_groups(layout: TokenLayout) -> Groups:
     """One group per image of the batch: its vision tokens but for line breaks."""
-    most = int(layout.image.max()) + 1
-    rows = torch.arange(layout.batch_size, device=layout.kind.device)[:, None]
-    return gather_groups(torch.where(cells(layout), rows * most + layout.image, -1))
+    return _groups(layout, cells(layout), layout.arrays["image"])
 
 
 def tile_groups(view: LayerView) -> Groups:
@@ -55,10 +56,7 @@ def tile_groups(view: LayerView) -> Groups:
     Raises:
         UnsupportedError: If the model can't tell its tiles apart.
     """
-    tile = view.read_vision("tile")
-    most = int(tile.max()) + 1
-    rows = torch.arange(view.layout.batch_size, device=tile.device)[:, None]
-    return gather_groups(torch.where(cells(view.layout), rows * most + tile, -1))
+    return _groups(view.layout, cells(view.layout), on_host(view.read_vision("tile")))
 
 
 def needs_of(per: Pool) -> set[str]:
@@ -73,8 +71,15 @@ def pools(view: LayerView, per: Pool) -> Groups:
 
 def row_groups(layout: TokenLayout) -> Groups:
     """One group per row of the batch: all its vision tokens."""
-    rows = torch.arange(layout.batch_size, device=layout.kind.device)[:, None]
-    return gather_groups(torch.where(layout.vision, rows, -1))
+    vision = on_host(layout.host.vision)
+    return _groups(layout, vision, np.zeros(vision.shape, np.int64))
+
+
+def _groups(layout: TokenLayout, inside: NDArray[np.bool_], label: NDArray[np.int64]) -> Groups:
+    """One group per row and label (B, N), of the marked tokens."""
+    rows = np.arange(layout.batch_size)[:, None]
+    labels = np.where(inside, rows * (label.max() + 1) + label, -1)
+    return gather_groups(labels).to(layout.kind.device)
 
 
 def of_groups(values: Tensor, groups: Groups) -> Tensor:

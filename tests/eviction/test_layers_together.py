@@ -9,9 +9,9 @@ import torch
 
 from lightkv.catalogue import method
 from lightkv.contract import attention as module
-from lightkv.contract.attention import Picked
 from lightkv.contract.attention_sources import PickedAttention, ProjectedAttention
 from lightkv.contract.compressor import Evictor, Observation
+from lightkv.contract.marked import Picked
 from lightkv.contract.view import LayerView
 from lightkv.eviction.together import blocks, split, stacked
 from tests.closeness import assert_close

@@ -13,9 +13,11 @@ from lightkv import VLM
 from lightkv.contract.interventions import Knockout
 from lightkv.contract.observer import Observer
 from lightkv.contract.view import LayerView
+from lightkv.engine.traces import is_traced
 from lightkv.errors import UnsupportedError
+from tests.counting import calls_of
 from tests.graph.methods import KeepSome, MergeSome
-from tests.tiny import prompt, stack
+from tests.tiny import prompt, stack, tiny_llava
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
 METHOD = MergeSome((1,)) | KeepSome()
@@ -141,6 +143,37 @@ def test_a_plain_trace_runs_the_plain_model(
     with traced.trace(**inputs):
         hidden = layer_of(traced).output.save()
     assert hidden.shape[1] == inputs["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_trace_is_noticed_wherever_it_runs_and_only_while_it_does(
+    tiny_vlm: VLM, inputs: dict[str, Tensor], whole: bool
+) -> None:
+    decoder = tiny_vlm.model.get_decoder()
+    # The last module of all: whoever stops looking before it misses its trace.
+    part = tiny_vlm.model if whole else list(decoder.modules())[-1]
+    wrapped = NNsight(part)
+    seen: list[bool] = []
+
+    def run(**given: Any) -> Any:
+        seen.append(is_traced(decoder))
+        return tiny_vlm.model.generate(**given)
+
+    assert not is_traced(decoder)
+    with wrapped.trace(fn=run, **inputs, max_new_tokens=1):
+        _ = wrapped.output
+    assert seen == [True]
+    assert not is_traced(decoder)
+
+
+def test_looking_for_a_trace_costs_a_few_calls_a_module() -> None:
+    vlm = tiny_llava(layers=16)
+    decoder = vlm.model.get_decoder()
+    modules = len(list(decoder.modules()))
+    assert calls_of(lambda: is_traced(decoder)) <= 2.2 * modules
+    wrapped = NNsight(vlm.model)
+    assert calls_of(lambda: is_traced(decoder)) <= 5.2 * modules
+    del wrapped
 
 
 @pytest.mark.parametrize("what", ["model", "attached"])

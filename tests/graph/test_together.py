@@ -11,9 +11,9 @@ import torch
 
 from lightkv import VLM
 from lightkv.catalogue import compressor
-from lightkv.contract.attention import Picked
 from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import Evictor
+from lightkv.contract.marked import Picked
 from lightkv.contract.view import EntriesView, LayerView, ModelFacts
 from lightkv.engine import dropping, prefill
 from tests.closeness import assert_close

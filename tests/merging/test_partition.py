@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,9 +24,9 @@ def test_text_is_outside_every_window(kind: Partition) -> None:
     layout = TokenLayout.stack([row_layout([Grid(1, 4, 6)]), row_layout([Grid(1, 2, 2)])])
     cut = partition(kind, layout, 1 if kind == "global" else 2)
     for part in (cut.block, cut.window):
-        assert part.dtype == torch.int64
-        assert torch.equal(part < 0, ~layout.vision)
-        assert int(part.min()) == -1
+        assert part.dtype == np.int64
+        assert ((part < 0) == ~layout.vision.numpy()).all()
+        assert part.min() == -1
 
 
 def test_blocks_that_cannot_be_equal_are_refused_with_their_row() -> None:
@@ -47,7 +48,7 @@ def test_rows_that_a_stage_leaves_alone_are_outside_every_window() -> None:
     method = LightKV((0,), (2,), (0.5,), partition="square", min_tokens=4)
     cut = method.windows_of(random_view(layout))
     assert set(cut.block[1].tolist()) == set(cut.window[1].tolist()) == {-1}
-    assert int(cut.window[0].max()) == 3
+    assert cut.window[0].max() == 3
 
 
 def test_random_guidance_counts_the_prompt_that_is_asked_for() -> None:

@@ -21,6 +21,7 @@ from analysis.probing.quantities.base import (
     nan_outside,
     register,
 )
+from lightkv.contract.host import on_device
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import Reduction
 from lightkv.errors import UnsupportedError
@@ -126,7 +127,7 @@ class FeatureDivergence(LayerQuantity):
 
 def window_labels(layout: TokenLayout, per_side: int) -> Tensor:
     """(B, N) int64: window of each vision token on its grid, -1 outside every window."""
-    return partition("true-grid", layout, per_side).labels()
+    return on_device(partition("true-grid", layout, per_side).labels(), layout.kind.device)
 
 
 def _pairs(unit: Tensor, labels: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
