@@ -22,6 +22,6 @@ class EnergyPaired(LightKV):
     def pairs(self, view: LayerView) -> Pairs:
         """Who merges with whom at ``view.layer``."""
         groups = gather_groups(self.windows_of(view).labels())
-        merges = merge_counts(groups.counts, self.ratios[self.layers.index(view.layer)])
+        merges = merge_counts(groups, self.ratios[self.layers.index(view.layer)])
         energy = PiToMe(self.layers, self.ratios)
         return energy.match(view, groups.to(view.hidden.device), merges)

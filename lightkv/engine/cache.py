@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightkv.contract.host import all_true, consecutive, on_host
+from lightkv.contract.host import all_true, consecutive, on_device, on_host
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.reduction import compact
 from lightkv.contract.retention import Retention
@@ -87,8 +87,8 @@ class LayerEntries:
         self.rotated: Tensor | None = None
         self.mask: Tensor | None = None
         self._position = Later(layout.position[:, None])
-        # None as long as every slot holds an entry.
-        self._valid = Later(layout.real[:, None]) if layout.padded else None
+        # None as long as hidden slots all come first: then the counts say which they are.
+        self._valid = None if layout.once(_left_padded) else Later(layout.real[:, None])
         self._reach: NDArray[np.int64] | None = None
 
     def snapshot(self) -> LayerEntries:
@@ -110,12 +110,19 @@ class LayerEntries:
         if self._valid is not None:
             return self._valid.read()
         device = self._position.read().device
-        return all_true((*self.counts.shape, self.slots), device)
+        if not self.ragged:
+            return all_true((*self.counts.shape, self.slots), device)
+        return on_device(np.arange(self.slots) >= (self.slots - self.counts)[..., None], device)
 
     @property
     def groups(self) -> int:
         """G."""
         return int(self.counts.shape[1])
+
+    @property
+    def aligned(self) -> bool:
+        """True if the host knows that hidden slots all come first."""
+        return self._valid is None
 
     @property
     def ragged(self) -> bool:
@@ -149,13 +156,16 @@ class LayerEntries:
         """
         layer.keys = retention.apply(layer.keys)
         layer.values = retention.apply(layer.values)
-        index, before = retention.index, self._valid
+        index = retention.index
+        # Whoever knows how many entries it keeps keeps no hidden slot.
+        before = self.valid if self.ragged and retention.held is None else None
         self._position.then(lambda position: _picked(position, index))
         if self.score is not None:
             self.score = _picked(self.score, index)
-        self._valid = Later(retention.valid)
+        self._valid = None
         if before is not None:
-            self._valid.then(lambda valid: valid & _picked(before.read(), index))
+            self._valid = Later(retention.valid)
+            self._valid.then(lambda valid: valid & _picked(before, index))
         self.slots = int(index.shape[-1])
         self.recount(on_host(retention.counts))
 
@@ -206,22 +216,34 @@ class LayerEntries:
         """
         valid = self.valid & ~leaving
         left = on_host(valid.sum(-1)) if counts is None else self.counts - counts
-        if left.max() < self.slots:
-            index, valid = compact(valid, left)
-            self._gather(layer, index)
         self._valid = Later(valid)
+        if left.max() < self.slots:
+            self._gather(layer, compact(valid, left)[0])
+            self._valid = None
         self.recount(left)
 
-    def drop_victim(self, layer: Any, victim: Tensor) -> None:
-        """Evict one entry of each row and group where every slot holds an entry.
+    def drop_victims(self, layer: Any, victim: Tensor, leaving: NDArray[np.int64]) -> None:
+        """Evict at most one entry of each row and group, where hidden slots all come first.
 
         Args:
             layer: The layer's cache.
-            victim: (B, G) int64, its slot.
+            victim: (B, G) int64, its slot; -1 where none leaves.
+            leaving: (B, G) of the host, 1 where one leaves, else 0.
         """
-        rest = consecutive(self.slots - 1, victim.device)
-        self._gather(layer, rest + (rest >= victim[..., None]))
-        self.recount(self.counts - 1)
+        left, mask = self.counts - leaving, self.mask
+        slots = consecutive(self.slots, victim.device)
+        # Entries before the victim move up by one. The slot that becomes free is the first; where
+        # it is so in every row, it is given back.
+        if left.max() < self.slots:
+            earlier = slots[:-1]
+            index = earlier + (earlier >= victim[..., None])
+        else:
+            earlier = slots - 1
+            index = (earlier + (earlier >= victim[..., None])).clamp_min(0)
+        self._gather(layer, index)
+        self.recount(left)
+        if leaving.all():
+            self.mask = mask  # as many slots are hidden as before
 
     def drop_slot(self, layer: Any, slot: int) -> None:
         """Evict the same slot of all rows and groups where every slot holds an entry."""
@@ -252,3 +274,9 @@ class LayerEntries:
 def _picked(values: Tensor, index: Tensor) -> Tensor:
     """Values (B, 1 or G, N) at ``index`` (B, G, K)."""
     return values.expand(-1, index.shape[1], -1).gather(2, index)
+
+
+def _left_padded(layout: TokenLayout) -> bool:
+    """True if padding all comes first."""
+    real = layout.arrays["position"] >= 0
+    return bool((real[:, :-1] <= real[:, 1:]).all())

@@ -16,7 +16,7 @@ from lightkv.contract.decoding import (
     HeldCounts,
     Leaving,
 )
-from lightkv.contract.host import on_host
+from lightkv.contract.host import on_device, on_host
 from lightkv.engine.cache import LayerEntries
 
 
@@ -121,17 +121,42 @@ def _drop(entries: LayerEntries, cached: Any, leaving: Leaving, attention: Tenso
     value = {"slot": None, "score": entries.score, "attention": attention}[leaving.by]
     if value is None and leaving.by != "slot":
         raise RuntimeError(f"the decode policy needs {leaving.by!r} and did not ask for it")
-    one_each = bool((leaving.counts == 1).all()) and not entries.ragged
-    if one_each and _same(leaving.first) and _same(leaving.stop):
-        first, stop = int(leaving.first.flat[0]), int(leaving.stop.flat[0])
-        if value is None:
-            entries.drop_slot(cached, first)
-        else:
-            candidates = leaving.pooled(value[..., :stop])[..., first:]
-            entries.drop_victim(cached, candidates.argmin(-1) + first)
-    else:
+    if not entries.aligned or leaving.counts.max() > 1:
         entries.drop(cached, leaving.marked(entries.valid, value), leaving.counts)
+    elif value is None and not entries.ragged and leaving.counts.all() and _same(leaving.first):
+        entries.drop_slot(cached, int(leaving.first.flat[0]))
+    else:
+        victim = _victims(entries, leaving, value, cached.keys.device)
+        entries.drop_victims(cached, victim, leaving.counts)
     return True
+
+
+def _victims(
+    entries: LayerEntries, leaving: Leaving, value: Tensor | None, device: torch.device
+) -> Tensor:
+    """(B, G) int64: slot of the one entry that leaves; -1 where none does.
+
+    Args:
+        entries: Hidden slots all come first.
+        leaving: At most one of each row and group.
+        value: (B, G, K) float32, what decides; None where the slot does.
+        device: Of the result.
+    """
+    hidden = entries.slots - entries.counts
+    first, stop = hidden + leaving.first, hidden + leaving.stop
+    stays = leaving.counts == 0
+    if value is None:
+        return on_device(np.where(stays, -1, first), device)
+    if not (hidden.any() or stays.any()) and _same(first) and _same(stop):
+        start, end = int(first.flat[0]), int(stop.flat[0])
+        return leaving.pooled(value[..., :end])[..., start:].argmin(-1) + start
+    slots = np.arange(entries.slots)
+    before = slots < stop[..., None]
+    if leaving.kernel > 1:
+        value = leaving.pooled(value * on_device(before & (slots >= hidden[..., None]), device))
+    outside = on_device(~before | (slots < first[..., None]), device)
+    victim = value.masked_fill(outside, torch.inf).argmin(-1)
+    return victim.masked_fill(on_device(stays, device), -1) if stays.any() else victim
 
 
 def _same(numbers: NDArray[np.int64]) -> bool:

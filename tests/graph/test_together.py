@@ -123,19 +123,24 @@ EVICTING = [
 ]
 
 
+@pytest.mark.parametrize("batch", [slice(0, 1), slice(0, 2)], ids=["one", "padded"])
 @pytest.mark.parametrize("text", EVICTING)
 def test_one_entry_of_each_head_leaves_as_many_do(
-    vlm: VLM, text: str, monkeypatch: pytest.MonkeyPatch
+    vlm: VLM, text: str, batch: slice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings: dict[str, Any] = {"max_new_tokens": 8, "keep_run": True, "driver": "hooks"}
+    settings: dict[str, Any] = {"max_new_tokens": 12, "keep_run": True, "driver": "hooks"}
 
-    def left() -> list[list[int]]:
-        generation = vlm.generate(ROWS[0], evictor(vlm, text), **settings)
-        return [one.position.tolist() for one in generation.run.held.entries]
+    def left() -> list[list[list[int]]]:
+        """Places of the entries that each layer holds, by row and head group."""
+        generation = vlm.generate(stack(ROWS[batch]), evictor(vlm, text), **settings)
+        return [
+            [places[there].tolist() for places, there in zip(rows, valid, strict=True)]
+            for one in generation.run.held.entries
+            for rows, valid in zip(one.position, one.valid, strict=True)
+        ]
 
-    quick = left()
     taken: list[str] = []
-    for name in ("drop_victim", "drop_slot"):
+    for name in ("drop_victims", "drop_slot", "drop"):
         original = getattr(dropping.LayerEntries, name)
 
         def noted(*args: Any, _name: str = name, _original: Any = original) -> None:
@@ -143,12 +148,16 @@ def test_one_entry_of_each_head_leaves_as_many_do(
             _original(*args)
 
         monkeypatch.setattr(dropping.LayerEntries, name, noted)
-    assert left() == quick
-    assert taken
-    monkeypatch.setattr(dropping, "_same", lambda numbers: False)
+    quick = left()
+    assert taken and "drop" not in taken
     taken.clear()
+    monkeypatch.setattr(dropping, "_same", lambda numbers: False)
     assert left() == quick
-    assert not taken
+    assert set(taken) == {"drop_victims"}
+    taken.clear()
+    monkeypatch.setattr(dropping.LayerEntries, "aligned", False)
+    assert left() == quick
+    assert set(taken) == {"drop"}
 
 
 @pytest.mark.parametrize(
