@@ -95,7 +95,8 @@ def counted() -> Iterator[Count]:
     """Count what happens inside.
 
     A read from a tensor that a processor holds anyway counts too: on a GPU it may be one that it
-    does not. numpy on the host counts as nothing.
+    does not. numpy on the host counts as nothing, and neither do numbers that the host hands over
+    without waiting.
     """
     count = Count()
     depth = 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,9 +14,11 @@ from lightkv import VLM
 from lightkv.catalogue import compressor
 from lightkv.contract.attention_sources import ProjectedAttention
 from lightkv.contract.compressor import Evictor
+from lightkv.contract.layout import Grid, TokenLayout, single_layout
 from lightkv.contract.marked import Picked
 from lightkv.contract.view import EntriesView, LayerView, ModelFacts
 from lightkv.engine import dropping, prefill
+from lightkv.engine.cache import LayerEntries
 from tests.closeness import assert_close
 from tests.tiny import prompt, stack, tiny_llava
 
@@ -158,6 +161,22 @@ def test_one_entry_of_each_head_leaves_as_many_do(
     monkeypatch.setattr(dropping.LayerEntries, "aligned", False)
     assert left() == quick
     assert set(taken) == {"drop"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_padding_that_does_not_come_first_is_remembered(first: bool) -> None:
+    row = single_layout([1, 2, 2, 3], [Grid(1, 1, 2)])
+    gaps = [0, 0, 1] if first else [0, 1, 0]
+    layout = TokenLayout.stack([row, single_layout([*gaps, 3])])
+    entries = LayerEntries(layout)
+    assert entries.aligned is first
+    assert torch.equal(entries.valid[:, 0], layout.real)
+    entries.join(torch.tensor([[4], [2]]), torch.ones(2, 1, dtype=torch.bool), np.array([1, 1]))
+    assert entries.aligned is first
+    assert entries.valid[:, 0].tolist() == [[*row, True] for row in layout.real.tolist()]
+    entries.join(torch.tensor([[5], [3]]), torch.tensor([[True], [False]]), np.array([1, 0]))
+    assert not entries.aligned
+    assert entries.valid[1, 0].tolist() == [*layout.real[1].tolist(), True, False]
 
 
 @pytest.mark.parametrize(
