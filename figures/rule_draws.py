@@ -207,6 +207,6 @@ def _profiles(noise: float) -> Draw:
             np.zeros(n),
             resamples=RESAMPLES,
         )
-        return tested(rho.above(0.0), rho.below(0.0), "", "")
+        return tested(rho.above(0.0), rho.below(0.0), "", "", n)
 
     return draw

@@ -11,13 +11,14 @@ however many questions there were.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from analysis.scoring import leads
 from analysis.scoring.estimate import Estimate
 from analysis.scoring.multiplicity import holm
+from figures.power import in_words, questions_needed
 from figures.responding import responding
 
 if TYPE_CHECKING:
@@ -55,12 +56,14 @@ class Verdict:
         p_holds: P-value against a truth in which the claim does not hold; None where the verdict
             needs no statistics.
         p_fails: P-value against a truth in which it holds.
+        needed: Questions that would decide what is undecided; None where that is not known.
     """
 
     outcome: Outcome
     reason: str
     p_holds: float | None = None
     p_fails: float | None = None
+    needed: float | None = None
 
     @property
     def p(self) -> float | None:
@@ -85,15 +88,17 @@ def undecided(reason: str) -> Verdict:
     return Verdict(Outcome.UNDECIDED, reason)
 
 
-def tested(p_holds: float, p_fails: float, reason: str, gap: str) -> Verdict:
-    """The verdict of two one-sided tests; ``gap`` says why it is undecided, if it is.
+def tested(p_holds: float, p_fails: float, reason: str, gap: str, n: int) -> Verdict:
+    """The verdict of two one-sided tests of ``n`` questions; ``gap`` says why it is undecided.
 
     Where both are significant, which only rules with a margin allow, the claim holds.
     """
     for outcome, p in ((Outcome.HOLDS, p_holds), (Outcome.FAILS, p_fails)):
         if p <= ALPHA:
             return Verdict(outcome, reason, p_holds, p_fails)
-    return Verdict(Outcome.UNDECIDED, f"{gap}: {reason}", p_holds, p_fails)
+    needed = questions_needed(n, min(p_holds, p_fails))
+    gap = f"{gap}: {reason}; {in_words(needed)}"
+    return Verdict(Outcome.UNDECIDED, gap, p_holds, p_fails, needed)
 
 
 # ------------------------------------------------------------------ of an estimate
@@ -101,13 +106,8 @@ def tested(p_holds: float, p_fails: float, reason: str, gap: str) -> Verdict:
 
 def above(estimate: Estimate, threshold: float, what: str) -> Verdict:
     """Whether an estimate lies above a threshold."""
-    return _tested(
-        estimate,
-        what,
-        estimate.above(threshold),
-        estimate.below(threshold),
-        f"the interval includes {threshold:g}",
-    )
+    gap = f"the interval includes {threshold:g}"
+    return _tested(estimate, what, estimate.above(threshold), estimate.below(threshold), gap)
 
 
 def at_least(estimate: Estimate, threshold: float, what: str) -> Verdict:
@@ -117,13 +117,8 @@ def at_least(estimate: Estimate, threshold: float, what: str) -> Verdict:
 
 def at_most(estimate: Estimate, threshold: float, what: str) -> Verdict:
     """Whether an estimate does not exceed a threshold."""
-    return _tested(
-        estimate,
-        what,
-        estimate.below(threshold),
-        estimate.above(threshold),
-        f"the interval includes {threshold:g}",
-    )
+    gap = f"the interval includes {threshold:g}"
+    return _tested(estimate, what, estimate.below(threshold), estimate.above(threshold), gap)
 
 
 def gains(estimate: Estimate, what: str) -> Verdict:
@@ -242,14 +237,16 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
         outcome = Outcome.HOLDS if outcomes == {Outcome.HOLDS} else Outcome.UNDECIDED
     if outcome in untested - {Outcome.HOLDS}:
         p_holds = p_fails = None
-    return Verdict(outcome, _reasons(parts, outcome), p_holds, p_fails)
+    open_parts = [part.needed or 0.0 for part in parts if part.outcome is Outcome.UNDECIDED]
+    needed = max(open_parts, default=0.0) if outcome is Outcome.UNDECIDED else 0.0
+    return Verdict(outcome, _reasons(parts, outcome), p_holds, p_fails, needed or None)
 
 
 def reverse(one: Verdict) -> Verdict:
     """The verdict on the opposite claim."""
     opposite = {Outcome.HOLDS: Outcome.FAILS, Outcome.FAILS: Outcome.HOLDS}
     outcome = opposite.get(one.outcome, one.outcome)
-    return Verdict(outcome, one.reason, one.p_fails, one.p_holds)
+    return replace(one, outcome=outcome, p_holds=one.p_fails, p_fails=one.p_holds)
 
 
 def any_of(verdicts: Iterable[Verdict]) -> Verdict:
@@ -259,7 +256,7 @@ def any_of(verdicts: Iterable[Verdict]) -> Verdict:
     """
     parts = list(verdicts)
     whole = reverse(all_of(map(reverse, parts)))
-    return Verdict(whole.outcome, _reasons(parts, whole.outcome), whole.p_holds, whole.p_fails)
+    return replace(whole, reason=_reasons(parts, whole.outcome))
 
 
 def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
@@ -268,14 +265,16 @@ def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
     whole = all_of(parts)
     if len(parts) < 2:
         return whole
-    deciding = [part.reason for part in parts if part.outcome is whole.outcome]
+    deciding = [part for part in parts if part.outcome is whole.outcome]
     if whole.outcome is Outcome.HOLDS or not deciding:
         reason = f"all {len(parts)} comparisons, for example {parts[0].reason}"
         if whole.outcome is not Outcome.HOLDS:
             reason = f"no one of {len(parts)} comparisons is sure among as many: {_worst(parts)}"
     else:
-        reason = f"{len(deciding)} of {len(parts)} comparisons: {deciding[0]}"
-    return Verdict(whole.outcome, reason, whole.p_holds, whole.p_fails)
+        # Of undecided parts the one that takes most questions: as many are enough for all.
+        first = max(deciding, key=lambda part: part.needed or 0.0)
+        reason = f"{len(deciding)} of {len(parts)} comparisons: {first.reason}"
+    return replace(whole, reason=reason)
 
 
 def _worst(parts: Sequence[Verdict]) -> str:
@@ -291,6 +290,6 @@ def _reasons(parts: Sequence[Verdict], outcome: Outcome) -> str:
 def _tested(estimate: Estimate, what: str, p_holds: float, p_fails: float, gap: str) -> Verdict:
     numbers = f"{what}: {estimate:.3f}, {estimate.n} questions"
     if estimate.n < FEWEST_QUESTIONS:
-        needed = f"{numbers}; at least {FEWEST_QUESTIONS} are needed"
-        return Verdict(Outcome.UNDECIDED, needed, 1.0, 1.0)
-    return tested(p_holds, p_fails, numbers, gap)
+        few = f"{numbers}; at least {FEWEST_QUESTIONS} are needed"
+        return Verdict(Outcome.UNDECIDED, few, 1.0, 1.0, FEWEST_QUESTIONS)
+    return tested(p_holds, p_fails, numbers, gap, estimate.n)

@@ -121,4 +121,4 @@ def resampled_correlation(
     if rho.pivot is None:
         return untestable(f"{what}: one of the profiles does not vary")
     text = f"{what}: ρ = {rho:.2f}, {one.shape[1]} layers, {rho.n} questions"
-    return tested(rho.above(0.0), rho.below(0.0), text, "the interval includes 0")
+    return tested(rho.above(0.0), rho.below(0.0), text, "the interval includes 0", rho.n)

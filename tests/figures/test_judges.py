@@ -283,6 +283,8 @@ def test_judge(key: tuple[str, int], expected: Outcome, frame: pd.DataFrame) -> 
     verdict = artefact(key[0]).judge(frame)[key[1]].verdict
     assert verdict.outcome is expected, verdict.reason
     assert verdict.reason
+    if expected is HALF and verdict.p is not None:
+        assert "questions would decide it" in verdict.reason or "are needed" in verdict.reason
 
 
 def test_nothing_measured_is_not_testable() -> None:

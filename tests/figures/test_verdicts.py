@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.scoring.estimate import Estimate, Student
 from analysis.scoring.intervals import difference, mean
 from analysis.scoring.multiplicity import holm
 from figures.verdicts import (
+    FEWEST_QUESTIONS,
     Outcome,
     Verdict,
     above,
@@ -86,6 +90,30 @@ def test_the_word_is_that_of_two_tests_at_two_and_a_half_percent() -> None:
     assert judgement.p_holds == pytest.approx(0.02275, abs=1e-4)
     assert judgement.p == pytest.approx(2 * 0.02275, abs=1e-4)
     assert verdict(True, "x").p is None and untestable("x").p is None
+
+
+def test_what_is_undecided_says_how_many_questions_would_decide_it() -> None:
+    lead = above(around(0.01, 0.01), 0.0, "x")
+    assert lead.needed == math.ceil(100 * (1.959964 + 1.281552) ** 2) == 1051
+    assert "; about 1,100 questions would decide it" in lead.reason
+    # So many give the lead nine chances in ten to be significant.
+    assert stats.norm.sf(1.959964 - math.sqrt(lead.needed / 100)) == pytest.approx(0.9, abs=1e-3)
+    # The nearer word counts: below the margin by 0.04, above 0 by 0.01.
+    assert gains(around(0.01, 0.03), "x").needed == math.ceil(100 * (3.241516 * 3 / 4) ** 2)
+    edge = above(around(0.0, 0.01), 0.0, "x")
+    assert edge.needed == math.inf and "no number of questions" in edge.reason
+    assert above(around(0.02, 0.01), 0.0, "x").needed is None
+    few = Estimate(0.5, 9, "t", Student(0.5, 0.1, 8.0))
+    assert above(few, 0.4, "x").needed == FEWEST_QUESTIONS
+
+
+def test_of_several_undecided_parts_the_one_that_takes_most_is_named() -> None:
+    parts = [above(around(value, 0.01), 0.0, f"{value}") for value in (0.015, 0.005, 0.01)]
+    assert worst_of(parts).reason == f"3 of 3 comparisons: {parts[1].reason}"
+    sure = above(around(0.1, 0.01), 0.0, "x")
+    for whole in (worst_of(parts), all_of([*parts, sure]), any_of(parts)):
+        assert whole.outcome is Outcome.UNDECIDED and whole.needed == parts[1].needed
+    assert any_of([*parts, sure]).needed is None
 
 
 def test_a_gain_fails_below_the_margin_and_may_hold_by_less() -> None:
