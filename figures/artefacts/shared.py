@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-EMBEDDED: Final = "embedded/"
+OF_EMBEDDED: Final = "embedded/"
+OF_NATIVE: Final = "embedded-qwen/"
+"""How names of the embedded models' tasks begin."""
 
 
-ONE_WORD: Final = ("color", "shape_at", "count", "exist")
-"""Tasks of the embedded model whose answers are one word, which prefill gives before anything is
+ONE_WORD: Final = ("color", "shape_at", "count", "exist", "compare")
+"""Tasks of the embedded models whose answers are one word, which prefill gives before anything is
 evicted: under eviction their score says only whether the answer ends after it."""
 
 
@@ -63,7 +65,8 @@ def where_testable(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 def evictable(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of tasks whose answers depend on what stays in the cache."""
-    return frame[~frame["task"].isin([EMBEDDED + name for name in ONE_WORD])]
+    words = [of + name for of in (OF_EMBEDDED, OF_NATIVE) for name in ONE_WORD]
+    return frame[~frame["task"].isin(words)]
 
 
 def several_words(frame: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +77,7 @@ def several_words(frame: pd.DataFrame) -> pd.DataFrame:
 
 def short(task: str) -> str:
     """A task's name as it is shown."""
-    return task.removeprefix(EMBEDDED)
+    return task.removeprefix(OF_EMBEDDED)
 
 
 def here(frame: pd.DataFrame) -> str:

@@ -15,6 +15,7 @@ import figures.artefacts
 from analysis.asking.store import Store
 from figures import building, entries, making, reproduce
 from figures.artefacts import artefact
+from figures.artefacts.shared import evictable
 from figures.building import build, plan
 from figures.contract import Artefact
 from figures.making import make, make_all
@@ -185,3 +186,24 @@ def test_an_embedded_model_keeps_its_name(ships: bool, monkeypatch: pytest.Monke
             named(NATIVE)
     monkeypatch.setattr(reproduce, "_cores", lambda: 2)
     assert reproduce.usual_jobs({"model": NATIVE}) == 2
+
+
+def test_tasks_of_one_word_are_known_of_both_models() -> None:
+    tasks = [f"{of}/{kind}" for of in (EMBEDDED, NATIVE, "folder") for kind in ("color", "read")]
+    left = evictable(pd.DataFrame({"task": [*tasks, f"{NATIVE}/compare", f"{NATIVE}/order"]}))
+    expected = [f"{of}/read" for of in (EMBEDDED, NATIVE)] + ["folder/color", "folder/read"]
+    assert left["task"].tolist() == [*expected, f"{NATIVE}/order"]
+
+
+@pytest.mark.skipif(
+    not location.ships(NATIVE),
+    reason="the weights don't ship yet; `lightkv train-embedded --model qwen` trains them",
+)
+def test_artefacts_of_the_second_model_are_made_of_it() -> None:
+    few: dict[str, Any] = {"samples": 2, "methods": ("tgvkv",), "retentions": (0.5,)}
+    video, long = make_all("T-T9 T-F6", fresh=True, options=few)
+    assert set(video.frame["model"]) == set(long.frame["model"]) == {NATIVE}
+    assert len(video.frame) == 3 * 2 * 2 and len(long.frame) == 2 * 2
+    assert video.frame["fact_hint"].isin(["none", "right", "wrong"]).all()
+    assert (long.frame["fact_tokens"] >= 10).all()
+    assert video.figure and long.figure and len(video.table) > len(long.table)
