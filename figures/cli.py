@@ -19,6 +19,7 @@ ROOMS: Final = ("lightkv.cli", "analysis.cli")
 
 COMMANDS: Final[dict[str, str]] = {
     "artefacts": "figures.reproduce_cli:artefacts_command",
+    "check-sweep": "figures.check_cli:check_sweep_command",
     "notebook": "figures.reproduce_cli:notebook_command",
     "report": "figures.reproduce_cli:report_command",
     "reproduce": "figures.reproduce_cli:reproduce_command",

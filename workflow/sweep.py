@@ -107,6 +107,18 @@ class Sweep:
         lock = shlex.quote(f"{self.settings['stores']}/{device.replace(':', '-')}.lock")
         return f"mkdir -p {shlex.quote(self.settings['stores'])} && flock {lock} {command}"
 
+    def check(self) -> str:
+        """The command that refuses names that no job could use."""
+        options = {
+            "--model": self.models.values(),
+            "--task": self.settings["tasks"],
+            "--method": self.settings["methods"],
+            "--retention": self.settings.get("retentions", []),
+            "--protocol": self.settings["protocols"],
+            "--artefact": self.settings["artefacts"],
+        }
+        return self._command("check-sweep", options)
+
     def merge(self, stores: Iterable[str], out: str) -> str:
         """The command that joins stores."""
         return self._command("merge", {"": list(stores), "--out": [out]})

@@ -72,15 +72,8 @@ class LmmsTask(Task):
                 can't: a judge, videos, several turns.
             InputError: Its data set can't be loaded.
         """
-        argument, sign, system = argument.partition(_SYSTEM)
-        if not argument or (sign and not system.strip()):
-            allowed = "lmms:NAME of a benchmark, as lmms:pope or lmms:pope,system=TEXT"
-            raise InvalidValueError("lmms", argument + sign, allowed)
-        name, tasks = known(argument)
-        path = str(tasks.task_index[name]["yaml_path"])
-        config = harness.config_of(path)
-        refuse(name, config)
-        return cls(name, loaded(name, tasks, config), config, path, system if sign else None)
+        name, tasks, path, config, system = check_named(argument)
+        return cls(name, loaded(name, tasks, config), config, path, system)
 
     @property
     def name(self) -> str:
@@ -219,6 +212,27 @@ class LmmsTask(Task):
                 f"{self.benchmark} asks in turns of {kinds}; one turn of pictures and then a text "
                 "is what can be asked here"
             )
+
+
+def check_named(argument: str) -> tuple[str, Any, str, Mapping[str, Any], str | None]:
+    """What is known of a benchmark before its data are loaded.
+
+    Args:
+        argument: As of :meth:`LmmsTask.named`, with the same errors but those of the data.
+
+    Returns:
+        Its name, the harness's tasks that it is one of, its file, what that says, and the text
+        before the pictures.
+    """
+    argument, sign, system = argument.partition(_SYSTEM)
+    if not argument or (sign and not system.strip()):
+        allowed = "lmms:NAME of a benchmark, as lmms:pope or lmms:pope,system=TEXT"
+        raise InvalidValueError("lmms", argument + sign, allowed)
+    name, tasks = known(argument)
+    path = str(tasks.task_index[name]["yaml_path"])
+    config = harness.config_of(path)
+    refuse(name, config)
+    return name, tasks, path, config, system if sign else None
 
 
 def _texts(target: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -17,6 +18,7 @@ Pictures = tuple[Image.Image | Path, ...]
 Images = Pictures | Callable[[], Pictures]
 Fact = str | int | float | bool
 Factory = Callable[[str], "Task"]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,19 @@ class Task(ABC):
 
 
 _FACTORIES: dict[str, Factory] = {}
+_CHECKS: dict[str, Callable[[str], object]] = {}
 
 
-def register(name: str, factory: Factory) -> None:
-    """Make ``factory`` answer to ``name``, or to ``name:argument``."""
+def register(name: str, factory: Factory, check: Callable[[str], object] | None = None) -> None:
+    """Make ``factory`` answer to ``name``, or to ``name:argument``.
+
+    Args:
+        name: Of the task.
+        factory: From the argument to the task.
+        check: Refuses an argument as ``factory`` does, but loads nothing; None where that is quick.
+    """
     _FACTORIES[name] = factory
+    _CHECKS[name] = factory if check is None else check
 
 
 def task_names() -> tuple[str, ...]:
@@ -150,10 +160,23 @@ def task(spec: str) -> Task:
         UnknownNameError: No task has that name; the message lists the nearest ones.
         InvalidValueError: The argument is missing, or there is one too many.
     """
+    return _named(spec, _FACTORIES)
+
+
+def check_task(spec: str) -> None:
+    """Refuse a task that :func:`task` would refuse, as far as that is known without its data.
+
+    Raises:
+        LightKVError: As :func:`task`.
+    """
+    _named(spec, _CHECKS)
+
+
+def _named(spec: str, known: Mapping[str, Callable[[str], Made]]) -> Made:
     name, _, argument = spec.partition(":")
-    if name not in _FACTORIES:
-        raise UnknownNameError("task", name, _FACTORIES)
-    return _FACTORIES[name](argument)
+    if name not in known:
+        raise UnknownNameError("task", name, known)
+    return known[name](argument)
 
 
 def check_samples(samples: int | None, available: int | None = None) -> None:

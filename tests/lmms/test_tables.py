@@ -15,11 +15,18 @@ from click.testing import CliRunner, Result
 import lightkv
 from analysis.asking.store import Store
 from analysis.lmms import harness
+from analysis.tasks import check_task, task
 from figures.artefacts import artefacts
 from figures.benchmarks import Group, grouped, measure, sources, targets
 from figures.reproduce_cli import reproduce_command
 from lightkv import VLM
-from lightkv.errors import InputError, InvalidValueError, LightKVError, UnknownNameError
+from lightkv.errors import (
+    InputError,
+    InvalidValueError,
+    LightKVError,
+    UnknownNameError,
+    UnsupportedError,
+)
 from tests.lmms.conftest import COUNT, rows_of, write_benchmark
 
 LITE = {
@@ -118,6 +125,22 @@ def test_the_model_of_the_first_batch_is_let_go(
     assert (extent.asks, extent.stored, extent.left) == (SETTINGS * COUNT, COUNT, 8 * COUNT)
     assert extent.seconds > 0
     assert [one() for one in opened] == [None]
+
+
+def test_names_are_checked_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any) -> None:
+        raise AssertionError("data were loaded")
+
+    monkeypatch.setattr("analysis.lmms.task.loaded", refused)
+    check_task("lmms:pope")
+    with pytest.raises(UnknownNameError, match="'popee'; did you mean pope"):
+        check_task("lmms:popee")
+    with pytest.raises(UnsupportedError, match="videos"):
+        check_task("lmms:videott_paraphrase_oe")
+    with pytest.raises(InvalidValueError, match="system=TEXT"):
+        check_task("lmms:pope,system=")
+    with pytest.raises(AssertionError, match="data were loaded"):
+        task("lmms:pope")
 
 
 def test_names_are_those_of_the_harness() -> None:

@@ -122,6 +122,7 @@ def test_what_follows_the_jobs() -> None:
 def test_the_commands_are_those_of_the_command_line() -> None:
     made = sweep(artefacts=["X-1"], dtype="float32", max_new_tokens=3, shards=2)
     commands = [
+        made.check(),
         made.ask("tiny", "embedded-read", "1-of-2"),
         made.merge(["a"], "b"),
         made.summarise("c"),
