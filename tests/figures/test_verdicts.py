@@ -12,6 +12,7 @@ from scipy import stats
 from analysis.scoring.estimate import Estimate, Student
 from analysis.scoring.intervals import difference, mean
 from analysis.scoring.multiplicity import holm
+from figures.power import ENDLESS, in_words
 from figures.verdicts import (
     FEWEST_QUESTIONS,
     Outcome,
@@ -103,6 +104,8 @@ def test_what_is_undecided_says_how_many_questions_would_decide_it() -> None:
     edge = above(around(0.0, 0.01), 0.0, "x")
     assert edge.needed == math.inf and "no number of questions" in edge.reason
     assert above(around(0.02, 0.01), 0.0, "x").needed is None
+    assert in_words(ENDLESS).startswith("about 1,000,000 questions")
+    assert in_words(ENDLESS + 1).startswith("so near the edge")
     few = Estimate(0.5, 9, "t", Student(0.5, 0.1, 8.0))
     assert above(few, 0.4, "x").needed == FEWEST_QUESTIONS
 
