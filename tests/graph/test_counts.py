@@ -123,7 +123,7 @@ def test_what_one_more_stage_launches(
         ("random:retention=0.3", 225),
         ("streamingllm:retention=0.3", 250),
         ("tgvkv:retention=0.3", 250),
-        ("lightkv", 140),
+        ("lightkv", 142),
         ("lightkv | tgvkv:retention=0.3", 335),
     ],
 )
