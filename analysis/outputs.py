@@ -13,7 +13,7 @@ from lightkv.errors import InvalidValueError, StoreError
 
 
 def check_out(out: Path | None, *endings: str) -> None:
-    """Refuse a file that can't be written when the work is done; None is no file.
+    """Refuse a file that can't be written when the work is done; None stands for no file.
 
     Args:
         out: The file.

@@ -48,7 +48,7 @@ class Extent:
         questions: Of each benchmark, by its name.
         settings: Methods at a budget that are asked all of them, the full cache included.
         stored: Answers that are there already.
-        seconds: A question takes, by a first batch.
+        seconds: What a question takes, by a first batch.
     """
 
     questions: Mapping[str, int]
@@ -117,7 +117,7 @@ def _tasks_of(target: Artefact, full: bool, folder: Path | None) -> tuple[str, .
 
 
 def sources(tasks: Sequence[str], model: str | None) -> list[str]:
-    """What is needed of data sets and model, a line each: here, or to be downloaded.
+    """The data sets and the model that are needed, a line each: here, or to be downloaded.
 
     Raises:
         UnsupportedError: lmms-eval is not installed.
@@ -147,7 +147,7 @@ def measure(
 
     Raises:
         InputError: A data set can't be loaded.
-        LightKVError: The model can't be, or can't answer.
+        LightKVError: The model can't be loaded, or can't answer.
     """
     import torch
 
@@ -174,7 +174,7 @@ def measure(
             for one in group.artefacts:
                 jobs |= {job.key: job for job in jobs_of(artefact(one), loaded(vlm), settings)}
         stored = sum(len(job.items) - job.left(store.finished(job.key)) for job in jobs.values())
-    # The notebooks load the model anew: a device need not hold it twice.
+    # The notebooks load the model themselves, and a device need not hold it twice.
     del vlm
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

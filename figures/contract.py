@@ -130,7 +130,7 @@ class Artefact:
             raise InvalidValueError("id of an artefact", self.id, "like L-F3, T-T5 or X-1")
         if not self.study and not (self.paper and self.missing):
             raise InvalidValueError(
-                f"study of {self.id}", self.study, "a name, or the paper's numbers and what lacks"
+                f"study of {self.id}", self.study, "a name, or empty with 'paper' and 'missing' set"
             )
 
     @property

@@ -80,9 +80,9 @@ def reproduce_command(
 
     What is complete is taken from the stored results. Where rows ship for an artefact and no option
     changes what it asks, verdicts come from those rows, and a drawn sample of them is asked again
-    and compared; the report says what came of it. An option that changes none of the artefacts
-    is an error; one that changes some is named with the others. If a notebook fails, the others go
-    on, the report says so, and the exit status is 1.
+    and compared; the report says how many agree. An option that changes none of the artefacts is an
+    error; one that changes only some is named with the artefacts that it does not change. If a
+    notebook fails, the others go on, the report says so, and the exit status is 1.
     """
     from figures.models import named
     from figures.reproduce import absent, plan, reproduce, usual_jobs, without_effect

@@ -1,9 +1,9 @@
 """Scores of whole sets as formulas over sums, with intervals over what is independent.
 
 A mean is a sum of scores by a count; F1 is made of counts, MME of pair scores by category, BLEU of
-n-gram counts. So each *unit* that stands by itself (a picture with all questions about it, a pair)
-is reduced to a few numbers, and the formula is applied to their sums. One code serves all of them,
-and differences of two methods, whose units are left out together.
+n-gram counts. So each independent *unit* (a picture with all questions about it, a pair) is reduced
+to a few numbers, and the formula is applied to their sums. The same code serves all scores, and
+differences of two methods, whose units are left out together.
 
 Intervals are Student's t around the score with the jackknife's error over units within strata
 (Efron and Stein, 1981), freedom after Satterthwaite. The percentile bootstrap over the same units
@@ -29,7 +29,7 @@ FEWEST: Final = 20
 """Units in each stratum from which an interval is given."""
 
 _ROUNDING: Final = 1e-9
-"""Share of a score up to which a difference is taken for an error of rounding."""
+"""Share of a score up to which a difference counts as a rounding error."""
 
 
 def _one(_: Any) -> str:
@@ -60,7 +60,7 @@ class Formula:
     whole_units: int | None = None
 
     def value(self, outcomes: Sequence[Any], pictures: Sequence[str]) -> float:
-        """The score of a set by itself; arguments and errors as of :meth:`estimate`."""
+        """The score of a set without its interval; arguments and errors as of :meth:`estimate`."""
         (sums,) = self._sums([outcomes], pictures)
         return float(self.combine(_whole(sums))[0])
 
@@ -189,7 +189,7 @@ def _whole(strata: Sequence[Array]) -> Array:
 
 
 def ratio(above: Array, below: Array) -> Array:
-    """Elementwise quotient, 0 where nothing stands below."""
+    """Elementwise quotient, 0 where ``below`` is 0."""
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
 

@@ -23,7 +23,7 @@ Outcome = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Mean(Formula):
-    """The mean of a score that each question has by itself; intervals are those of all means."""
+    """The mean of a score that each question has; intervals are those of all means."""
 
     def estimate(
         self,
@@ -65,7 +65,7 @@ def mean(
     score: Callable[[Any], float] = float,
     prepare: Callable[[Sequence[Any]], Sequence[Any]] = list,
 ) -> Mean:
-    """The mean of a score that each question has by itself.
+    """The mean of a score that each question has.
 
     Args:
         name: Of the score.

@@ -63,7 +63,7 @@ def _apart(rows: pd.DataFrame, names: Sequence[str]) -> list[pd.DataFrame]:
         score = formula(name, part.outcomes)
         if name not in names or score is None:
             continue
-        # Means are of numbers that are made once, not in each of many comparisons.
+        # The numbers of a mean are computed once, not in each of many comparisons.
         outcomes = score.scores(part.outcomes) if isinstance(score, Mean) else part.outcomes
         packed = {
             item: {"results": [[[name], outcome]]}
@@ -114,8 +114,8 @@ def lead(
         share: Of the other's score that is taken off.
 
     Returns:
-        On our tasks a difference of scores, on benchmarks one of shares of the full cache's; scores
-        that the full cache has none of are left out.
+        On our tasks a difference of scores, on benchmarks one of shares of the full cache's; where
+        the full cache scores 0 or was not asked, a score is left out.
 
     Raises:
         InputError: Benchmarks are compared without the full cache, or on different questions.

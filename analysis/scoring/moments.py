@@ -43,7 +43,7 @@ def moments(
 
 
 def _skewness(values: Values) -> float:
-    """Of the mean of so many values."""
+    """Skewness of the mean of these values."""
     from scipy.stats import kstat
 
     # Centred and scaled, since it sums raw powers.

@@ -142,7 +142,7 @@ def _chances(generator: Generator, size: int, mean: float) -> tuple[Array, Array
 
 
 def _right(generator: Generator, chances: tuple[Array, Array], questions: int) -> list[Array]:
-    """Right answers (size, questions) of both methods, which share their luck."""
+    """Right answers (size, questions) of both methods, from the same random numbers."""
     luck = generator.random((len(chances[0]), questions))
     return [(luck < chance[:, None]).astype(float) for chance in chances]
 
