@@ -10,7 +10,7 @@ import torch
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH, SQUARE
-from lightkv.embedded.initial import draw_matrices, grid_embedding
+from lightkv.embedded.initial import draw_matrices, grid_embedding, scale_outputs
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
@@ -88,16 +88,12 @@ def build_model(sizes: Architecture, seed: int) -> LlavaForConditionalGeneration
 
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(build_config(sizes))
-    vision_residual = 1 / math.sqrt(2 * sizes.vision_layers)
-    text_residual = 1 / math.sqrt(2 * sizes.layers)
     draw_matrices(model)
+    scale_outputs(model, ("o_proj.weight", "down_proj.weight"), sizes.layers)
+    scale_outputs(model, ("out_proj.weight", "fc2.weight"), sizes.vision_layers)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                weight.mul_(text_residual)
-            elif name.endswith(("out_proj.weight", "fc2.weight")):
-                weight.mul_(vision_residual)
-            elif name.endswith("position_embedding.weight"):
+            if name.endswith("position_embedding.weight"):
                 weight[:1] = 0
                 weight[1:] = 0.5 * grid_embedding(SQUARE.rows, sizes.vision_hidden)
         for layer in model.model.language_model.layers:

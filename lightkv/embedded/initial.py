@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,20 @@ def draw_matrices(model: nn.Module) -> None:
             nn.init.normal_(weight, 0, weight[0].numel() ** -0.5)
         elif name.endswith("bias"):
             nn.init.zeros_(weight)
+
+
+@torch.no_grad()
+def scale_outputs(model: nn.Module, names: tuple[str, ...], layers: int) -> None:
+    """Divide the matrices that write into a residual stream by sqrt(2 depth).
+
+    Args:
+        model: Whose matrices.
+        names: How the names of these matrices end.
+        layers: Depth, the number of layers that write into the stream, each twice.
+    """
+    for name, weight in model.named_parameters():
+        if name.endswith(names):
+            weight.mul_(1 / math.sqrt(2 * layers))
 
 
 def grid_embedding(side: int, width: int) -> Tensor:

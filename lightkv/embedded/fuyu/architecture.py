@@ -11,7 +11,7 @@ import torch
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH, SQUARE
 from lightkv.embedded.fuyu.vocabulary import KNOWN
-from lightkv.embedded.initial import draw_matrices
+from lightkv.embedded.initial import draw_matrices, scale_outputs
 
 if TYPE_CHECKING:
     from transformers import FuyuConfig, FuyuForCausalLM
@@ -88,12 +88,9 @@ def build_model(sizes: Architecture, seed: int) -> FuyuForCausalLM:
 
     torch.manual_seed(seed)
     model = FuyuForCausalLM(build_config(sizes))
-    residual = 1 / math.sqrt(2 * sizes.layers)
     draw_matrices(model)
+    scale_outputs(model, ("self_attn.dense.weight", "dense_4h_to_h.weight"), sizes.layers)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if name.endswith(("self_attn.dense.weight", "dense_4h_to_h.weight")):
-                weight.mul_(residual)
         decoder: Any = model.model.language_model
         for layer in decoder.layers:
             # rows of (heads, 3, d): a head's queries, keys and values

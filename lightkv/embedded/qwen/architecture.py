@@ -10,7 +10,7 @@ import torch
 
 from lightkv.embedded import vocabulary as words
 from lightkv.embedded.canvas import PATCH
-from lightkv.embedded.initial import draw_matrices, grid_embedding
+from lightkv.embedded.initial import draw_matrices, grid_embedding, scale_outputs
 
 if TYPE_CHECKING:
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
@@ -104,17 +104,13 @@ def build_model(sizes: Architecture, seed: int) -> Qwen3VLForConditionalGenerati
 
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(build_config(sizes))
-    vision_residual = 1 / math.sqrt(2 * sizes.vision_layers)
-    text_residual = 1 / math.sqrt(2 * sizes.layers)
     draw_matrices(model)
+    scale_outputs(model, ("o_proj.weight", "down_proj.weight"), sizes.layers)
+    scale_outputs(model, ("attn.proj.weight", "mlp.linear_fc2.weight"), sizes.vision_layers)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                weight.mul_(text_residual)
-            elif name.endswith(("attn.proj.weight", "mlp.linear_fc2.weight")):
-                weight.mul_(vision_residual)
-            elif "deepstack_merger_list" in name and name.endswith("linear_fc2.weight"):
-                weight.mul_(text_residual)
+            if "deepstack_merger_list" in name and name.endswith("linear_fc2.weight"):
+                weight.mul_(1 / math.sqrt(2 * sizes.layers))
             elif name.endswith("pos_embed.weight"):
                 weight.copy_(0.5 * grid_embedding(sizes.positions, sizes.vision_hidden))
         for layer in model.model.language_model.layers:
