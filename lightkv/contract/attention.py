@@ -143,8 +143,7 @@ class Attention(ABC):
     def rows(self, queries: Tensor) -> Rows:
         """Head-mean attention of the marked queries.
 
-        Those that were asked for last are kept: whoever asks for them again, with the very same
-        mask, gets the same object.
+        The last result is kept: asking again with the very same mask returns the same object.
 
         Args:
             queries: (B, N) bool. Few of them: the result is (B, T, N).

@@ -1,6 +1,6 @@
 """Groups of tokens that are treated together, and where a token lies on its grid.
 
-All of it follows from a layout, so the host works it out by itself and hands over what comes out.
+All of it follows from a layout, so the host works it out and hands over the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Groups:
     Attributes:
         index: (G, M) int64, positions b * N + n in sequence order, 0 where invalid.
         valid: (G, M) bool; the M_g tokens of a group come first.
-        row: (G,) of the host, row of the batch that each group lies in.
+        row: (G,) on the host, row of the batch that each group lies in.
         filled: True if the host knows that every slot is valid.
     """
 

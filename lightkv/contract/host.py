@@ -1,4 +1,4 @@
-"""Numbers that the host reads: it waits once for many of them, then counts without torch."""
+"""Numbers that the host (the processor) reads: it waits for them once, then counts in NumPy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def on_host(values: Tensor) -> NDArray[Any]:
 
 
 def all_on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors of one dtype, moved to the host in one go."""
+    """Tensors of one dtype, moved to the host together."""
     flat = torch.cat([one.flatten() for one in tensors]).cpu()
     sizes = [one.numel() for one in tensors]
     parts = zip(torch.split(flat, sizes), tensors, strict=True)
@@ -34,14 +34,14 @@ def on_device(numbers: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def consecutive(count: int, device: torch.device) -> Tensor:
-    """(count,) int64: 0, 1, 2 and so on. Nobody may write into it."""
+    """(count,) int64: 0, 1, 2 and so on. It is shared: do not write into it."""
     if count > _MOST:
         return torch.arange(count, device=device)
     return _first_numbers(device)[:count]
 
 
 def all_true(shape: Sequence[int], device: torch.device) -> Tensor:
-    """A boolean tensor that is true everywhere. Nobody may write into it."""
+    """A boolean tensor that is true everywhere. It is shared: do not write into it."""
     return _true(device).expand(*shape)
 
 

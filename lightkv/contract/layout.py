@@ -53,7 +53,7 @@ class Grid:
 class TokenLayout:
     """Layout of a batch of B rows and N positions.
 
-    What follows from it (masks, lengths) is computed once; nobody may write into it.
+    What follows from it (masks, lengths) is computed once and shared: do not write into it.
 
     Attributes:
         kind: (B, N) int64, values of :class:`TokenKind`.
@@ -110,7 +110,7 @@ class TokenLayout:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Real tokens of each row, as numbers of the host."""
+        """Real tokens of each row, as Python numbers."""
         return tuple(self.host.prompt_lengths.tolist())
 
     @property
@@ -125,7 +125,7 @@ class TokenLayout:
 
     @cached_property
     def arrays(self) -> Mapping[str, NDArray[np.int64]]:
-        """The columns (B, N) by their names, as arrays of the host."""
+        """The columns (B, N) by their names, as arrays on the host."""
         return dict(zip(_COLUMNS, on_host(self.host._columns), strict=True))
 
     @cached_property

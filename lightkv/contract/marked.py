@@ -31,7 +31,7 @@ class Marked:
 
     @classmethod
     def of(cls, marked: Tensor | Marked) -> Marked:
-        """The marked positions of (B, N) bool; themselves if they have been looked for."""
+        """The marked positions of (B, N) bool; a :class:`Marked` is returned as it is."""
         if isinstance(marked, Marked):
             return marked
         counts = counted(marked)
@@ -46,7 +46,7 @@ class Marked:
 
 
 def tokens(layout: TokenLayout, kind: Literal["real", "vision", "text", "question"]) -> Marked:
-    """Positions of a layout's tokens of that kind, which the host finds by itself."""
+    """Positions of a layout's tokens of one kind, found on the host."""
     mask = on_host(getattr(layout.host, kind))
     counts = mask.sum(1)
     width = counts.max(initial=0)

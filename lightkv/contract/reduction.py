@@ -56,7 +56,7 @@ class Reduction:
 
     @cached_property
     def slot(self) -> Tensor:
-        """(B, N) int64: ``target``, and one slot more, number K, for all that was dropped."""
+        """(B, N) int64: ``target``, but K, an extra slot, where the old token was dropped."""
         return self.target if self.whole else _spared(self.target, self.new_length)
 
     @property
@@ -101,12 +101,12 @@ class Reduction:
 
         Args:
             representative: (B, N) int64, old position of the token that each old token goes into;
-                its own position for a survivor, -1 for a token that is dropped. Whoever goes into
-                a token that does not survive is dropped too.
+                its own position for a survivor, -1 for a token that is dropped. A token that goes
+                into one that does not survive is dropped too.
             importance: (B, N) float, non-negative. A group whose importances sum to zero is
                 averaged uniformly. A group of one keeps its token bit for bit.
             rule: How a group becomes one token.
-            counts: (B,) of the host, survivors of each row; without them it has to wait.
+            counts: (B,) on the host, survivors of each row; without them the host has to wait.
             whole: True if the host knows that no token is dropped.
         """
         survives = representative == consecutive(representative.shape[1], representative.device)
@@ -190,7 +190,7 @@ def compact(
 
     Args:
         keep: (..., N) bool.
-        counts: (...) of the host, how many entries are marked; without them it has to wait.
+        counts: (...) on the host, how many entries are marked; without them the host has to wait.
         width: Slots K; default those of the longest row.
 
     Returns:
@@ -209,7 +209,7 @@ def compact(
 
 
 def counted(keep: Tensor) -> NDArray[np.int64]:
-    """(...) of the host: how many entries of (..., N) bool are marked."""
+    """(...) on the host: how many entries of (..., N) bool are marked."""
     counts: NDArray[np.int64] = keep.sum(-1).cpu().numpy()
     return counts
 
@@ -243,7 +243,7 @@ def _slots(index: Tensor, valid: Tensor, length: int) -> Tensor:
 
 
 def _spared(target: Tensor, width: int) -> Tensor:
-    """Slots, with one more, number ``width``, for all that was dropped."""
+    """Slots, but ``width``, an extra slot, where the token was dropped."""
     return target.masked_fill(target < 0, width)
 
 

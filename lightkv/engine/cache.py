@@ -2,8 +2,8 @@
 
 Layers may hold different entries, rows different counts.  A layer's tensors are then padded on the
 left to its longest row, and every decode step attends through a mask of that layer's own length
-(:mod:`lightkv.engine.masks`).  How many entries there are the host counts by itself, so that it
-never waits for the device to find out; where they lie is worked out once somebody reads it.
+(:mod:`lightkv.engine.masks`).  How many entries there are is counted on the host, which therefore
+never waits for the device; where they lie is worked out when it is first read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lightkv.contract.retention import Retention
 
 
 class Later:
-    """A tensor (B, G, K), and what is still to be done to it once somebody reads it."""
+    """A tensor (B, G, K) and the steps that are applied to it when it is next read."""
 
     def __init__(self, value: Tensor) -> None:
         self._value = value
@@ -32,13 +32,13 @@ class Later:
         self._columns: list[Tensor] = []
 
     def copy(self) -> Later:
-        """The same, whatever is done to this one."""
+        """A copy that later steps on this one do not change."""
         same = Later(self._value)
         same._steps, same._columns = list(self._steps), list(self._columns)
         return same
 
     def then(self, step: Callable[[Tensor], Tensor]) -> None:
-        """Do something to it."""
+        """Add a step."""
         if self._columns:
             self._steps.append(functools.partial(_joined, columns=tuple(self._columns)))
             self._columns = []
@@ -49,7 +49,7 @@ class Later:
         self._columns.append(columns)
 
     def read(self) -> Tensor:
-        """The tensor, with everything done."""
+        """The tensor with all steps applied."""
         if self._columns:
             self.then(lambda value: value)
         for step in self._steps:
@@ -68,7 +68,7 @@ class LayerEntries:
 
     Attributes:
         slots: K.
-        counts: (B, G) int64 of the host, entries held.
+        counts: (B, G) int64 on the host, entries held.
         score: (B, G, K) float32 ranking score, kept only for decode policies that need it.
         retention: What the evictor decided for the layer, None before or without eviction.
         rotated: (B, G, K) int64, rotary position of each key in a re-indexed cache; None where keys
@@ -92,7 +92,7 @@ class LayerEntries:
         self._reach: NDArray[np.int64] | None = None
 
     def snapshot(self) -> LayerEntries:
-        """The places of the entries as they are now, whatever happens to these."""
+        """A copy of the bookkeeping as it is now; later changes to this one do not reach it."""
         same = LayerEntries.__new__(LayerEntries)
         vars(same).update(vars(self))
         same._position = self._position.copy()
@@ -157,7 +157,7 @@ class LayerEntries:
         layer.keys = retention.apply(layer.keys)
         layer.values = retention.apply(layer.values)
         index = retention.index
-        # Whoever knows how many entries it keeps keeps no hidden slot.
+        # A retention that knows how many entries it keeps keeps no hidden slot.
         before = self.valid if self.ragged and retention.held is None else None
         self._position.then(lambda position: _picked(position, index))
         if self.score is not None:
@@ -182,7 +182,7 @@ class LayerEntries:
         Args:
             position: (B, T) int64, their places in their rows.
             real: (B, T) bool, False for padding.
-            counts: (B,) int64 of the host, how many are real.
+            counts: (B,) int64 on the host, how many are real.
         """
         new = int(position.shape[1])
         padded = bool((counts < new).any())
@@ -207,12 +207,12 @@ class LayerEntries:
         self.recount(on_host(valid.sum(-1)))
 
     def drop(self, layer: Any, leaving: Tensor, counts: NDArray[np.int64] | None = None) -> None:
-        """Evict the marked entries; slots free in every row are given back.
+        """Evict the marked entries; slots that are free in every row are removed.
 
         Args:
             layer: The layer's cache.
             leaving: (B, 1 or G, K) bool.
-            counts: (B, G) int64 of the host, how many they are; None where it does not know.
+            counts: (B, G) int64 on the host, how many are marked; None if the host does not know.
         """
         valid = self.valid & ~leaving
         left = on_host(valid.sum(-1)) if counts is None else self.counts - counts
@@ -228,7 +228,7 @@ class LayerEntries:
         Args:
             layer: The layer's cache.
             victim: (B, G) int64, its slot; -1 where none leaves.
-            leaving: (B, G) of the host, 1 where one leaves, else 0.
+            leaving: (B, G) on the host, 1 where one leaves, else 0.
         """
         left, mask = self.counts - leaving, self.mask
         slots = consecutive(self.slots, victim.device)

@@ -91,7 +91,7 @@ class HeldCache:
         self._recount(retentions)
 
     def _recount(self, retentions: Sequence[Retention]) -> None:
-        """Count again where whoever decided may have kept padding."""
+        """Count again where an evictor may have kept padding."""
         kept = zip(self.entries, retentions, strict=True)
         unsure = [one for one, retention in kept if retention.held is None]
         if unsure and self._layout.padded:
@@ -129,7 +129,7 @@ class HeldCache:
         return self._positions_of(tokens)
 
     def forget_since(self, lengths: Tensor) -> None:
-        """Hide entries that are no part of the conversation: what a row generated past its end.
+        """Hide entries that are not part of the conversation: what a row generated past its end.
 
         Args:
             lengths: (B,) int64, tokens of each row that count.
@@ -163,7 +163,7 @@ class HeldCache:
         return (self._seen[:, None] + tokens.long().cumsum(1) - 1).clamp_min(0)
 
     def _catch_up(self) -> None:
-        """Note tokens that joined the cache while nobody looked, since nothing had to be done."""
+        """Note tokens that joined the cache in steps that needed no intervention."""
         joined = int(self.cache.layers[0].keys.shape[2]) - self.entries[0].slots
         if joined > 0:
             self.next_tokens(joined)

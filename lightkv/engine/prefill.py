@@ -39,7 +39,7 @@ class Prefill:
         hidden: (B, N, D) input embeddings.
         cache: The model's cache.
         seed: For methods that draw at random.
-        identities: Per row what tells its prompt from others, for the same.
+        identities: Gives per row a number that tells its prompt from others, for the same methods.
         vision: What the vision tower knows of the tokens, if a reducer asked for it.
         final_norm: The norm after the model's last layer, if it has one.
         additions: What the decoder adds after its first layers, if it adds anything.
@@ -117,7 +117,7 @@ class Prefill:
     def see(
         self, layer: int, hidden: Tensor, attention: Attention | None, rotary: Rotary | None
     ) -> None:
-        """Show a layer to whoever asked for it."""
+        """Show a layer to the participants that asked for it."""
         self._visit(self._view(layer, hidden, attention, rotary))
 
     def look_ahead(self, layer: int, hidden: Tensor, attention: Attention) -> None:

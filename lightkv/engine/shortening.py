@@ -30,8 +30,8 @@ class Processed:
 
     Attributes:
         layout: Layout of its tokens.
-        before: What layers before the last stage processed, and ``stage``, the reduction that made
-            the tokens of it; None for the prompt itself.
+        before: What the layers before the last stage processed; None for the prompt itself.
+        stage: The reduction that turned ``before`` into these tokens; None for the prompt itself.
         shortfall: (B,) int64 as in :class:`Shortening`, or None.
     """
 
@@ -93,12 +93,12 @@ class Shortening:
     def reduce(
         self, reduction: Reduction, positions: Positions, states: Tensor | None = None
     ) -> None:
-        """Apply a reduction to whatever comes next.
+        """Apply a reduction to all later layers.
 
         Args:
             reduction: Of the tokens as they are.
             positions: Which rotary positions survivors take.
-            states: (B, K, D) hidden states of the survivors, where not the reduction makes them.
+            states: (B, K, D) hidden states of the survivors, where the method makes them itself.
         """
         self.pending = reduction
         self._states = states

@@ -30,7 +30,7 @@ ATTENTION_CALL = "attention_interface_1"
 def is_traced(decoder: nn.Module) -> bool:
     """Whether a trace is running on some module of a decoder.
 
-    Every run of the hooks asks, so the modules are walked without torch's help.
+    Every run of the hooks asks this, so the modules are walked directly: ``modules()`` is slower.
     """
     modules = [decoder]
     for module in modules:  # grows meanwhile, until no module has children left
@@ -40,7 +40,7 @@ def is_traced(decoder: nn.Module) -> bool:
 
 
 def in_a_body() -> bool:
-    """Whether the caller is what a trace's body asked for, while the model waits."""
+    """Whether the caller runs in the body of a trace, while the model waits for it."""
     return greenlet.getcurrent().parent is not None
 
 
@@ -52,15 +52,15 @@ class Traces:
     """
 
     def __init__(self, decoder: nn.Module) -> None:
-        self._instruments = _Instruments(decoder)
+        self._wrappers = _Wrappers(decoder)
         self._pending: list[Passes] = []
-        with self._instruments.played():
+        with self._wrappers.in_place():
             self._edited = _attach(NNsight(decoder), self._pending)
 
     def call(self, passes: Passes, function: Callable[..., Any], **settings: Any) -> Any:
         """A function that calls the model, with the passes carried out."""
         self._pending[:] = [passes]
-        with self._instruments.played(), warnings.catch_warnings():
+        with self._wrappers.in_place(), warnings.catch_warnings():
             # Generation ends before an open iteration does; that is its normal end here.
             warnings.filterwarnings("ignore", message=".*was never reached.*")
             try:
@@ -124,7 +124,7 @@ def _peek(layer: Any) -> Peek:
     return look
 
 
-class _Instruments:
+class _Wrappers:
     """What nnsight leaves on the modules of a decoder: in place during a call, else put away."""
 
     def __init__(self, decoder: nn.Module) -> None:
@@ -132,8 +132,8 @@ class _Instruments:
         self._kept: list[dict[str, Any]] = [_bare(module) for module in self._modules]
 
     @contextmanager
-    def played(self) -> Iterator[None]:
-        """Put our instruments in the place of what is there, and put that back afterwards."""
+    def in_place(self) -> Iterator[None]:
+        """Put our wrappers in the place of what is there, and put that back afterwards."""
         there = [_swapped(module, {}) for module in self._modules]
         for module, kept in zip(self._modules, self._kept, strict=True):
             _swapped(module, kept)

@@ -229,7 +229,7 @@ def _of(block: Tensor, reduction: Reduction, image: int) -> Tensor:
 
 
 def _as_set(pairs: Tensor) -> Tensor:
-    """Pairs in a fixed order; merge order within a window is no result."""
+    """Pairs in a fixed order; the order of merges within a window is not compared."""
     unique: Tensor = torch.unique(pairs, dim=0)
     return unique
 

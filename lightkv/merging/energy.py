@@ -60,7 +60,7 @@ def match_by_energy(
         hidden: (B, N, D).
         groups: (G, M).
         energy: (G, M), see :func:`energies`. Ties: lowest index first;
-            near-ties fall as their rounding does.
+            near-ties are decided by rounding.
         merges: (G,) on the host, merges k per group.
         protect: Only the 2k tokens of highest energy take part, so that all k sources merge; else
             all tokens do, and the k most similar pairs merge.

@@ -1,8 +1,8 @@
 """Who merges with whom: bipartite matching inside groups, all groups at once.
 
 Ties are settled the same way everywhere: of equal proposals the token that comes first in its
-group wins, of equal partners the first is chosen. Likenesses are compared as they were computed:
-which of two that differ by their rounding alone is the nearer one may change with the processor.
+group wins, of equal partners the first is chosen. Similarities are compared as computed: where two
+differ by rounding only, which of them is the larger one may change with the processor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Pairs:
     Attributes:
         source, target: (P,) int64, positions b * N + n; by group, in a group by rising feature
             divergence. Several sources may share a target; no target is a source.
-        merged: (B,) of the host, merges in each row.
+        merged: (B,) on the host, merges in each row.
     """
 
     source: Tensor
@@ -47,7 +47,7 @@ def merge_counts(groups: Groups, ratio: float, *, single: bool = False) -> NDArr
         single: Multiply in float32, as the released code does (0.42 x 150 gives 62, not 63).
 
     Returns:
-        (G,).
+        (G,) int64, on the host.
     """
     counts: NDArray[np.int64] = on_host(groups.valid).sum(1)
     if single:

@@ -74,7 +74,7 @@ class GlobalMerge(Reducer):
 
     @abstractmethod
     def match(self, view: LayerView, groups: Groups, merges: NDArray[np.int64]) -> Pairs:
-        """So many merges (G,), on the host, in each group."""
+        """The pairs that merge; ``merges`` (G,), on the host, says how many in each group."""
 
     def merged(self, view: LayerView, pairs: Pairs) -> Reduction:
         """The reduction that merges these pairs, by default into their weighted mean."""

@@ -30,7 +30,7 @@ from lightkv.merging.weighting import size_importance, uniform_importance
 @register("tome-cache")
 @dataclass(frozen=True)
 class ToMeCache(Evictor):
-    """Merge vision entries of the cache after prefill, by the likeness of their keys.
+    """Merge vision entries of the cache after prefill, by the similarity of their keys.
 
     Every other vision entry proposes to merge into the one of the rest with the most similar key
     (mean over heads); the most similar proposals of each layer are carried out. Keys and values of

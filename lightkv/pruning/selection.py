@@ -1,6 +1,6 @@
 """Choosing tokens: the best of some candidates, a row or a group at a time. Ties: lowest index.
 
-Near-ties fall as the rounding of the scores does, which may change with the processor.
+Near-ties are decided by the rounding of the scores, which may change with the processor.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class LocalSimilarity(LayerQuantity):
     """Mean cosine similarity of each token with its nearest neighbours (TGV-KV, Fig. 1 a).
 
     Neighbours are the tokens of the same kind at most k steps away along the sequence, on both
-    sides: a border between image and text is no neighbourhood.
+    sides; pairs across a border between image and text do not count.
 
     Attributes:
         distances: Values of k.
