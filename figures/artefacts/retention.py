@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.shared import (
     cell_of,
@@ -46,18 +47,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     """One panel per task: score against the share of the full cache that is held."""
     data = plotted(frame)
     tasks = list(dict.fromkeys(data["task"]))
-    columns = min(COLUMNS, len(tasks))
-    rows = -(-len(tasks) // columns)
-    figure, axes = canvas(rows, columns, height=2.0, sharex=True)
+    figure, axes = task_panels(tasks)
     for place, task in zip(axes.flat, tasks, strict=False):
         _panel(place, pick(data, task=task))
-        place.set_title(short(task))
-    for place in axes.flat[len(tasks) :]:
-        place.set_visible(False)
-    for place in axes[:, 0]:
-        place.set_ylabel("score, %")
-    for place in axes[-1]:
-        place.set_xlabel("KV held, %")
     legend_below(figure, axes[0, 0], 4)
     return figure
 
@@ -73,6 +65,21 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
         axes.axhspan(100 * first["low"], 100 * first["high"], color=BLACK, alpha=0.08, linewidth=0)
         axes.axhline(100 * first["score"], color=BLACK, linestyle=":", label=look("vanilla").label)
     share_axis(axes)
+
+
+def task_panels(tasks: Sequence[str]) -> tuple[Figure, Any]:
+    """A figure with a titled panel per task for scores against the share held, and its axes."""
+    columns = min(COLUMNS, len(tasks))
+    figure, axes = canvas(-(-len(tasks) // columns), columns, height=2.0, sharex=True)
+    for place, task in zip(axes.flat, tasks, strict=False):
+        place.set_title(short(task))
+    for place in axes.flat[len(tasks) :]:
+        place.set_visible(False)
+    for place in axes[:, 0]:
+        place.set_ylabel("score, %")
+    for place in axes[-1]:
+        place.set_xlabel("KV held, %")
+    return figure, axes
 
 
 def share_axis(axes: Axes) -> None:

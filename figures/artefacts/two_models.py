@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from figures.artefacts import retention
 from figures.artefacts.agreement import ranks_agree, say_alike
-from figures.artefacts.retention import COLUMNS, COMPRESSED
+from figures.artefacts.retention import COMPRESSED
 from figures.artefacts.shared import (
     evictable,
     here,
@@ -15,12 +15,11 @@ from figures.artefacts.shared import (
     pick,
     planned,
     points,
-    short,
     summary,
 )
 from figures.contract import Artefact, Claim
 from figures.models import EMBEDDED, NATIVE
-from figures.style import BLACK, GREY, Look, canvas, look
+from figures.style import BLACK, GREY, Look, look
 from figures.verdicts import Verdict, untestable
 
 if TYPE_CHECKING:
@@ -54,20 +53,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     """One panel per task: score against the share held, a line a method and model."""
     data = plotted(frame)
     tasks = list(dict.fromkeys(data["task"]))
-    columns = min(COLUMNS, len(tasks))
-    figure, axes = canvas(-(-len(tasks) // columns), columns, height=2.0, sharex=True)
+    figure, axes = retention.task_panels(tasks)
     for place, task in zip(axes.flat, tasks, strict=False):
         for name, dash in zip(models(frame), LINES, strict=False):
             # Of a folder or a hub id the last part.
             _lines(place, pick(data, task=task, model=name), name.rpartition("/")[2], dash)
         retention.share_axis(place)
-        place.set_title(short(task))
-    for place in axes.flat[len(tasks) :]:
-        place.set_visible(False)
-    for place in axes[:, 0]:
-        place.set_ylabel("score, %")
-    for place in axes[-1]:
-        place.set_xlabel("KV held, %")
     legend_below(figure, axes[0, 0], 3)
     return figure
 
