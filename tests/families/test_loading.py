@@ -97,6 +97,23 @@ def test_layers_that_accelerate_places_are_compressed_alike(
     spread = lightkv.load(device_map=places, offload_folder=str(tmp_path), driver=driver)
     wrapped = [hasattr(layer, "_hf_hook") for layer in spread.model.model.language_model.layers]
     assert all(wrapped[::2]), "accelerate holds the layers that are fetched"
+    answers_alike(spread, embedded)
+
+
+def test_a_model_that_accelerate_deals_out_itself_is_compressed_alike(
+    embedded: VLM, tmp_path: Path
+) -> None:
+    """As over several GPUs: "auto" fills the first device, and the rest goes elsewhere."""
+    room = round(0.7 * sum(one.nbytes for one in embedded.model.parameters()))
+    spread = lightkv.load(device_map="auto", max_memory={"cpu": room}, offload_folder=str(tmp_path))
+    layers = range(embedded.facts.layers)
+    placed = [spread.model.hf_device_map[f"model.language_model.layers.{one}"] for one in layers]
+    assert sorted(set(placed)) == ["cpu", "disk"]
+    answers_alike(spread, embedded)
+
+
+def answers_alike(spread: VLM, embedded: VLM) -> None:
+    """Answers, kept entries and bytes of a model in parts are those of the whole."""
     item = items("read", 1)[0]
     requests = [lightkv.Request((item.image,), item.question)]
     for method in ("tgvkv:retention=0.5", "lightkv | tgvkv:retention=0.5"):
