@@ -26,8 +26,8 @@ def check_sweep_command(
 ) -> None:
     """Say which names and settings of a sweep can't be used, all at once.
 
-    Weights are not read and data are not downloaded, so what hangs on a model's dimensions or on
-    the questions of a task is told by the jobs themselves.
+    Weights are not read and data are not downloaded, so what depends on a model's dimensions or on
+    the questions of a task is checked by the jobs themselves.
     """
     from analysis.asking.checking import checks_of, faults_of
     from figures.artefacts import artefact

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 POWER: Final = 0.9
-"""How often so many questions are to decide, if the truth is what was estimated."""
+"""How often that many questions should decide, if the truth is what was estimated."""
 
 LEVEL: Final = 0.975
 ENDLESS: Final = 1_000_000
@@ -17,7 +17,7 @@ def questions_needed(n: int, p: float) -> float:
     """Questions that would decide a claim in :data:`POWER` of runs, if all stays as it is.
 
     A standard error shrinks with the root of their number, so a lead of z standard errors grows to
-    the 1.96 + 1.28 that are wanted.
+    the 1.96 + 1.28 that are needed.
 
     Args:
         n: Questions that were asked.

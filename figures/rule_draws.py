@@ -118,7 +118,7 @@ def graded_differences() -> Iterator[tuple[str, Draw]]:
 
 
 def _effect(kind: str, parts: int, tasks: int) -> Draw:
-    """A main effect of zero in a factorial of so many parts.
+    """A main effect of zero in a factorial of ``parts`` parts.
 
     Each of the questions is right with one chance in settings that have the part and with another
     in those that don't, see :data:`RESPONSES`.

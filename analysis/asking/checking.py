@@ -15,7 +15,7 @@ from lightkv.loading import check_source
 from lightkv.protocols import protocol
 
 STAND_INS: Final = (ModelFacts(8, 8, 8, 64), ModelFacts(1024, 128, 64, 4096))
-"""Stand for a model that is not loaded: what both refuse in the same words hangs on neither."""
+"""Stand for a model that is not loaded: what both refuse in the same words, every model refuses."""
 
 Check = Callable[[], object]
 """Raises a LightKVError where something can't be used."""
@@ -30,7 +30,7 @@ def checks_of(
 ) -> list[Check]:
     """A check for each name of a run of :func:`~analysis.asking.evaluation.evaluate`.
 
-    What hangs on a model's dimensions or on a task's questions is not known yet.
+    What depends on a model's dimensions or on a task's questions is not known yet.
     """
     return [
         *(partial(check_source, one) for one in models),

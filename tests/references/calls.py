@@ -1,8 +1,8 @@
 """Choices in loops, and how close the closest of them was.
 
-The package computes in single precision. A choice that hangs on less than that can fall either way
-there, so a case with such a choice is drawn anew; exact ties are no such choice, they go to the
-first.
+The package computes in single precision. A choice that depends on less than that can fall either
+way there, so a case with such a choice is drawn again. Exact ties are not such choices: they go to
+the first.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _view(layout: TokenLayout, states: list[np.ndarray], layer: int) -> LayerVie
 
 
 def told(reference: Callable[..., Answer], *arguments: Any) -> Answer | None:
-    """What a reference says, None where it hangs on less than single precision holds."""
+    """What a reference says, None where it depends on less than single precision holds."""
     calls = Calls()
     answer = reference(*arguments, calls)
     return answer if calls.closest > TELLING else None

@@ -49,8 +49,8 @@ def test_names_that_there_are_pass() -> None:
     assert checked(**shipped) == "every name can be used\n"
     assert checked() == "every name can be used\n", "retentions are those of lightkv evaluate"
     assert checked(methods=["lightkv|tgvkv:retention=0.5"], tasks=["all"]) == checked()
-    # What hangs on the model's depth is told by the jobs: a layer that a model of 32 has and one of
-    # 8 has not, and a share for each of four layers.
+    # What depends on the model's depth is checked by the jobs: a layer that a model of 32 has and
+    # one of 8 has not, and a share for each of four layers.
     deep = ["fastv:layer=15", "prefixkv:retention=0.5;shares=(0.25,0.25,0.25,0.25)"]
     assert checked(methods=deep) == checked()
 
