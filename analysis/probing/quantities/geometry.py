@@ -32,7 +32,11 @@ States = Literal["hidden", "keys", "values"]
 
 
 def states_of(reading: Reading, which: States) -> Tensor:
-    """(B, N, D) float32 states of a layer; KV heads side by side."""
+    """(B, N, D) float32 states of a layer; KV heads side by side.
+
+    Raises:
+        UnsupportedError: The layer has no cache entries.
+    """
     if which == "hidden":
         return reading.view.hidden.float()
     cache = reading.view.keys if which == "keys" else reading.view.values
