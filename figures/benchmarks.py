@@ -80,9 +80,8 @@ def targets(artefact_ids: Sequence[str]) -> list[Artefact]:
     named = [artefact(one) for one in dict.fromkeys(artefact_ids)]
     for one in named:
         if not one.benchmarks:
-            why = f"needs {one.missing}" if one.missing else "is not made of benchmarks here"
-            asked = "lightkv evaluate --task lmms:NAME asks those that it can"
-            raise InvalidValueError("--benchmarks", one.id, f"{able}; {one.id} {why}; {asked}")
+            why = "is not made of benchmarks here; docs/published-benchmarks.md says why"
+            raise InvalidValueError("--benchmarks", one.id, f"{able}; {one.id} {why}")
     return named
 
 

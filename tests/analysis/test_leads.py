@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.scoring.benchmarks import benchmark_differences
+from analysis.scoring.estimate import Estimate, Student
 from analysis.scoring.intervals import difference
 from analysis.scoring.leads import (
     apart_by_score,
@@ -15,6 +16,7 @@ from analysis.scoring.leads import (
     lead,
     relative_lead,
     scores_of,
+    weighted_sum,
 )
 from lightkv.errors import InputError
 from tests.closeness import DOUBLE, assert_close
@@ -100,6 +102,14 @@ def test_errors_of_scores_of_the_same_answers_are_added() -> None:
     added = sum(weight * error for weight, (_, error, _) in zip(weights, gaps, strict=True))
     assert_close(result.error, added, DOUBLE)
     assert_close(result.pivot.freedom, min(freedom for *_, freedom in gaps), DOUBLE)  # type: ignore[union-attr]
+
+
+def test_freedom_of_scores_of_the_same_answers_is_the_least_of_theirs() -> None:
+    gaps = [Estimate(0.1, 9, "t", Student(0.1, 0.2, freedom)) for freedom in (np.inf, 8.0)]
+    for several in (gaps, gaps[::-1]):
+        pivot = weighted_sum([[(1.0, one) for one in several]], 9).pivot
+        assert isinstance(pivot, Student)
+        assert_close((pivot.error, pivot.freedom), (0.4, 8.0), DOUBLE)
 
 
 def test_scores_of_other_questions_are_independent() -> None:

@@ -214,7 +214,7 @@ def test_what_is_downloaded_is_named() -> None:
     [
         (["--benchmarks"], InvalidValueError, "of all artefacts.*L-T1, L-T2.*T-T7, T-T8"),
         (["L-T5", "--benchmarks"], InvalidValueError, "L-T5 is not made of benchmarks here"),
-        (["T-T2", "T-T9", "--benchmarks"], InvalidValueError, "T-T9 needs a model.*video"),
+        (["T-T2", "T-T9", "--benchmarks"], InvalidValueError, "T-T9 is not made.*says why"),
         (["T-T99", "--benchmarks"], UnknownNameError, "T-T99"),
         (["T-T2", "--full"], InvalidValueError, "with --benchmarks only"),
         (["T-T2", "--benchmarks-from", "x"], InvalidValueError, "with --benchmarks only"),
