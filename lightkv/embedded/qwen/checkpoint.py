@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TOWER: Final = "tower.safetensors"
 LANGUAGE: Final = "language.safetensors"
 STATE: Final = "state.json"
+UNFINISHED: Final = Path(__file__).parent / "state"
+"""The state of the run whose weights will ship, in the sources only."""
 
 
 def save(trainer: Trainer, folder: Path) -> None:
