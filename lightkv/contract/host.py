@@ -45,11 +45,14 @@ def all_true(shape: Sequence[int], device: torch.device) -> Tensor:
     return _true(device).expand(*shape)
 
 
+# What is made once has to serve where gradients flow too, so it is never made as part of inference.
 @functools.cache
+@torch.inference_mode(False)
 def _first_numbers(device: torch.device) -> Tensor:
     return torch.arange(_MOST, device=device)
 
 
 @functools.cache
+@torch.inference_mode(False)
 def _true(device: torch.device) -> Tensor:
     return torch.ones((), dtype=torch.bool, device=device)

@@ -217,6 +217,7 @@ _COLUMNS = tuple(f.name for f in fields(TokenLayout) if f.name != "grids")
 
 
 @cache
+@torch.inference_mode(False)
 def _blank(device: torch.device) -> Tensor:
     """(7, 1, 1) int64: what stands in the columns of a position of padding."""
     blank = [int(TokenKind.PADDING) if name == "kind" else -1 for name in _COLUMNS]

@@ -104,7 +104,7 @@ class LeanModel(nn.Module):
         # (M, 4 N, 3 V) to three of (M, heads, 4 N, d)
         parts = (split_heads(part, self.vision_heads) for part in block.attn.qkv(h).chunk(3, -1))
         q, k, v = parts
-        mixed = F.scaled_dot_product_attention(rotate(q, *rotation), rotate(k, *rotation), v)
+        mixed = _see(rotate(q, *rotation), rotate(k, *rotation), v)
         x = x + block.attn.proj(mixed.transpose(1, 2).flatten(2))
         h = block.mlp.linear_fc1(block.norm2(x))
         result: Tensor = x + block.mlp.linear_fc2(F.gelu(h, approximate="tanh"))
@@ -238,6 +238,18 @@ def added_mask(sees: Tensor, dtype: torch.dtype) -> Tensor:
     room = -(-keys // _ALIGNED) * _ALIGNED
     mask = torch.zeros((*sees.shape[:-1], room), dtype=dtype, device=sees.device)[..., :keys]
     return mask.masked_fill_(~sees, -torch.inf)
+
+
+def _see(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of all patches to all, ``(B, heads, rows, d)``.
+
+    On a CPU in float32: the fused kernel in bfloat16 is not there for all processors.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):
+        mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    return mixed.to(q.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
