@@ -29,8 +29,10 @@ Shallow = Literal["protect", "split", "tome"]
 class PiToMe(GlobalMerge):
     """The tokens of highest graph energy merge among each other; all others are protected.
 
-    Attributes: those of :class:`~lightkv.merging.staged.GlobalMerge`, of which ``weighting`` is
-        "size" by default, and
+    Beside the attributes of :class:`~lightkv.merging.staged.GlobalMerge`, of which ``weighting`` is
+    "size" by default, it has these.
+
+    Attributes:
         form: Energy as in the "paper" or in the "released" code (which shifts similarities above
             the margin).
         margin: Similarity above which tokens attract; None is 0.9 - 0.9 layer / layers.
