@@ -21,3 +21,8 @@ def test_what_is_made_during_inference_serves_where_gradients_flow(shared: objec
     weight = torch.ones(made.shape, requires_grad=True)
     (weight * made).sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None and torch.equal(weight.grad, made.to(weight.dtype))
+
+
+def test_consecutive_numbers_go_on_beyond_those_that_are_shared() -> None:
+    for count in (0, 3, host._MOST, host._MOST + 1):
+        assert torch.equal(host.consecutive(count, CPU), torch.arange(count))

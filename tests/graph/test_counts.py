@@ -32,7 +32,10 @@ BATCHES = {
 
 @pytest.fixture(scope="module")
 def deep() -> Iterator[VLM]:
-    yield tiny_llava(layers=LAYERS)
+    vlm = tiny_llava(layers=LAYERS)
+    # Tensors that a process makes once count for no method, whichever test runs first.
+    vlm.generate(stack(BATCHES["padded"]), compressor("lightkv", vlm.facts), max_new_tokens=1)
+    yield vlm
 
 
 class Counts:
@@ -70,27 +73,29 @@ def counts(vlm: VLM, batch: str, text: str) -> Counts:
     return Counts(vlm, stack(BATCHES[batch]), compressor(text, vlm.facts))
 
 
+# Per layer: kernels and waits.
+PREFILLS = [
+    ("tgvkv:retention=0.3", {"one": (10.4, 0.5), "padded": (11.5, 0.5)}),
+    ("snapkv:retention=0.3", {"one": (10.1, 0.2), "padded": (11.3, 0.2)}),
+    ("cake:retention=0.3;window=4", {"one": (13.1, 0.25), "padded": (14.4, 0.25)}),
+    ("key-norm:retention=0.3", {"one": (7.5, 0.16), "padded": (7.6, 0.16)}),
+    ("streamingllm:retention=0.3", {"one": (7.4, 0.16), "padded": (7.4, 0.16)}),
+    ("random:retention=0.3", {"one": (9.8, 0.41), "padded": (14.3, 0.72)}),
+    ("tgvkv:retention=1.0", {"one": (3.8, 0.41), "padded": (6, 0.45)}),
+    ("h2o:retention=0.3", {"one": (27.6, 1.15), "padded": (28.7, 1.15)}),
+    ("tgvkv-released:retention=0.3", {"one": (58.5, 3.25), "padded": (60.5, 3.25)}),
+    ("lightkv", {"one": (4.3, 0.1), "padded": (6.9, 0.16)}),
+    ("lightkv | tgvkv:retention=0.3", {"one": (22.4, 0.92), "padded": (26.3, 1)}),
+]
+
+
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize(
-    ("method", "kernels", "waits"),
-    [
-        ("tgvkv:retention=0.3", 11.5, 0.5),
-        ("snapkv:retention=0.3", 11.3, 0.2),
-        ("cake:retention=0.3;window=4", 14.4, 0.3),
-        ("key-norm:retention=0.3", 7.6, 0.2),
-        ("streamingllm:retention=0.3", 7.4, 0.2),
-        ("random:retention=0.3", 14.3, 0.8),
-        ("tgvkv:retention=1.0", 6, 0.45),
-        ("h2o:retention=0.3", 28.7, 1.2),
-        ("tgvkv-released:retention=0.3", 60.5, 3.3),
-        ("lightkv", 6.9, 0.2),
-        ("lightkv | tgvkv:retention=0.3", 26.3, 1),
-    ],
-)
+@pytest.mark.parametrize(("method", "most"), PREFILLS)
 def test_what_a_prefill_adds_to_each_layer(
-    deep: VLM, batch: str, method: str, kernels: float, waits: float
+    deep: VLM, batch: str, method: str, most: dict[str, tuple[float, float]]
 ) -> None:
     counted = counts(deep, batch, method)
+    kernels, waits = most[batch]
     assert counted.prefill_kernels <= kernels
     assert counted.prefill_waits <= waits
 
@@ -164,7 +169,7 @@ def test_a_step_that_needs_nothing_costs_nothing(deep: VLM, method: str) -> None
 
 def test_a_step_against_rows_of_different_length_takes_one_more_column(deep: VLM) -> None:
     counted = counts(deep, "padded", "tgvkv:retention=0.3")
-    assert counted.step_kernels <= 1
+    assert counted.step_kernels <= 0.6
     assert counted.step_waits == 0
 
 
@@ -186,7 +191,7 @@ def test_a_step_that_evicts_knows_how_many_leave(
 ) -> None:
     counted = counts(deep, batch, method)
     assert counted.step_kernels <= kernels[batch]
-    assert counted.step_waits <= 0.1
+    assert counted.step_waits == 0
 
 
 def test_records_are_made_when_they_are_read(deep: VLM) -> None:
@@ -247,4 +252,5 @@ def test_steps_do_not_synchronise_on_a_gpu(method: str) -> None:
 def test_a_stage_waits_a_few_times_on_a_gpu() -> None:
     waits = gpu_waits(8)
     staged = "lightkv:layers=(1,3,5);windows=(4,2,1);ratios=(0.3,0.3,0.3)"
-    assert waits(1, staged) - waits(1, None) <= 8 * 3 + 8
+    # A layout a stage comes to the host. The device of test_devices counts 5 in all.
+    assert waits(1, staged) - waits(1, None) <= 3 + 8

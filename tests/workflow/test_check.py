@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import lightkv
 from figures.check_cli import check_sweep_command
 from lightkv.errors import InputError
 from tests.workflow.conftest import WORKFLOW
-from tests.workflow.test_run import command
+from tests.workflow.test_run import refused
 from workflow.sweep import Sweep
 
 LEAST: dict[str, Any] = {
@@ -82,11 +81,7 @@ def test_every_fault_is_told_at_once_with_the_nearest_names() -> None:
 
 
 def test_nothing_is_asked_of_a_sweep_with_an_unknown_name(snakemake: str, tmp_path: Path) -> None:
-    started = command(snakemake, tmp_path)
-    text = (tmp_path / "sweep.yaml").read_text()
-    (tmp_path / "sweep.yaml").write_text(text.replace("- tgvkv", "- tgvk"))
-    done = subprocess.run(started, cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "unknown method 'tgvk'; did you mean tgvkv" in done.stdout + done.stderr
+    said = refused(snakemake, tmp_path, "- tgvkv", "- tgvk")
+    assert "unknown method 'tgvk'; did you mean tgvkv" in said
     assert not (tmp_path / "asked.jsonl").exists()
     assert not (tmp_path / "sweep/stores").exists()

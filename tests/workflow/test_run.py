@@ -108,13 +108,18 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_again(
 def test_a_fault_in_the_configuration_is_told_before_anything_runs(
     snakemake: str, tmp_path: Path
 ) -> None:
-    started = command(snakemake, tmp_path)
-    text = (tmp_path / "sweep.yaml").read_text()
-    (tmp_path / "sweep.yaml").write_text(text.replace("samples:", "sample:"))
-    done = subprocess.run(started, cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "did you mean samples?" in done.stdout + done.stderr
+    assert "did you mean samples?" in refused(snakemake, tmp_path, "samples:", "sample:")
     assert not (tmp_path / "sweep").exists()
+
+
+def refused(snakemake: str, folder: Path, words: str, others: str) -> str:
+    """What a run says that fails once some words of the sweep are others."""
+    started = command(snakemake, folder)
+    file = folder / "sweep.yaml"
+    file.write_text(file.read_text().replace(words, others))
+    done = subprocess.run(started, cwd=folder, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    return done.stdout + done.stderr
 
 
 def noted(folder: Path) -> list[tuple[str, list[int]]]:
