@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from lightkv.embedded.qwen.stream import Budget
 
 _OF_SQUARE = ("save_every",)
 _OF_QWEN = ("minutes", "steps", "workers", "begin", "batch_factor", "processes", "dry", "bfloat16")
@@ -124,45 +127,37 @@ def train_embedded_command(
         _refuse_options_without_effect(_OF_TRAINING, "beside --dry")
         _print_rates(device, seed, threads, workers, bool(compile), low, batch_factor, quick)
         return
+    shared: dict[str, Any] = {
+        **{"state": state, "device": device, "seed": seed, "threads": threads},
+        **{"evaluate_count": count, "fresh": fresh, "quick": quick},
+    }
     if model == "qwen":
-        from lightkv.embedded.qwen.stream import Budget
         from lightkv.embedded.qwen.training import train_native
 
-        if (minutes is None) == (steps is None):
-            raise click.UsageError("--model qwen needs one of --minutes and --steps")
         train_native(
             out,
-            Budget(minutes, steps, begin),
-            state=state,
-            device=device,
-            seed=seed,
-            threads=threads,
+            _budget(minutes, steps, begin),
             workers=workers,
             compile=bool(compile),
             bfloat16=low,
             batch_factor=batch_factor,
-            evaluate_count=count,
             processes=processes,
-            fresh=fresh,
-            quick=quick,
+            **shared,
         )
         return
     from lightkv.embedded import plan
     from lightkv.embedded.training import train_embedded
 
-    train_embedded(
-        out,
-        plan.fuyu() if model == "fuyu" else plan.square(),
-        state=state,
-        device=device,
-        seed=seed,
-        threads=threads,
-        compile=compile is not False,
-        save_every=save_every,
-        evaluate_count=count,
-        fresh=fresh,
-        quick=quick,
-    )
+    trained = plan.fuyu() if model == "fuyu" else plan.square()
+    train_embedded(out, trained, compile=compile is not False, save_every=save_every, **shared)
+
+
+def _budget(minutes: float | None, steps: int | None, begin: float) -> Budget:
+    from lightkv.embedded.qwen.stream import Budget
+
+    if (minutes is None) == (steps is None):
+        raise click.UsageError("--model qwen needs one of --minutes and --steps")
+    return Budget(minutes, steps, begin)
 
 
 def _print_rates(
@@ -178,14 +173,13 @@ def _print_rates(
     import torch
 
     from lightkv.embedded.qwen.rates import rates
-    from lightkv.embedded.qwen.recipe import QUICK, SHIPPED, with_batches
+    from lightkv.embedded.qwen.recipe import planned
 
     if threads is not None:
         torch.set_num_threads(threads)
-    recipe = replace(with_batches(QUICK if quick else SHIPPED, batch_factor), seed=seed)
     seconds = 0.1 if quick else 3.0
     measured = rates(
-        recipe,
+        planned(seed, batch_factor, quick),
         device=device,
         workers=workers,
         compile=compile,

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightkv.embedded import question_kinds as kinds
 from lightkv.embedded import scenes
@@ -227,12 +228,20 @@ def attention_mask(batch: Batch, start: int) -> Tensor:
         batch: The batch.
         start: Tokens before the text, which every turn sees.
     """
-    count, length = batch.text.shape
-    sees = torch.cat([batch.sees.new_zeros(count, start), batch.sees], 1)
-    index = torch.arange(start + length, device=sees.device)
-    rows = index[start - 1 :]
-    earlier = rows[:, None] >= index
+    seen = seen_by_text(batch.sees, start)
+    return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -1e4)
+
+
+def seen_by_text(sees: Tensor, start: int) -> Tensor:
+    """Which tokens the rows that predict text see ``(B, 1, T + 1, start + T)``, boolean.
+
+    Args:
+        sees: Of :class:`Batch`, ``(B, T)``.
+        start: Tokens before the text, which every turn sees.
+    """
+    sees = F.pad(sees, (start, 0))
+    index = torch.arange(sees.shape[1], device=sees.device)
+    earlier = index[start - 1 :, None] >= index
     # (B, T + 1, start + T): a row and a column of one turn
     same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
-    mask = torch.zeros(same.shape, device=sees.device).masked_fill_(~(earlier & same), -1e4)
-    return mask[:, None]
+    return (earlier & same)[:, None]

@@ -10,14 +10,23 @@ from lightkv.embedded.publish import CARD
 from lightkv.embedded.recipe import SHIPPED, LanguageStage, Recipe
 from lightkv.embedded.vocabulary import WORDS
 
-_HEADER: Final = """\
+
+def front_matter(kind: str) -> str:
+    """What a model hub reads of a card, for a model of a kind such as ``llava``."""
+    return f"""\
 ---
 library_name: transformers
 pipeline_tag: image-text-to-text
 license: apache-2.0
-tags: [llava, synthetic, kv-cache]
+tags: [{kind}, synthetic, kv-cache]
 ---
 
+"""
+
+
+_HEADER: Final = (
+    front_matter("llava")
+    + """\
 # The embedded model of lightkv
 
 A stock `LlavaForConditionalGeneration` with {millions:.2f} million parameters, trained from random
@@ -55,6 +64,7 @@ print(processor.decode(output, skip_special_tokens=True), "|", item.answer)
 Later turns repeat `user : ... assistant : ... </s>`. The chat template supplies the system
 sentence if none is given and puts images before the text of their message.
 """
+)
 
 _KINDS: Final = """\
 ## Pictures and questions

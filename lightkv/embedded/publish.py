@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,11 @@ def write_log(lines: Sequence[dict[str, float | int | str]], folder: Path) -> No
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(lines)
+
+
+def versions() -> dict[str, str]:
+    """Of the software that trained a model, for its metrics."""
+    return {"torch": torch.__version__, "python": platform.python_version()}
 
 
 def write_metrics(metrics: dict[str, Any], folder: Path) -> None:

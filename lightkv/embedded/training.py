@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from lightkv.embedded import plan as plans
 from lightkv.embedded.card import write_card
 from lightkv.embedded.evaluate import Answerer, evaluate
 from lightkv.embedded.plan import Plan
-from lightkv.embedded.publish import export, write_log, write_metrics
+from lightkv.embedded.publish import export, versions, write_log, write_metrics
 from lightkv.embedded.trainer import Trainer
 
 _SHOWN = ("loss", "color", "kind", "where", "read", "count")
@@ -103,8 +102,7 @@ def describe_training(trainer: Trainer, device: str) -> dict[str, Any]:
         "seed": trainer.recipe.seed,
         "device": device,
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **versions(),
         "parameters": sum(p.numel() for p in trainer.student.model.parameters()),
         "stages": stages,
     }

@@ -116,6 +116,10 @@ def test_the_processor_writes_what_training_sees() -> None:
     asked = words.encode(item.question)
     rest = [*words.PREFIX_IDS, *asked, *words.encode("assistant :")]
     assert made["input_ids"].tolist() == [[*line * 16, *rest]]
+    chat[0]["content"][0]["image"] = item.image
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    at_once = processor.apply_chat_template(chat, add_generation_prompt=True, **options)
+    assert torch.equal(at_once["input_ids"], made["input_ids"])
     pixels = torch.from_numpy(np.array(item.image))[None]
     assert_close(made["pixel_values"], patch_vectors(pixels)[0], 1e-6)
 
@@ -153,6 +157,11 @@ def test_prompts_and_pictures_that_do_not_belong_together(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build_processor()(text=text, images=[Image.new("RGB", (8, 8))] * pictures)
+
+
+def test_arguments_without_effect_are_refused() -> None:
+    with pytest.raises(InputError, match="do_normalize, videos: no effect"):
+        build_processor()(text="<s> hello", do_normalize=False, audio=None, videos=[[]])
 
 
 def test_first_stage_trains_the_seeing_layers_and_the_next_everything() -> None:

@@ -28,6 +28,7 @@ from lightkv.errors import ModelError
 
 ROOT = Path(lightkv.__file__).parents[1]
 ASKED = ("color", "legend", "order")
+PLAIN = {"batch_factor": 1, "compile": False}
 
 # Runs the command where nothing but what it says it needs can be imported.
 PROGRAM = """
@@ -77,7 +78,7 @@ def test_one_command_on_a_bare_machine_trains_scores_and_writes_the_card(trained
     assert set(metrics["by_hint"]) == {"order"} and metrics["legend_by_length"]
     assert [stage["steps"] for stage in metrics["training"]["stages"]] == [2, 2]
     card = (trained / "README.md").read_text(encoding="utf-8")
-    assert "--workers 0" in card and "| `legend` |" in card
+    assert "--model qwen --steps 4 --device cpu --workers 0`" in card and "| `legend` |" in card
     assert "--batch-factor" not in card and "bfloat16" not in card
     assert (trained / "training_log.csv").read_text().count("\n") == 3
 
@@ -94,9 +95,15 @@ def test_one_command_on_a_bare_machine_trains_scores_and_writes_the_card(trained
 def test_the_card_names_a_precision_that_is_not_the_default(
     device: str, bfloat16: bool, options: str
 ) -> None:
-    training = {"minutes": 9, "device": device, "workers": 2, "batch_factor": 1, "compile": False}
-    told = describe_options(training | {"bfloat16": bfloat16})
-    assert told == f"--minutes 9 --device {device} --workers 2{options}"
+    training = {"budget": {"minutes": 9.5, "steps": None}, "device": device, "workers": 2}
+    told = describe_options(training | PLAIN | {"bfloat16": bfloat16})
+    assert told == f"--minutes 9.5 --device {device} --workers 2{options}"
+
+
+def test_the_card_names_what_the_batches_and_layers_were_changed_by() -> None:
+    training = {"budget": {"minutes": 180.0, "steps": None}, "device": "cpu", "workers": 0}
+    told = describe_options(training | {"batch_factor": 0.0625, "compile": True, "bfloat16": False})
+    assert told == "--minutes 180 --device cpu --workers 0 --batch-factor 0.0625 --compile"
 
 
 def test_the_folder_loads(trained: Path) -> None:

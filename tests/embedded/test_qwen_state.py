@@ -25,3 +25,10 @@ def test_the_unfinished_run_is_resumed_with_what_it_has_learnt() -> None:
     score = exact_answers(logits, batch.target, batch.turn, batch.kind, NAMES)
     right, asked = np.sum([score["meaning"], score["code_word"]], 0)
     assert asked > 20 and right / asked > 0.8
+
+
+def test_the_readme_says_how_much_of_the_run_is_left() -> None:
+    trainer = Trainer(SHIPPED)
+    resume(trainer, UNFINISHED)
+    readme = (UNFINISHED.parents[3] / "README.md").read_text(encoding="utf-8")
+    assert f"{100 * (1 - trainer.progress):.0f} % of a run of 180 minutes" in readme

@@ -173,6 +173,47 @@ def test_attention_in_bfloat16_is_that_of_the_library(causal: bool) -> None:
     assert_close(mixed.float(), expected, 2e-2)
 
 
+def test_on_processors_bfloat16_takes_no_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tower attends in float32, the decoder's attention is written out."""
+    fused, dtypes = F.scaled_dot_product_attention, []
+
+    def note(q: Tensor, *others: Any, **options: Any) -> Tensor:
+        dtypes.append(q.dtype)
+        return fused(q, *others, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", note)
+    with torch.no_grad():
+        Trainer(QUICK, bfloat16=True).answer(_batch("picture", 0.0))
+    assert dtypes == [torch.float32] * QUICK.architecture.vision_layers
+
+
+def test_layers_are_compiled_for_all_sizes_where_they_are_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    def compiled(function: Any, *, dynamic: bool) -> Any:
+        assert dynamic
+
+        def run(*arguments: Any) -> Any:
+            calls.append(function.__name__)
+            return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    one = Trainer(QUICK, compile=True)
+    assert torch._dynamo.config.recompile_limit == 64
+    batch = _batch("picture", 0.0)
+    tower = ["_block"] * QUICK.architecture.vision_layers
+    with torch.no_grad():
+        one.answer(batch)
+    assert calls == tower
+    one.answer(batch)
+    assert calls == [*tower, *tower, *["_layer"] * (QUICK.architecture.layers - 1)]
+
+
 @pytest.mark.parametrize("bfloat16", [True, False])
 def test_forward_passes_run_in_the_precision_that_is_asked_for(bfloat16: bool) -> None:
     batch = _batch("picture", 0.0)

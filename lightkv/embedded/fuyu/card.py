@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from lightkv.embedded.card import CardTexts
+from lightkv.embedded.card import CardTexts, front_matter
 from lightkv.embedded.fuyu.vocabulary import KNOWN
 
-_HEADER: Final = """\
----
-library_name: transformers
-pipeline_tag: image-text-to-text
-license: apache-2.0
-tags: [fuyu, synthetic, kv-cache]
----
-
+_HEADER: Final = (
+    front_matter("fuyu")
+    + """\
 # The encoder-free embedded model of lightkv
 
 A stock `FuyuForCausalLM` with {millions:.2f} million parameters, trained from random weights on
@@ -49,6 +44,7 @@ processor expects the marks of one released checkpoint and has no chat template;
 
 The picture stands before everything else, as in every Fuyu; a prompt holds one.
 """
+)
 
 _LEARNT: Final = """\
 The first stage teaches the first four decoder layers to name, for every patch, the color, kind,

@@ -48,7 +48,7 @@ class RowsProcessor(ProcessorMixin):
         *,
         padding: bool | str = False,
         return_tensors: str | None = None,
-        **_: Any,
+        **others: Any,
     ) -> BatchFeature:
         """Inputs of the model.
 
@@ -57,14 +57,19 @@ class RowsProcessor(ProcessorMixin):
             text: One or several prompts that hold ``<image>`` at most once.
             padding: As the tokenizer takes it.
             return_tensors: ``pt`` for tensors.
+            **others: What chat templates pass on and is None here, as ``videos``.
 
         Returns:
             ``input_ids``, ``attention_mask`` and, with pictures, ``pixel_values`` (patches of all
             pictures in a row, 3 * p * p).
 
         Raises:
-            InputError: If pictures and marks differ in number, or a prompt has several.
+            InputError: If pictures and marks differ in number, a prompt has several, or an argument
+                would have no effect.
         """
+        unused = [name for name, value in others.items() if value is not None]
+        if unused:
+            raise InputError(f"{', '.join(unused)}: no effect on this processor; leave it out")
         prompts = [text] if isinstance(text, str) else list(text or [])
         pictures = _flat(images)
         marks = [prompt.count(words.IMAGE) for prompt in prompts]

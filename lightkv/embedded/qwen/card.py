@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from lightkv.embedded.card import share_rows, shown_patches, shown_share
+from lightkv.embedded.card import front_matter, share_rows, shown_patches, shown_share
 from lightkv.embedded.publish import CARD
 from lightkv.embedded.qwen.items import KINDS
 
@@ -14,14 +14,9 @@ AIMS: Final = dict.fromkeys(KINDS, 0.95) | dict.fromkeys(
 )
 """Exact match that every kind was meant to reach."""
 
-_HEADER: Final = """\
----
-library_name: transformers
-pipeline_tag: image-text-to-text
-license: apache-2.0
-tags: [qwen3-vl, synthetic, kv-cache]
----
-
+_HEADER: Final = (
+    front_matter("qwen3-vl")
+    + """\
 # The native-resolution embedded model of lightkv
 
 A stock `Qwen3VLForConditionalGeneration` with {millions:.2f} million parameters, trained from
@@ -77,6 +72,7 @@ A legend has 2 to 35 definitions of seven words. Video questions come in two to 
 half of them follow a hint that is right or wrong equally often. In a video a scene lasts two
 equal frames; two to six scenes make a video.
 """
+)
 
 _RESULTS: Final = """\
 ## Exact match on held-out items
@@ -107,10 +103,11 @@ Video kinds by hint:
 _TRAINING: Final = """\
 ## Training
 
-`lightkv train-embedded --model qwen {options}`, seed {seed}, torch {torch}.
-A budget of minutes gives another run each time, since what a batch holds depends on when it is
-drawn; with `--steps` the seed decides all of an uninterrupted run. The log is
-`training_log.csv`, all numbers of this card are in `metrics.json`.
+The run ended with `lightkv train-embedded --model qwen {options}`, seed {seed}, torch {torch}.
+Where it was stopped and continued, its earlier parts may have had other options. A budget of
+minutes gives another run each time, since what a batch holds depends on when it is drawn; with
+`--steps` the seed decides all of an uninterrupted run. The log is `training_log.csv`, all numbers
+of this card are in `metrics.json`.
 
 | stage | steps | prompts | minutes |
 |---|---|---|---|
@@ -169,8 +166,9 @@ def render_card(metrics: dict[str, Any], folder: Path) -> str:
 
 def describe_options(training: dict[str, Any]) -> str:
     """Options of the command that last trained."""
+    budget = ((name, training["budget"][name]) for name in ("minutes", "steps"))
     options = [
-        f"--minutes {training['minutes']:.0f}",
+        *(f"--{name} {amount:g}" for name, amount in budget if amount is not None),
         f"--device {training['device']}",
         f"--workers {training['workers']}",
     ]

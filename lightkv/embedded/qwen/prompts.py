@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from lightkv.embedded.batches import seen_by_text
 from lightkv.embedded.canvas import Canvas
 from lightkv.embedded.qwen.architecture import FRAMES
 from lightkv.embedded.qwen.containers import Batch
@@ -83,13 +83,6 @@ def attention_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
     grids = [(view.canvas, kept) for view in batch.views for kept in view.kept.unbind(1)]
     lengths = [part.shape[1] for part in batch.words]
     before = prefix_positions(len(batch), lengths, grids, batch.text.device)
-    length = batch.text.shape[1]
-    start = before.shape[2]
-    sees = F.pad(batch.sees, (start, 0))
-    index = torch.arange(start + length, device=sees.device)
-    rows = index[start - 1 :]
-    earlier = rows[:, None] >= index  # (T + 1, P + T)
-    same = (sees[:, None] == 0) | (sees[:, None] == sees[:, start - 1 :, None])
     after = batch.position + before[:, :1, -1] + 1
     position = torch.cat([before, after[:, None].expand(-1, 3, -1)], 2)  # text: all axes alike
-    return (earlier & same)[:, None], position
+    return seen_by_text(batch.sees, before.shape[2]), position

@@ -182,3 +182,8 @@ QUICK: Final = Recipe(
     ),
 )
 """A few steps of a tiny model, to try the command."""
+
+
+def planned(seed: int, batch_factor: float, quick: bool) -> Recipe:
+    """The recipe that the training command runs."""
+    return replace(with_batches(QUICK if quick else SHIPPED, batch_factor), seed=seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import platform
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +12,11 @@ from typing import Any, Final
 import torch
 from tqdm.auto import tqdm
 
-from lightkv.embedded.publish import export, write_log, write_metrics
+from lightkv.embedded.publish import export, versions, write_log, write_metrics
 from lightkv.embedded.qwen import checkpoint
-from lightkv.embedded.qwen import recipe as recipes
 from lightkv.embedded.qwen.card import write_card
 from lightkv.embedded.qwen.processing import build_processor
+from lightkv.embedded.qwen.recipe import planned
 from lightkv.embedded.qwen.scoring import Scoring, score
 from lightkv.embedded.qwen.stream import Budget
 from lightkv.embedded.qwen.trainer import STAGES, Trainer
@@ -154,28 +153,31 @@ def train_state(
     torch.set_float32_matmul_precision("high")
     if fresh and state.exists():
         shutil.rmtree(state)
-    plan = recipes.with_batches(recipes.QUICK if quick else recipes.SHIPPED, batch_factor)
-    plan = dataclasses.replace(plan, seed=seed)
-    trainer = Trainer(plan, device=device, compile=compile, bfloat16=bfloat16)
+    recipe = planned(seed, batch_factor, quick)
+    trainer = Trainer(recipe, device=device, compile=compile, bfloat16=bfloat16)
     if checkpoint.resume(trainer, state) and not budget.begin:
         budget = dataclasses.replace(budget, begin=trainer.progress)
     if budget.begin >= 1:
         return trainer
     trainer.setting = {
+        "budget": {"minutes": budget.minutes, "steps": budget.steps},
         "device": device,
         "workers": workers,
         "batch_factor": batch_factor,
         "compile": compile,
         "bfloat16": bfloat16,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **versions(),
     }
     _train(trainer, budget, workers, state)
     checkpoint.save(trainer, state)
     if evaluate_batches:
-        score = trainer.held_out(evaluate_batches)
-        (state / HELD_OUT).write_text(json.dumps(score, indent=1) + "\n", encoding="utf-8")
+        _write_held_out(trainer, evaluate_batches, state)
     return trainer
+
+
+def _write_held_out(trainer: Trainer, count: int, state: Path) -> None:
+    score = trainer.held_out(count)
+    (state / HELD_OUT).write_text(json.dumps(score, indent=1) + "\n", encoding="utf-8")
 
 
 def _train(trainer: Trainer, budget: Budget, workers: int, state: Path) -> None:
