@@ -85,7 +85,7 @@ def reproduce_command(
     notebook fails, the others go on, the report says so, and the exit status is 1.
     """
     from figures.models import named
-    from figures.reproduce import absent, plan, reproduce, usual_jobs, without_effect
+    from figures.reproduce import plan, reproduce, usual_jobs
 
     options: dict[str, Any] = {
         "model": None if model is None else named(model),
@@ -106,12 +106,7 @@ def reproduce_command(
         raise InvalidValueError("--full, --benchmarks-from", "given", "with --benchmarks only")
     units = [unit for wanted, chosen in groups for unit in plan(wanted, chosen, results)]
     for wanted, chosen in groups:
-        for one, models in absent(wanted, chosen).items():
-            lacking = f"the weights of {' and '.join(models)} don't ship yet"
-            click.echo(f"{one} is left out: {lacking}", err=True)
-        for name, others in without_effect(wanted, chosen).items():
-            option = _OPTIONS.get(name, f"--{name}")
-            click.echo(f"{option} has no effect on {', '.join(others)}", err=True)
+        _tell_left_out(wanted, chosen)
     started = time.monotonic()
     command = shlex.join(["lightkv", *sys.argv[1:]])
     at_once = usual_jobs(settings) if jobs is None else jobs
@@ -210,6 +205,18 @@ def _check(settings: dict[str, Any]) -> None:
     for name in settings.get("tasks", ()):
         task(name)
     check_model(settings.get("model"), settings.get("device"), settings.get("dtype"))
+
+
+def _tell_left_out(ids: tuple[str, ...], settings: dict[str, Any]) -> None:
+    """Artefacts whose model is not here, and options that change nothing about some."""
+    from figures.reproduce import absent, without_effect
+
+    for one, models in absent(ids, settings).items():
+        lacking = f"the weights of {' and '.join(models)} don't ship yet"
+        click.echo(f"{one} is left out: {lacking}", err=True)
+    for name, others in without_effect(ids, settings).items():
+        option = _OPTIONS.get(name, f"--{name}")
+        click.echo(f"{option} has no effect on {', '.join(others)}", err=True)
 
 
 def _tell(step: Step) -> None:

@@ -12,6 +12,7 @@ simulate_group = LazyGroup(
         "information": "analysis.simulation.cli:information_command",
         "scores": "analysis.simulation.cli:scores_command",
         "verdicts": "figures.simulate_cli:verdicts_command",
+        "power": "figures.simulate_cli:power_command",
     },
 )
 
@@ -22,6 +23,15 @@ def _verdicts() -> Simulation:
     return Simulation(rule_simulation.cells, rule_simulation.simulate, rule_simulation.readable)
 
 
+def _power() -> Simulation:
+    from figures import power_simulation
+
+    return Simulation(power_simulation.cells, power_simulation.simulate, power_simulation.readable)
+
+
 verdicts_command = simulation_command(
     "verdicts", "How often the rules of verdicts err, at the edge of what each claims.", _verdicts
+)
+power_command = simulation_command(
+    "power", "How often the rules find what is so, at numbers fixed beforehand.", _power
 )

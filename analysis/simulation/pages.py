@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.outputs import write_text
 from lightkv.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ def write_section(page: Path, name: str, content: str) -> None:
 
     Raises:
         InputError: The page can't be read, or has no such markers.
+        StoreError: It can't be written.
     """
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{page} can't be read: {error}") from error
     before, _, after = _around(text, name)
-    page.write_text(f"{before}\n\n{content}\n\n{after}", encoding="utf-8")
+    write_text(page, f"{before}\n\n{content}\n\n{after}")
 
 
 def _around(text: str, name: str) -> tuple[str, str, str]:

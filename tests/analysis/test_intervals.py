@@ -98,6 +98,8 @@ def test_skewness_of_several_tasks_is_that_of_the_mean_of_their_means() -> None:
         both.pivot.freedom,  # type: ignore[union-attr]
         pytest.approx(third / variance**1.5),
     )
+    same = mean_of([*one, *[0.5] * 8], tasks=["a"] * 12 + ["b"] * 8)
+    assert same.pivot.skewness == pytest.approx(mean_of(one).pivot.skewness)  # type: ignore[union-attr]
 
 
 def test_an_interval_and_its_p_values_agree() -> None:

@@ -126,7 +126,7 @@ def test_the_report_does_not_count_what_its_model_lacks(
     absent = entries.entry_of(second, None)
     assert absent.state == (entries.NOT_RUN if ships else entries.MISSING)
     page = write_report({}, tmp_path / "empty").read_text()
-    lacks = f"Not made here, and not counted. Missing: the weights of {NATIVE}."
+    lacks = f"Not made here. Missing: the weights of {NATIVE}."
     assert (lacks in page) == (not ships)
     assert ("lightkv reproduce T-T5" in page) == ships
     # Made of another model, it counts.
