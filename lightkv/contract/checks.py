@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lightkv.contract.types import check_type, plain
@@ -12,16 +12,6 @@ from lightkv.errors import InputError, InvalidValueError
 if TYPE_CHECKING:
     from lightkv.contract.layout import TokenLayout
     from lightkv.contract.view import ModelFacts
-
-
-def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Refuse a value that is not one of the allowed words.
-
-    Raises:
-        InvalidValueError: See above.
-    """
-    if not isinstance(value, str) or value not in allowed:
-        raise InvalidValueError(name, value, ", ".join(allowed))
 
 
 def check_stages(layers: Sequence[int], facts: ModelFacts, *, first: int = 0) -> None:
