@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -47,6 +50,21 @@ def test_the_curriculum_ends_with_every_token_and_every_size() -> None:
     for phase in SHIPPED.phases:
         assert set(phase.difficulty.text.weights) <= set(making.NAMES)
         assert set(phase.difficulty.sorts) == set(SORTS)
+
+
+@pytest.mark.parametrize(("tokens", "least"), [(2000, 0), (1, 2)])
+def test_a_batch_of_text_is_as_large_as_its_tokens_allow(tokens: int, least: int) -> None:
+    start = SHIPPED.phases[0].difficulty
+    difficulty = replace(start, sorts={"text": 1.0}, tokens=tokens)
+    for seed in range(5):
+        batch = making.make_batch(np.random.default_rng(seed), difficulty)
+        length = batch.text.shape[1]
+        assert batch.sort == "text" and batch.views == ()
+        assert len(batch) == max(least, tokens // length)
+        # A passage of seven words a definition, and room for questions.
+        assert length in [7 * count + 72 for count in range(2, start.definitions + 1)]
+        asked = {making.NAMES[kind] for kind in batch.kind[batch.kind >= 0].tolist()}
+        assert asked == {"meaning", "code_word"}
 
 
 @pytest.mark.parametrize(

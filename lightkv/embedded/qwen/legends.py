@@ -16,7 +16,7 @@ from lightkv.embedded.registry import Question, Registry
 from lightkv.embedded.vocabulary import CODE_WORDS, COLORS, SHAPES
 
 Pair = tuple[int, int]
-PAIRS: Final[tuple[Pair, ...]] = tuple(
+EVERY_PAIR: Final[tuple[Pair, ...]] = tuple(
     (shape, color) for shape in range(len(SHAPES)) for color in range(len(COLORS))
 )
 """Every shape and color that a code word can stand for."""
@@ -80,7 +80,7 @@ def draw_legend(rng: np.random.Generator, picture: Picture, most: int) -> Legend
     """Two to ``most`` definitions; about half of their room goes to what is shown."""
     count = draw_length(rng, most)
     shown = list(dict.fromkeys((shape.kind, shape.color) for shape in picture.shapes))
-    absent = [pair for pair in PAIRS if pair not in shown]
+    absent = [pair for pair in EVERY_PAIR if pair not in shown]
     first = [shown[i] for i in rng.permutation(len(shown))][: (count + 1) // 2 + 1]
     rest = [pair for pair in shown if pair not in first] + absent
     pairs = (first + [rest[i] for i in rng.permutation(len(rest))])[:count]
@@ -91,7 +91,7 @@ def draw_legend(rng: np.random.Generator, picture: Picture, most: int) -> Legend
 def draw_definitions(rng: np.random.Generator, most: int) -> Definitions:
     """Two to ``most`` definitions of anything."""
     count = draw_length(rng, most)
-    pairs = tuple(PAIRS[i] for i in rng.permutation(len(PAIRS))[:count])
+    pairs = tuple(EVERY_PAIR[i] for i in rng.permutation(len(EVERY_PAIR))[:count])
     return Definitions(_code_words(rng, count), pairs)
 
 
