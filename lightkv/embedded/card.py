@@ -131,9 +131,8 @@ _TRAINING: Final = """\
 
 `{command}` runs this recipe (here seed {seed}; {threads} threads, {device}, torch
 {torch}). The schedule counts steps, the data are drawn from (seed, stage, step), and an
-interrupted run continues exactly. The shipped run was stopped and continued in between and
-has not been repeated from the start; other hardware or libraries round differently, so expect
-similar scores, not equal weights. The log is `training_log.csv`, all numbers of this card are in
+interrupted run continues exactly. Other hardware or libraries round differently, so expect similar
+scores, not equal weights. The log is `training_log.csv`, all numbers of this card are in
 `metrics.json`.
 
 | stage | steps | batch | pictures | minutes |
@@ -156,9 +155,10 @@ Two numbers in a picture need the color word to choose. Against ignoring it: pic
 three numbers, patch labels that tell a number's first digit from the others, double weight on
 the first digit, helper questions about single digits and the place of a number, and decoder keys
 that start correlated with the queries. They were introduced together, so the run does not say
-which of them is needed. Minutes are wall time on cores shared with other work. Length, rates and
-mix of the later stages were chosen from the scores on training batches of the earlier ones, never
-from held-out items.
+which of them is needed. The shipped run was stopped and continued in between and has not been
+repeated from the start; its minutes are wall time on cores shared with other work. Length, rates
+and mix of the later stages were chosen from the scores on training batches of the earlier ones,
+never from held-out items.
 """
 
 _LIMITS: Final = """\

@@ -193,7 +193,7 @@ def test_command_writes_a_folder_that_answers(tmp_path: Path) -> None:
     assert metrics["kinds"]["read"]["full"]["n"] == 2
     card = (tmp_path / "README.md").read_text()
     assert "`lightkv train-embedded --model fuyu` runs" in card and "encoder-free" in card
-    assert f"{len(KNOWN)} words" in card
+    assert f"{len(KNOWN)} words" in card and "The shipped run" not in card
     vlm = lightkv.load(tmp_path)
     item = items("color", 1)[0]
     answer = vlm.ask(item.image, item.question, "tgvkv:retention=0.5")
