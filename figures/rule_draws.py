@@ -12,10 +12,10 @@ from analysis.asking.rows import VANILLA
 from analysis.scoring.intervals import difference_of, mean_of, rank_correlation, resampled
 from analysis.simulation.caption_scores import METRICS, caption_scores
 from analysis.studies.compared import EVICTORS
+from figures.artefacts.agreement import AGREED
 from figures.verdicts import Verdict, above, all_of, tested
 
 TASKS: Final = (1, 4)
-LAYERS: Final = 8
 NOISES: Final = (0.5, 2.0, 8.0)
 """Standard deviation of a question's profile, over the distance of two layers."""
 
@@ -33,6 +33,9 @@ BUDGETS: Final = (50, 20, 10)
 RESAMPLES: Final = 499
 UNRELATED: Final = (4, 1, 5, 7, 8, 6, 3, 2)
 """Ranks whose correlation with 1, 2, ... 8 is zero."""
+
+SIMILAR: Final = (4, 3, 2, 1, 6, 5, 8, 7, 9)
+"""Ranks whose correlation with 1, 2, ... 9 is 0.8."""
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 Draw = Callable[[np.random.Generator, int], Verdict]
@@ -190,23 +193,32 @@ def graded_means() -> Iterator[tuple[str, Draw]]:
 def unrelated_profiles() -> Iterator[tuple[str, Draw]]:
     """Two profiles over layers without rank correlation, blurred little or much."""
     for noise in NOISES:
-        yield f"noise {noise:g}", _profiles(noise)
+        yield f"noise {noise:g}", _profiles(noise, UNRELATED, 0.0)
 
 
-def _profiles(noise: float) -> Draw:
-    """Two profiles over layers without rank correlation, blurred by questions."""
-    rising, other = np.arange(1.0, LAYERS + 1), np.asarray(UNRELATED, float)
+def similar_orders() -> Iterator[tuple[str, Draw]]:
+    """Two orders of methods whose rank correlation is what counts as agreement, blurred likewise.
+
+    A method's mean is a layer's of a profile.
+    """
+    for noise in NOISES:
+        yield f"noise {noise:g}", _profiles(noise, SIMILAR, AGREED)
+
+
+def _profiles(noise: float, ranks: Sequence[int], edge: float) -> Draw:
+    """Profiles of rising ranks and of these, whose rank correlation is ``edge``, blurred."""
+    rising, other = np.arange(1.0, len(ranks) + 1), np.asarray(ranks, float)
 
     def draw(generator: np.random.Generator, n: int) -> Verdict:
         level = generator.normal(size=(2, n, 1))
         sides = np.stack([rising, other])[:, None] + noise * (
-            level + generator.normal(size=(2, n, LAYERS))
+            level + generator.normal(size=(2, n, len(ranks)))
         )
         rho = resampled(
             lambda rows: rank_correlation(sides[0][rows].mean(-2), sides[1][rows].mean(-2)),
             np.zeros(n),
             resamples=RESAMPLES,
         )
-        return tested(rho.above(0.0), rho.below(0.0), "", "", n)
+        return tested(rho.above(edge), rho.below(edge), "", "", n)
 
     return draw

@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.simulation.grid import Cell
 from analysis.simulation.pages import markdown
+from figures.artefacts.agreement import AGREED
 from figures.rule_draws import (
     Draw,
     caption_differences,
@@ -24,6 +25,7 @@ from figures.rule_draws import (
     graded_means,
     right_or_wrong_pairs,
     several_parts,
+    similar_orders,
     unrelated_profiles,
 )
 from figures.verdicts import (
@@ -42,12 +44,13 @@ if TYPE_CHECKING:
 
 REPEATS: Final = 400
 SLOW: Final = 10
-"""The rule that resamples gets that many times fewer repeats."""
+"""Rules that resample get that many times fewer repeats."""
 
 QUESTIONS: Final = (12, 24, 48)
 """Per task."""
 
 PROFILES: Final = "profiles over layers agree"
+ORDERS: Final = f"orders of methods agree, at {AGREED:g}"
 
 HOLDS, FAILS = Outcome.HOLDS.value, Outcome.FAILS.value
 
@@ -77,7 +80,7 @@ def readable(frame: pd.DataFrame) -> str:
 def simulate(cell: Cell, generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
     """word (that is false there), repeats and share (of runs that end in it), a row a word."""
     draw, false_words = _DRAWS[cell["rule"], cell["setting"]]
-    repeats = max(2, cell["draws"] // SLOW) if cell["rule"] == PROFILES else cell["draws"]
+    repeats = max(2, cell["draws"] // SLOW) if cell["rule"] in (PROFILES, ORDERS) else cell["draws"]
     words = Counter(draw(generator, cell["n"]).outcome.value for _ in range(repeats))
     for word in false_words:
         yield {"word": word, "repeats": repeats, "share": words[word] / repeats}
@@ -112,6 +115,7 @@ def _all() -> dict[tuple[str, str], tuple[Draw, tuple[str, ...]]]:
     add("difference of captions above", caption_differences(), HOLDS, FAILS)
     add("mean above", graded_means(), HOLDS, FAILS)
     add(PROFILES, unrelated_profiles(), HOLDS, FAILS)
+    add(ORDERS, similar_orders(), HOLDS, FAILS)
     return cases
 
 

