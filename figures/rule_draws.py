@@ -13,7 +13,7 @@ from analysis.scoring.intervals import difference_of, mean_of, rank_correlation,
 from analysis.simulation.caption_scores import METRICS, caption_scores
 from analysis.studies.compared import EVICTORS
 from figures.artefacts.agreement import AGREED
-from figures.verdicts import Verdict, above, all_of, tested
+from figures.verdicts import Verdict, above, all_of, correlated
 
 TASKS: Final = (1, 4)
 NOISES: Final = (0.5, 2.0, 8.0)
@@ -219,6 +219,6 @@ def _profiles(noise: float, ranks: Sequence[int], edge: float) -> Draw:
             np.zeros(n),
             resamples=RESAMPLES,
         )
-        return tested(rho.above(edge), rho.below(edge), "", "", n)
+        return correlated(rho, edge, "")
 
     return draw

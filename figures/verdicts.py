@@ -110,6 +110,15 @@ def above(estimate: Estimate, threshold: float, what: str) -> Verdict:
     return _tested(estimate, what, estimate.above(threshold), estimate.below(threshold), gap)
 
 
+def correlated(estimate: Estimate, threshold: float, what: str) -> Verdict:
+    """Whether a rank correlation lies above a threshold, from 0 on; it fails below 0.
+
+    Noise alone brings it nearer to 0, so one that is merely low says nothing.
+    """
+    gap = f"it lies neither above {threshold:g} nor below 0"
+    return _tested(estimate, what, estimate.above(threshold), estimate.below(0.0), gap)
+
+
 def at_least(estimate: Estimate, threshold: float, what: str) -> Verdict:
     """Whether an estimate reaches a threshold: as :func:`above`."""
     return above(estimate, threshold, what)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from analysis.scoring.intervals import QUESTION, rank_correlation, resampled
-from figures.verdicts import FEWEST_QUESTIONS, Verdict, above, all_of, any_of, reverse, untestable
+from figures.verdicts import (
+    FEWEST_QUESTIONS,
+    Verdict,
+    all_of,
+    any_of,
+    correlated,
+    reverse,
+    untestable,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +31,6 @@ def ranks_agree(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
     """Whether methods rank alike in two frames of the same questions.
 
     Spearman's rank correlation over the methods of both, its interval from resampled questions.
-    Noise lowers it, so "does not hold" comes out too often where methods lie close together
-    (``lightkv simulate verdicts``); "holds" does not.
     """
     wide = [rows.pivot_table("score", list(QUESTION), "method") for rows in (one, other)]
     methods = wide[0].columns.intersection(wide[1].columns)
@@ -40,7 +46,7 @@ def ranks_agree(one: pd.DataFrame, other: pd.DataFrame, what: str) -> Verdict:
         means = [scores[:, rows].mean(-2) for rows in groups]
         return rank_correlation(*np.mean(means, axis=0))
 
-    return above(resampled(correlation, tasks), AGREED, told)
+    return correlated(resampled(correlation, tasks), AGREED, told)
 
 
 def say_alike(verdicts: Mapping[str, Verdict]) -> Verdict:

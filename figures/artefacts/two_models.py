@@ -157,8 +157,8 @@ TWO_MODELS: Final = Artefact(
             "The models rank methods and budgets alike.",
             "our own",
             judge_order,
-            "Spearman's rank correlation of mean scores at least 0.8, tasks with answers of "
-            "several words",
+            "Spearman's rank correlation of mean scores at least 0.8; does not hold below 0; tasks "
+            "with answers of several words",
         ),
     ),
     caption="Score with 95 % interval against the share of the full cache's bytes held after "

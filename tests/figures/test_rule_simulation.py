@@ -15,7 +15,7 @@ from analysis.simulation.pages import section
 from figures import rule_draws, rule_simulation
 from figures.artefacts.agreement import AGREED
 from figures.cli import main
-from figures.rule_simulation import ORDERS, QUESTIONS, REPEATS, SLOW, cells, readable
+from figures.rule_simulation import QUESTIONS, REPEATS, SLOW, cells, readable
 from figures.verdicts import FEWEST_QUESTIONS, Outcome
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,13 +38,7 @@ def test_the_shipped_table_is_whole(shipped: pd.DataFrame) -> None:
 
 
 def test_rules_err_about_as_often_as_they_say(shipped: pd.DataFrame) -> None:
-    """One-sided level 2.5 %; the worst of many settings and 400 runs lies above it.
-
-    Noise lowers the correlation of two orders, so of these one word errs often.
-    """
-    lowered = (shipped["rule"] == ORDERS) & (shipped["word"] == Outcome.FAILS.value)
-    assert shipped[lowered]["share"].max() == 0.6
-    shipped = shipped[~lowered]
+    """One-sided level 2.5 %; the worst of many settings and 400 runs lies above it."""
     uneven = shipped["setting"].str.startswith("few gain much")
     assert shipped[~uneven]["share"].max() <= 0.06
     assert shipped[shipped["n"] >= 24]["share"].max() <= 0.06

@@ -25,6 +25,7 @@ from figures.verdicts import (
     at_most,
     better,
     collapses,
+    correlated,
     differs,
     equivalent,
     gains,
@@ -46,6 +47,20 @@ def test_interval_decides() -> None:
     assert at_least(half, 0.2, "x").outcome is Outcome.HOLDS
     assert at_most(half, 0.2, "x").outcome is Outcome.FAILS
     assert "interval includes 0.5" in at_least(half, 0.5, "x").reason
+
+
+@pytest.mark.parametrize(
+    ("centre", "outcome"),
+    [
+        (0.9, Outcome.HOLDS),
+        (0.4, Outcome.UNDECIDED),
+        (-0.4, Outcome.FAILS),
+        (0.0, Outcome.UNDECIDED),
+    ],
+)
+def test_a_low_correlation_is_no_sign_of_different_orders(centre: float, outcome: Outcome) -> None:
+    around = Estimate(centre, 20, "t", Student(centre, 0.03, 19))
+    assert correlated(around, 0.8, "x").outcome is outcome
 
 
 def test_few_questions_decide_nothing() -> None:
