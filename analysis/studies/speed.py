@@ -12,6 +12,7 @@ from analysis.asking.rows import VANILLA
 from analysis.studies.base import Tasks, model_configuration, register, remembered
 from analysis.tasks import task
 from analysis.timing.latency import LatencySettings, lengthened, machine_name, measure_latency
+from analysis.timing.model_settings import ModelBenchSettings
 from lightkv import TGVKV
 from lightkv.cost.presets import preset
 from lightkv.cost.workload import Workload, workload_cost
@@ -37,8 +38,15 @@ RECORDED: Final = resources.files("analysis") / "stored" / "bench_model.csv"
 """What ``lightkv bench model`` measured on one NVIDIA H200 (docs/performance.md)."""
 
 _TIMED: Final = (
-    *("shape", "tokens", "batch_size", "layers", "machine"),
-    *("method", "repeat", "ttft_ms", "step_ms", "tower_ms"),
+    *("shape", "tokens", "text", "batch_size", "layers", "new_tokens", "retention"),
+    *("driver", "half_products", "device", "machine", "dtype", "piece", "method", "repeat"),
+    *("ttft_ms", "step_ms", "throughput", "kv_bytes", "peak_bytes", "memory_kind", "tower_ms"),
+)
+
+_STEPS: Final = (
+    *("model", "device", "machine", "dtype", "method", "retention", "piece", "repeat"),
+    *("batch_size", "context", "new_tokens", "ttft_ms", "step_ms", "throughput"),
+    *("kv_bytes", "kv_share", "peak_bytes", "memory_kind", "recorded"),
 )
 
 
@@ -51,9 +59,10 @@ def decode_latency(
     measuring: LatencySettings | None = None,
     tasks: Tasks = ("embedded/read",),
     seed: int = 0,
+    recorded: str | None = None,
     store: Store | None = None,
 ) -> pd.DataFrame:
-    """Time per decode step and throughput of the full cache and of TGV-KV, on this machine.
+    """Time per decode step and throughput of the full cache and of TGV-KV: measured, and recorded.
 
     A table that the store holds for this machine is not measured again.
 
@@ -64,13 +73,22 @@ def decode_latency(
         measuring: How often and how long.
         tasks: The first question of the first task is asked.
         seed: Which first question.
+        recorded: As of :func:`request_times`.
         store: Where the table is kept.
 
     Returns:
         Rows of :func:`~analysis.timing.latency.measure_latency` with ``retention`` (1 for the full
-        cache), and ``gib_8k`` and ``gib_16k``: KV memory computed for LLaVA-1.5-7B at contexts of
-        8,000 and 16,000 tokens, whatever the measured model is.
+        cache), ``piece`` (what was measured in turns, whose rounds are comparable), and ``gib_8k``
+        and ``gib_16k``: KV memory computed for LLaVA-1.5-7B at contexts of 8,000 and 16,000 tokens,
+        whatever the measured model is. After them, with ``recorded`` true, those of LLaVA-1.5-7B
+        under the full cache and TGV-KV that ``lightkv bench model`` measured, at every length.
+
+    Raises:
+        InputError: As :func:`request_times`.
     """
+    on_record = _recorded_steps(recorded)
+    import pandas as pd
+
     settings = LatencySettings() if measuring is None else measuring
     source = task(tasks[0]) if isinstance(tasks[0], str) else tasks[0]
     configuration = model_configuration(vlm) | {
@@ -94,7 +112,9 @@ def decode_latency(
             frame[name] = frame["retention"].map(memory)
         return frame
 
-    return remembered("decode_latency", store, configuration, compute, parts=(vlm.family, source))
+    parts = (vlm.family, source)
+    measured = remembered("decode_latency", store, configuration, compute, parts=parts)
+    return pd.concat([measured.assign(recorded=False, piece="here"), on_record], ignore_index=True)
 
 
 @register
@@ -113,31 +133,40 @@ def request_times(
 
     Returns:
         One row per model, method and round: model, tokens (of vision), ``compared`` (the name),
-        method (as it was typed), repeat, ttft_ms (with the vision tower where it was timed),
-        latency_s (of 100 tokens), machine. Of several lengths that with the most methods counts,
-        then the one nearest to the model's.
+        method (as it was typed), piece (what was measured in turns), repeat, ttft_ms (with the
+        vision tower where it was timed), latency_s (of 100 tokens), machine. Single prompts under
+        the default driver and products count; of several lengths that with the most methods, then
+        the one nearest to the model's.
 
     Raises:
         InputError: The file can't be read, or is not one of that command.
     """
     import pandas as pd
 
-    rows = _measured(RECORDED if recorded is None else Path(recorded))
-    rows = rows.assign(compared=rows["method"].str.extract(r"^([\w-]+)", expand=False))
-    single = (rows["batch_size"] == 1) & rows["repeat"].notna()
-    joined = rows["method"].str.contains("|", regex=False)
-    rows = rows[single & ~joined & rows["compared"].isin(methods)]
+    rows = _recorded(recorded, models, methods)
     parts = [_usual_length(rows[rows["shape"] == model], model) for model in models]
     runs = pd.concat(parts, ignore_index=True)
     ttft = runs["ttft_ms"] + runs["tower_ms"].fillna(0)
     latency = (ttft + (ANSWER - 1) * runs["step_ms"]) / 1000
-    columns = ["model", "tokens", "compared", "method", "repeat", "ttft_ms", "latency_s", "machine"]
+    columns = ["model", "tokens", "compared", "method", "piece", "repeat", "ttft_ms", "latency_s"]
     named = runs.assign(model=runs["shape"], ttft_ms=ttft, latency_s=latency)
-    return named[columns]
+    return named[[*columns, "machine"]]
 
 
-def _measured(path: Traversable) -> pd.DataFrame:
-    """Rows of a file at the models' full depth."""
+def _recorded(recorded: str | None, models: Sequence[str], methods: Sequence[str]) -> pd.DataFrame:
+    """Rounds of single prompts to models at full depth, under methods of these names."""
+    rows = _read(RECORDED if recorded is None else Path(recorded))
+    rows = rows.assign(compared=rows["method"].str.extract(r"^([\w-]+)", expand=False))
+    depth = rows["shape"].map({name: preset(name).shape.text.layers for name in models})
+    single = (rows["batch_size"] == 1) & rows["repeat"].notna() & (rows["layers"] == depth)
+    usual = (rows["driver"] == "auto") & ~rows["half_products"].astype(bool)
+    joined = rows["method"].str.contains("|", regex=False)
+    runs: pd.DataFrame = rows[single & usual & ~joined & rows["compared"].isin(methods)]
+    return runs
+
+
+def _read(path: Traversable) -> pd.DataFrame:
+    """A file of ``lightkv bench model``."""
     import pandas as pd
 
     try:
@@ -148,8 +177,34 @@ def _measured(path: Traversable) -> pd.DataFrame:
     missing = [name for name in _TIMED if name not in rows.columns]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}: not written by lightkv bench model")
-    depth = rows["shape"].map({name: preset(name).shape.text.layers for name in PAPER_MODELS})
-    return rows[rows["layers"] == depth]
+    return rows
+
+
+def _recorded_steps(recorded: str | None) -> pd.DataFrame:
+    """The paper's model on record, in the columns of a measurement here."""
+    rows = _recorded(recorded, (PAPER_MODEL,), (VANILLA, "tgvkv"))
+    asked = zip(rows["method"], rows["retention"], strict=True)
+    rows = rows.assign(
+        recorded=True,
+        model=rows["shape"],
+        context=rows["tokens"] + rows["text"],
+        retention=[_retention(method, usual) for method, usual in asked],
+    ).dropna(subset="retention")
+    full = rows[rows["method"] == VANILLA].set_index(["piece", "repeat"])["kv_bytes"]
+    rounds = zip(rows["piece"], rows["repeat"], strict=True)
+    rows["kv_share"] = rows["kv_bytes"] / [full.get(one, float("nan")) for one in rounds]
+    return rows[[*_STEPS]]
+
+
+def _retention(method: str, usual: float) -> float:
+    """What TGV-KV holds as it was typed, 1 for the full cache, NaN for other forms of it."""
+    if method == VANILLA:
+        return 1.0
+    built = ModelBenchSettings(retention=usual).method(PAPER_MODEL, method)
+    share = getattr(built, "retention", None)
+    if share is None or share == 1 or built != TGVKV(retention=share):
+        return float("nan")
+    return float(share)
 
 
 def _usual_length(rows: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -31,7 +31,7 @@ DECODERS: Final = {
     "llava": "llama",
     "llava_next": "llama",
     "llava_onevision": "qwen2",
-    "internvl": "llama",
+    "internvl_chat": "llama",
     "qwen2_5_vl": "qwen2",
     "qwen3_vl": "qwen3",
 }

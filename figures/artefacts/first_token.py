@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from figures.artefacts.methods import LOOKS, VANILLA
+from figures.artefacts.rounds import in_every_round, in_words, ratios, spread
 from figures.artefacts.score_tables import title
 from figures.artefacts.shared import pick
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, PALETTE, canvas
-from figures.verdicts import Verdict, all_of, undecided, verdict
+from figures.tables import MISSING
+from figures.verdicts import Verdict, all_of, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,45 +108,27 @@ def table(frame: pd.DataFrame, paper_id: str) -> pd.DataFrame:
         }
         for name in measures:
             heading = f"{MEASURES[name]}, {UNITS[name]}"
-            spread = digits[PRINTED[name].replace("_mean", "_std")]
-            row[heading, "paper"] = f"{digits[PRINTED[name]]} ± {spread}"
-            row[heading, "here, median (range)"] = _range(ours[name]) if len(ours) else "–"
+            deviation = digits[PRINTED[name].replace("_mean", "_std")]
+            row[heading, "paper"] = f"{digits[PRINTED[name]]} ± {deviation}"
+            row[heading, "here, median (range)"] = spread(ours[name]) if len(ours) else MISSING
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
 
 
-def _range(values: pd.Series[float]) -> str:
-    return f"{values.median():.4g} ({values.min():.4g} to {values.max():.4g})"
-
-
-def _ratios(frame: pd.DataFrame, one: str, other: str, measure: str) -> dict[str, Any]:
-    """Per model the ratios of two methods in the same round."""
-    ratios = {}
-    for model, runs in frame.groupby("model", sort=False):
-        times = runs.pivot_table(measure, "repeat", "compared")
-        if {one, other} <= set(times.columns):
-            ratio = (times[one] / times[other]).dropna()
-            if len(ratio):
-                ratios[str(model)] = ratio
-    return ratios
+def _ratios(frame: pd.DataFrame, other: str, measure: str) -> dict[str, pd.Series[float]]:
+    """Per model LightKV's times over those of another method."""
+    by_model = frame.groupby("model", sort=False)
+    every = {str(m): ratios(runs, measure, "compared", "lightkv", other) for m, runs in by_model}
+    return {model: ratio for model, ratio in every.items() if len(ratio)}
 
 
 def _below(frame: pd.DataFrame, most: float, measure: str, models: str = "") -> Verdict:
     """Whether LightKV takes at most a share of the full cache's time, in every round."""
-    verdicts = []
-    for model, ratio in _ratios(frame, "lightkv", VANILLA, measure).items():
-        if model.endswith(models):
-            text = (
-                f"{title(model)}, {MEASURES[measure]}: {ratio.median():.3f} of the full cache's "
-                f"({ratio.min():.3f} to {ratio.max():.3f}, {len(ratio)} rounds)"
-            )
-            agreed = bool((ratio <= most).all() or (ratio > most).all())
-            verdicts.append(
-                verdict(bool((ratio <= most).all()), text)
-                if agreed
-                else undecided(f"rounds differ: {text}")
-            )
-    return all_of(verdicts)
+    return all_of(
+        in_every_round(ratio <= most, f"{title(model)}, {MEASURES[measure]}: {in_words(ratio)}")
+        for model, ratio in _ratios(frame, VANILLA, measure).items()
+        if model.endswith(models)
+    )
 
 
 def judge_quarter(frame: pd.DataFrame) -> Verdict:
@@ -165,7 +149,7 @@ def judge_like_tome(frame: pd.DataFrame) -> Verdict:
             f"{title(model)}, {MEASURES[measure]}: {ratio.median():.3f} of ToMe's",
         )
         for measure in MEASURES
-        for model, ratio in _ratios(frame, "lightkv", "tome", measure).items()
+        for model, ratio in _ratios(frame, "tome", measure).items()
     )
 
 

@@ -197,6 +197,7 @@ def test_the_grid_is_as_square_as_can_be(tokens: int, rows: int, columns: int) -
 def test_decoders_of_the_families() -> None:
     kinds = [decoder_of(preset(shape)) for shape in SHAPES]
     assert kinds == ["llama", "llama", "mistral", "qwen2", "qwen3"]
+    assert decoder_of(preset("internvl2-8b")) == "llama"
     with pytest.raises(InvalidValueError, match="eve-7b-v1"):
         decoder_of(preset("eve-7b-v1"))
 

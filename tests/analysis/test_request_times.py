@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis import studies
+from analysis.timing.latency import LatencySettings
+from lightkv import VLM
 from lightkv.errors import InputError
 
 
@@ -15,14 +17,26 @@ def rows(**changes: object) -> dict[str, object]:
     return {
         "shape": "llava-1.5-7b",
         "tokens": 576,
+        "text": 64,
         "batch_size": 1,
         "layers": 32,
+        "new_tokens": 10,
+        "retention": 0.2,
+        "driver": "auto",
+        "half_products": False,
+        "device": "cuda",
+        "machine": "GPU",
+        "dtype": "bfloat16",
+        "piece": "one",
         "method": "vanilla",
         "repeat": 0,
         "ttft_ms": 50.0,
         "step_ms": 20.0,
+        "throughput": 40.0,
+        "kv_bytes": 1000,
+        "peak_bytes": 2000,
+        "memory_kind": "peak",
         "tower_ms": 10.0,
-        "machine": "GPU",
         **changes,
     }
 
@@ -46,6 +60,8 @@ def test_a_request_is_its_tower_its_first_token_and_99_steps(tmp_path: Path) -> 
     [
         {"batch_size": 8},
         {"layers": 8},
+        {"driver": "nnsight"},
+        {"half_products": True},
         {"repeat": None},
         {"method": "lightkv | tgvkv"},
         {"method": "random"},
@@ -81,6 +97,62 @@ def test_the_record_that_ships_has_the_papers_models_in_several_rounds() -> None
         assert set(rounds[model].index) == {"vanilla", "lightkv"}
         assert (rounds[model] >= 3).all()
     assert (frame[["ttft_ms", "latency_s"]] > 0).all(axis=None)
+
+
+def test_a_shape_that_is_asked_for_counts_at_its_own_depth(tmp_path: Path) -> None:
+    intern = rows(shape="internvl2-8b", tokens=1792)
+    file = written(tmp_path, rows(), intern)
+    assert studies.request_times(recorded=file)["model"].tolist() == ["llava-1.5-7b"]
+    of_one = studies.request_times(recorded=file, models=("internvl2-8b",))
+    assert of_one["model"].tolist() == ["internvl2-8b"]
+
+
+def steps(path: Path, *several: dict[str, object], embedded: VLM) -> pd.DataFrame:
+    """What is recorded beside one round here."""
+    frame = studies.decode_latency(
+        embedded,
+        retentions=(0.05,),
+        measuring=LatencySettings(new_tokens=2, warmup=0, repeats=1),
+        recorded=written(path, *several),
+    )
+    assert frame["recorded"].tolist() == [False] * 2 + [True] * (len(frame) - 2)
+    return frame[frame["recorded"]].reset_index(drop=True)
+
+
+def test_recorded_steps_have_the_lengths_and_what_was_typed(tmp_path: Path, embedded: VLM) -> None:
+    frame = steps(
+        tmp_path,
+        rows(),
+        rows(method="tgvkv", kv_bytes=200),
+        rows(tokens=16000, piece="two", kv_bytes=3000),
+        rows(tokens=16000, piece="two", kv_bytes=150, method="tgvkv:retention=0.05", text=100),
+        embedded=embedded,
+    )
+    assert frame["retention"].tolist() == [1.0, 0.2, 1.0, 0.05]
+    assert frame["context"].tolist() == [640, 640, 16064, 16100]
+    assert frame["kv_share"].tolist() == [1.0, 0.2, 1.0, 0.05]
+    assert (frame["model"] == "llava-1.5-7b").all() and (frame["machine"] == "GPU").all()
+    assert frame["piece"].tolist() == ["one", "one", "two", "two"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "lightkv"},
+        {"method": "tgvkv:retention=0.5;system=text"},
+        {"method": "tgvkv:entries=32"},
+        {"method": "tgvkv:retention=1.0"},
+        {"shape": "llava-1.5-13b", "layers": 40},
+        {"batch_size": 8},
+        {"layers": 8},
+        {"driver": "nnsight"},
+    ],
+)
+def test_other_methods_and_shapes_are_not_steps_of_the_paper(
+    change: dict[str, object], tmp_path: Path, embedded: VLM
+) -> None:
+    frame = steps(tmp_path, rows(), rows(**change), embedded=embedded)
+    assert frame["method"].tolist() == ["vanilla"]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

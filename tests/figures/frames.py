@@ -9,7 +9,7 @@ from figures.making import study_of
 from lightkv import Request
 from lightkv.contract.compressor import Compressor
 from tests.analysis.fake import FakeVLM
-from tests.figures.cost_frames import decode_latency, memory_breakdown, request_times, schedule_cost
+from tests.figures.cost_frames import beside_record, memory_breakdown, request_times, schedule_cost
 from tests.figures.map_frames import kept_maps, merge_maps
 from tests.figures.method_frames import (
     all_combinations,
@@ -37,7 +37,7 @@ FRAMES = {
     "released_choices": released_choices,
     "retention_sweep": retention_sweep,
     "budget_ranking_retention_pilot": pilot,
-    "decode_latency": decode_latency,
+    "decode_latency": beside_record,
     "component_ablation": ablation,
     "kept_maps": kept_maps,
     "memory_breakdown": memory_breakdown,

@@ -159,14 +159,22 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
         (OPEN, no_tight_budget()),
     ],
     ("T-T4", 1): [
-        (HOLDS, cost_frames.decode_latency(step=1.5, **GPU)),  # type: ignore[arg-type]
-        (FAILS, cost_frames.decode_latency(step=3.8, **GPU)),  # type: ignore[arg-type]
+        (HOLDS, cost_frames.decode_latency(step=2.35, **GPU)),  # type: ignore[arg-type]
+        (FAILS, cost_frames.decode_latency(step=2.37, **GPU)),  # type: ignore[arg-type]
         (OPEN, cost_frames.decode_latency()),
+        (OPEN, cost_frames.beside_record()),
+        (OPEN, cost_frames.beside_record(16000, "cpu")),
+        (OPEN, cost_frames.beside_record(15999)),
+        (HOLDS, cost_frames.beside_record(16000, step=2.35)),
+        (FAILS, cost_frames.beside_record(16000, step=2.37)),
+        (HALF, cost_frames.beside_record(16000, step=2.35, last=0.1)),
     ],
     ("T-T4", 2): [
-        (HOLDS, cost_frames.decode_latency(throughput=320.0, **GPU)),  # type: ignore[arg-type]
-        (FAILS, cost_frames.decode_latency(throughput=210.0, **GPU)),  # type: ignore[arg-type]
+        (HOLDS, cost_frames.decode_latency(throughput=286.0, **GPU)),  # type: ignore[arg-type]
+        (FAILS, cost_frames.decode_latency(throughput=285.0, **GPU)),  # type: ignore[arg-type]
         (OPEN, cost_frames.decode_latency()),
+        (HOLDS, cost_frames.beside_record(16000, throughput=286.0)),
+        (FAILS, cost_frames.beside_record(16000, throughput=285.0)),
     ],
     ("L-F1", 0): [
         (HOLDS, cost_frames.memory_breakdown()),
