@@ -150,7 +150,8 @@ def make_all(
 
     Args:
         artefacts: Ids, separated by spaces.
-        model: "embedded", "embedded-qwen", a hub id or a folder; None for each artefact's own.
+        model: "embedded", "embedded-qwen", "embedded-fuyu", a hub id or a folder; None for each
+            artefact's own.
         device: Where to put it.
         dtype: Of its numbers, None for what suits the device.
         results: Folder in which answers and tables are kept, None for nowhere.

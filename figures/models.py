@@ -17,12 +17,15 @@ EMBEDDED: Final = "embedded"
 NATIVE: Final = "embedded-qwen"
 """The Qwen3-VL for pictures of any aspect ratio, videos and long questions."""
 
+ENCODER_FREE: Final = "embedded-fuyu"
+"""The Fuyu, which reads patches without a vision encoder."""
+
 
 def open_model(name: str = EMBEDDED, device: str = "cpu", dtype: str | None = None) -> VLM:
     """An embedded model, or the one of a hub id or folder.
 
     Args:
-        name: "embedded", "embedded-qwen", a hub id or a folder.
+        name: "embedded", "embedded-qwen", "embedded-fuyu", a hub id or a folder.
         device: Where to put it.
         dtype: Of its numbers, None for what suits the device.
 

@@ -14,7 +14,7 @@ from analysis.outputs import replacing, write_text
 from figures.artefacts import artefacts
 from figures.entries import FOLDER, Entry, all_verdicts, corrected, entry_of, papers
 from figures.export import write_frame
-from figures.models import EMBEDDED, NATIVE
+from figures.models import EMBEDDED, ENCODER_FREE, NATIVE
 from figures.origin import NONE_SHIP, replayed
 from figures.runner import EXECUTED, Finished, complete_units, marker
 from figures.verdicts import Outcome
@@ -23,7 +23,11 @@ TITLE: Final = "Do they hold up?"
 VERDICTS: Final = "verdicts.csv"
 """Every claim with its verdict, beside the page."""
 
-_WORDS: Final = {EMBEDDED: "the embedded model", NATIVE: "the embedded Qwen3-VL"}
+_WORDS: Final = {
+    EMBEDDED: "the embedded model",
+    NATIVE: "the embedded Qwen3-VL",
+    ENCODER_FREE: "the embedded Fuyu",
+}
 """How models are called."""
 
 LEAD: Final = (

@@ -63,8 +63,9 @@ def prefill_methods(
         **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
-        Question rows with ``compared`` (the registered name) and ``share`` (asked for; 1 for the
-        full cache). A method that can't reach a share at this depth is left out there.
+        Question rows with ``compared`` (the registered name), ``share`` (asked for; 1 for the
+        full cache) and ``encoder`` (whether the model has a vision encoder). A method that can't
+        reach a share at this depth is left out there.
     """
     depth = vlm.facts.layers
     cells = {
@@ -75,7 +76,9 @@ def prefill_methods(
         for name in methods
         if reachable(name, share, depth)
     }
-    return sweep(vlm, tasks, cells, {"compared": "vanilla", "share": 1.0}, samples, settings)
+    whole = {"compared": "vanilla", "share": 1.0}
+    frame = sweep(vlm, tasks, cells, whole, samples, settings)
+    return frame.assign(encoder=vlm.family.has_encoder)
 
 
 @register

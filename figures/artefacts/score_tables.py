@@ -199,6 +199,7 @@ def dots(axes: Axes, data: pd.DataFrame, methods: Sequence[str], whose: Iterable
         label = HERE if name == HERE else title(name)
         axes.plot(100 * cells["average"], heights, marker, color=color, ms=4.5, label=label)
     axes.set_yticks(range(len(methods)), [LOOKS[m].label for m in reversed(methods)])
+    axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.axvline(100, color=BLACK, linestyle=":", linewidth=1)
     axes.set_xlim(-3, 108)
     axes.set_xlabel("mean score, % of the full cache's")

@@ -39,6 +39,9 @@ class Family(ABC):
     #: True if a smaller picture has fewer vision tokens.
     grid_follows_picture: bool = False
 
+    #: True if pictures go through a vision encoder before they enter the decoder.
+    has_encoder: bool = True
+
     #: True if requests may hold videos.
     takes_videos: bool = False
 

@@ -34,6 +34,7 @@ class Eve(Family):
     """EVE-7B v1 and HD: a class token, then rows of patches with a line break each."""
 
     model_types = ("eve",)
+    has_encoder = False
     layout_inputs = ("patch_grids",)
     remote_code = True
 

@@ -19,6 +19,7 @@ class Fuyu(Family):
     """Fuyu: encoder-free; vision tokens of an image are not contiguous."""
 
     model_types = ("fuyu",)
+    has_encoder = False
     grid_follows_picture = True
 
     def row_pixels(

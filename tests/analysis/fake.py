@@ -16,6 +16,8 @@ from lightkv.contract.view import ModelFacts
 from lightkv.engine.record import LayerRecord, RunRecord
 from lightkv.errors import InvalidValueError
 from lightkv.eviction.evictor import Evicting
+from lightkv.families.base import Family
+from lightkv.families.llava import Llava
 
 LAYERS = 8
 PROMPT = 22
@@ -61,7 +63,7 @@ class FakeVLM:
     error: type[BaseException] = KeyboardInterrupt
     fingerprint: str = "f00d"
     name: str = "fake"
-    family: object = None
+    family: Family = field(default_factory=Llava)
     attention: str = "sdpa"
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

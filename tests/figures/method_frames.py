@@ -86,12 +86,14 @@ VISION = ("embedded/exist", "embedded/caption")
 def prefill_methods(
     shares: Sequence[float] = (0.55,),
     methods: Sequence[str] = tuple(PREFILL),
+    *,
+    encoder: bool = False,
     **scores: float,
 ) -> pd.DataFrame:
-    """Methods in prefill at some shares."""
+    """Methods in prefill at some shares, of a model with or without a vision encoder."""
     changed = {name.replace("_", "-"): score for name, score in scores.items()}
     known = {name: {**PREFILL, **changed}[name] for name in methods}
-    return compared("share", shares, known, tasks=VISION)
+    return compared("share", shares, known, tasks=VISION).assign(encoder=encoder)
 
 
 def window_schedules(narrow: float = 0.9, wide: float = 0.9) -> pd.DataFrame:

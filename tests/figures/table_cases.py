@@ -31,6 +31,10 @@ def two(**scores: float) -> pd.DataFrame:
     return method_frames.prefill_methods((0.6, 0.55), FIVE, **scores)
 
 
+def free(*, encoder: bool = False, **scores: float) -> pd.DataFrame:
+    return method_frames.prefill_methods((0.55,), ("fastv", "lightkv"), encoder=encoder, **scores)
+
+
 def low(**scores: float) -> pd.DataFrame:
     return method_frames.prefill_methods((0.55, 0.4, 0.3), FOUR, **scores)
 
@@ -60,6 +64,18 @@ CASES: dict[tuple[str, int], list[tuple[Outcome, pd.DataFrame]]] = {
     ("L-T1", 4): [(HOLDS, method_frames.prefill_methods())],
     ("L-T2", 0): [(HOLDS, two(lightkv=0.95)), (FAILS, two(lightkv=0.6))],
     ("L-T2", 1): [(HOLDS, two()), (FAILS, two(tofu=0.95, lightkv=0.6))],
+    ("L-T3", 0): [
+        (HOLDS, free(lightkv=0.94)),
+        (FAILS, free(lightkv=0.8)),
+        (HALF, free(lightkv=0.91)),
+        (OPEN, free(lightkv=0.94, encoder=True)),
+    ],
+    ("L-T3", 1): [
+        (HOLDS, free()),
+        (FAILS, free(fastv=0.9, lightkv=0.7)),
+        (OPEN, free(encoder=True)),
+        (OPEN, without(free(), "fastv")),
+    ],
     ("L-T7", 0): [
         (HOLDS, method_frames.prefill_methods((0.55,), FOUR)),
         (FAILS, method_frames.prefill_methods((0.55,), FOUR, tome=0.95, lightkv=0.6)),

@@ -220,7 +220,8 @@ def test_options_reach_the_units_that_take_them(tmp_path: Path) -> None:
     units = {unit.name: unit for unit in reproduce.plan((), options, tmp_path)}
     made = [one for unit in units.values() for one in unit.artefacts]
     here = [one.id for one in artefacts() if not one.absent]
-    assert sorted(made) == sorted(here) and len(here) >= len(ids()) - 4
+    assert sorted(made) == sorted(here)
+    assert set(ids()) - set(here) <= {"L-T3", "T-F4", "T-F6", "T-T9", "X-9"}
     passed = {name: unit.parameters for name, unit in units.items()}
     assert passed["eviction"]["artefacts"] == "T-T1 T-T5"
     assert passed["eviction"]["samples"] == 3 and passed["eviction"]["tasks"] == ["embedded/read"]

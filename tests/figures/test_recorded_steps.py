@@ -62,5 +62,7 @@ def test_the_reason_says_what_there_is_where_the_papers_length_is_not() -> None:
 def test_only_what_is_measured_here_stands_under_here() -> None:
     speed = artefact("T-T4").plotted(beside_record(step=99.0)).query("panel == 'speed here'")
     assert speed["step_ms_mean"].max() < 5
+    headings = {name for name, _ in artefact("T-T4").table(beside_record()).columns}
+    assert [name for name in headings if "here" in name] == ["here (embedded model), cpu"]
     memory = artefact("T-T4").judge(beside_record(held=0.9))[0]
     assert "95.0 % of the cache is freed here" in memory.verdict.reason
