@@ -184,6 +184,4 @@ def jobs_of(target: Artefact, vlm: VLM, settings: Mapping[str, Any]) -> tuple[Jo
 
 
 def _run(target: Artefact, vlm: VLM, store: Store, settings: Mapping[str, Any]) -> None:
-    study = study_of(target)
-    if study is not None:
-        study.run(vlm, **{**target.options, **settings}, store=store)
+    study_of(target).run(vlm, **{**target.options, **settings}, store=store)

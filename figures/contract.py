@@ -80,8 +80,7 @@ class Artefact:
         title: One line.
         source: Where it stands in the paper, or whose it is.
         shows: What the paper shows there.
-        study: Name of the study that yields the frame, in :mod:`analysis.studies`; "" where the
-            paper's own numbers are all that can be shown.
+        study: Name of the study that yields the frame, in :mod:`analysis.studies`.
         plotted: From the study's frame to the numbers that the figure shows.
         draw: From the study's frame to a figure.
         table: From the study's frame to a table of our numbers beside the paper's.
@@ -94,15 +93,13 @@ class Artefact:
         planned: What it is called with besides for the rows that ship: questions, seed and
             budgets, fixed before they were asked. Empty where none are to ship.
         seconds: What it usually takes on one core at the study's own number of questions.
-        missing: What would have to be here for it to be made of any model, "" for nothing.
         models: Embedded models that are asked where none is named; of several the frame has the
             rows of all.
         benchmarks: The paper's own, with the scores that it prints and that can be computed here;
             claims are judged on these scores where the benchmarks were asked.
 
     Raises:
-        InvalidValueError: The id is not of that form, or there is neither a study nor the paper's
-            numbers to draw.
+        InvalidValueError: The id is not of that form.
     """
 
     id: str
@@ -121,17 +118,12 @@ class Artefact:
     options: Mapping[str, Any] = field(default_factory=dict)
     planned: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 10.0
-    missing: str = ""
     models: tuple[str, ...] = (EMBEDDED,)
     benchmarks: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise InvalidValueError("id of an artefact", self.id, "like L-F3, T-T5 or X-1")
-        if not self.study and not (self.paper and self.missing):
-            raise InvalidValueError(
-                f"study of {self.id}", self.study, "a name, or empty with 'paper' and 'missing' set"
-            )
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -152,7 +144,7 @@ class Artefact:
     @property
     def lacking(self) -> str:
         """What would have to be here for it to be made where no model is named, "" for nothing."""
-        return self.missing or " and ".join(f"the weights of {name}" for name in self.absent)
+        return " and ".join(f"the weights of {name}" for name in self.absent)
 
     def figure(self, frame: pd.DataFrame) -> Figure:
         """The drawing, in the house style."""

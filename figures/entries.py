@@ -97,7 +97,7 @@ class Paper:
     @property
     def made(self) -> int:
         """How many of its artefacts were made."""
-        return sum(entry.state == DONE and not entry.missing for entry in self.entries)
+        return sum(entry.state == DONE for entry in self.entries)
 
 
 def papers(entries: Sequence[Entry]) -> list[Paper]:
@@ -163,7 +163,7 @@ def entry_of(artefact: Artefact, finished: Finished | None) -> Entry:
     sharp = len(svg) <= SHARP
     return Entry(
         artefact,
-        MISSING if artefact.missing else DONE,
+        DONE,
         picture=data_uri(svg, "image/svg+xml") if sharp else data_uri(png, "image/png"),
         width=int.from_bytes(png[16:20], "big") // 2,
         height=int.from_bytes(png[20:24], "big") // 2,

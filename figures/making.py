@@ -123,8 +123,6 @@ def make(
             raise InputError(f"{', '.join(wanted)} can't change a frame that is there already")
         return Made(target, frame)
     study = study_of(target)
-    if study is None:
-        return Made(target, _printed(target))
     vlms = _several(vlm) if study.needs_model else []
     if study.needs_model and not vlms:
         raise InputError(f"{target.id} asks a model: pass one, such as lightkv.load()")
@@ -185,29 +183,26 @@ def make_all(
             yield made
 
 
-def study_of(target: Artefact) -> Study | None:
-    """The study of an artefact, None if it shows the paper's own numbers only."""
+def study_of(target: Artefact) -> Study:
+    """The study of an artefact."""
     from analysis.studies import study
 
-    return study(target.study) if target.study else None
+    return study(target.study)
 
 
 def asked_models(target: Artefact) -> tuple[str, ...]:
     """Embedded models that an artefact asks where none is named; none if it asks no model."""
-    study = study_of(target)
-    return target.models if study is not None and study.needs_model else ()
+    return target.models if study_of(target).needs_model else ()
 
 
 def taken(target: Artefact) -> tuple[str, ...]:
     """Options that the artefact's study takes."""
-    study = study_of(target)
-    return tuple(k for k in study.parameters if k not in _APART) if study is not None else ()
+    return tuple(name for name in study_of(target).parameters if name not in _APART)
 
 
 def ignored(target: Artefact, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Those of the options that would change nothing about an artefact."""
-    study = study_of(target)
-    loading = LOADING if study is not None and study.needs_model else ()
+    loading = LOADING if study_of(target).needs_model else ()
     replaying = REPLAYING if target.planned else ()
     return tuple(name for name in options if name not in (*taken(target), *loading, *replaying))
 
@@ -235,14 +230,6 @@ def _set(options: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if value is not None
     }
-
-
-def _printed(target: Artefact) -> pd.DataFrame:
-    """The paper's numbers, which are all that can be shown of an artefact without a study."""
-    numbers = target.paper_numbers()
-    if numbers is None:
-        raise InputError(f"{target.id} has neither a study nor numbers in print")
-    return numbers
 
 
 def _several(vlm: VLM | Sequence[VLM] | None) -> list[VLM]:

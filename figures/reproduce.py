@@ -23,9 +23,6 @@ from lightkv.errors import InvalidValueError
 NOTEBOOK: Final = "artefacts"
 """The notebook that makes every artefact."""
 
-PRINTED: Final = "printed"
-"""Unit of the artefacts without a study."""
-
 MOST_JOBS: Final = 4
 """More than this many are never started unless ``jobs`` says so."""
 
@@ -109,8 +106,7 @@ def absent(artefact_ids: Sequence[str], options: Mapping[str, Any]) -> dict[str,
 
 def _room(one: Artefact, options: Mapping[str, Any]) -> str:
     """Name of the unit that makes an artefact; models of its own make it another."""
-    study = study_of(one)
-    room = study.room if study is not None else PRINTED
+    room = study_of(one).room
     usual = options.get("model") is not None or one.models == (EMBEDDED,)
     return room if usual else "-".join((room, *one.models))
 

@@ -212,7 +212,7 @@ def _modules(artefact_ids: Iterable[str]) -> frozenset[str]:
     """Modules that draw some artefacts, and those of their studies."""
     made = [artefact(one) for one in artefact_ids]
     drawn = {one.draw.__module__ for one in made}
-    return frozenset(drawn | {study(one.study).run.__module__ for one in made if one.study})
+    return frozenset(drawn | {study(one.study).run.__module__ for one in made})
 
 
 def _models(parameters: Mapping[str, Any], artefact_ids: Iterable[str]) -> list[str]:

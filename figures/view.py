@@ -27,12 +27,10 @@ def made_html(
     """An artefact as HTML."""
     say = html.escape
     picture = base64.b64encode(png(figure, _DPI)).decode()
-    missing = f"<p><b>Missing here:</b> {say(artefact.missing)}</p>" if artefact.missing else ""
     return "\n".join(
         (
             f"<h2>{artefact.id} {say(artefact.title)}</h2>",
             f"<p><i>{say(artefact.source)}.</i> {say(artefact.shows)}</p>",
-            missing,
             f"<div style='overflow-x: auto'>{to_html(table, 'ours beside the print')}</div>",
             f"<img style='max-width: {_WIDTH}px; width: 100%' alt='{say(artefact.alt)}'"
             f" src='data:image/png;base64,{picture}'>",

@@ -100,7 +100,7 @@ def test_every_artefact_is_redrawn_after_its_own_code_changed() -> None:
     for one in artefacts():
         depends = unit(one.id)
         assert one.draw.__module__ in depends
-        assert not one.study or study(one.study).run.__module__ in depends
+        assert study(one.study).run.__module__ in depends
 
 
 def test_what_answers_depend_on_imports_nothing_by_a_computed_name() -> None:

@@ -70,10 +70,8 @@ BY_ID = {"T-F6": by_length, "X-9": lambda: two_models({}, {"tgv": 0.5})}
 
 def frame_of(one: Artefact) -> pd.DataFrame:
     """A small frame of an artefact: a constructed one, or what its study returns of a model that
-    answers by rule, or the paper's numbers."""
+    answers by rule."""
     study = study_of(one)
-    if study is None:
-        return one.paper_numbers()  # type: ignore[return-value]
     if one.id in BY_ID:
         return BY_ID[one.id]()
     if study.name in FRAMES:

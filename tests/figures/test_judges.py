@@ -272,7 +272,7 @@ def test_the_cost_of_table_1_fails_if_it_is_counted_otherwise(
 
 def test_every_claim_is_tried_both_ways() -> None:
     for one in artefacts():
-        for number in range(len(one.claims) if not one.missing else 0):
+        for number in range(len(one.claims)):
             outcomes = {outcome for outcome, _ in CASES[one.id, number]}
             if (one.id, number) in COMPUTED:
                 outcomes.add(FAILS)

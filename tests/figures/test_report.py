@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import json
 import re
@@ -149,14 +148,6 @@ def test_small_drawings_are_vectors_and_large_ones_pixels(
     assert large.picture.startswith("data:image/png")
     assert ("T-T5.csv", "artefacts/T-T5/plotted.csv") in large.downloads
     assert ("T-T5.png", "artefacts/T-T5/T-T5.png") in one.downloads
-
-
-def test_what_is_missing_is_not_counted(results: Path) -> None:
-    finished = Finished(results / UNITS / "T-T5-0123", 1.0)
-    lacks = dataclasses.replace(artefact("T-T5"), missing="a video model")
-    made = [entry_of(lacks, finished), entry_of(artefact("T-T1"), None)]
-    (paper,) = entries.papers(made)
-    assert made[0].state == entries.MISSING and paper.made == 0 and len(paper.entries) == 2
 
 
 def judged(p: float | None, outcome: Outcome) -> dict[str, object]:
