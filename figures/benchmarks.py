@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from figures.artefacts import artefact, artefacts
 from figures.building import jobs_of
 from figures.contract import Artefact
+from figures.making import asked_models
 from lightkv.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def targets(artefact_ids: Sequence[str]) -> list[Artefact]:
     named = [artefact(one) for one in dict.fromkeys(artefact_ids)]
     for one in named:
         if not one.benchmarks:
-            why = "is not made of benchmarks here; docs/published-benchmarks.md says why"
-            raise InvalidValueError("--benchmarks", one.id, f"{able}; {one.id} {why}")
+            why = "is not made of benchmarks here" if asked_models(one) else "asks no questions"
+            page = "docs/published-benchmarks.md says why"
+            raise InvalidValueError("--benchmarks", one.id, f"{able}; {one.id} {why}; {page}")
     return named
 
 

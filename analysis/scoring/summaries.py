@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analysis.scoring.benchmarks import PREFIX, benchmark_differences, benchmark_scores
 from analysis.scoring.estimate import LEVEL, Estimate
 from analysis.scoring.intervals import PICTURE, difference, mean_of
+from analysis.scoring.leads import apart_by_score, has_scores
 from analysis.scoring.metrics import Metric, metric
 from lightkv.errors import InputError, UnknownNameError
 
@@ -56,7 +57,8 @@ def summarise(
     """One row per group and score: n, score with bounds, means of what was held and processed.
 
     A group has the score of its metric; a benchmark's group has all scores of its harness that have
-    a formula in :mod:`analysis.scoring.formulas`.
+    a formula in :mod:`analysis.scoring.formulas`, or those that
+    :func:`~analysis.scoring.leads.by_score` told apart.
 
     Args:
         frame: Rows of :func:`analysis.asking.evaluation.evaluate`.
@@ -190,7 +192,10 @@ def _compared(
 
 
 def _estimates(group: pd.DataFrame, confidence: float) -> dict[str, Estimate]:
-    """The scores of a group by name."""
+    """The scores of a group by name; where they were told apart, those and no sum of them."""
+    if has_scores(group):
+        apart = {name: rows for (_, name), rows in apart_by_score(group).items()}
+        return {name: benchmark_scores(rows, confidence)[name] for name, rows in apart.items()}
     if _is_benchmark(group):
         return benchmark_scores(group, confidence)
     measure = _one_metric(group)

@@ -100,15 +100,17 @@ def window_schedules(
         **settings: See :class:`~analysis.studies.base.Settings`.
 
     Returns:
-        Question rows with ``windows`` ("4,2,1"; "" for the full cache).
+        Question rows with ``compared`` ("lightkv") and ``windows`` ("4,2,1"); "vanilla" and "" for
+        the full cache.
     """
     schedule = scaled(vlm.facts.layers)
     cells = {}
     for counts in windows:
         named = ",".join(map(str, counts))
         light = LightKV(schedule.layers, tuple(counts), schedule.ratios)
-        cells[f"W {named}"] = Cell(light, {"windows": named})
-    return sweep(vlm, tasks, cells, {"windows": ""}, samples, settings)
+        cells[f"W {named}"] = Cell(light, {"compared": "lightkv", "windows": named})
+    nothing = {"compared": "vanilla", "windows": ""}
+    return sweep(vlm, tasks, cells, nothing, samples, settings)
 
 
 @register

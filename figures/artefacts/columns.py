@@ -42,8 +42,3 @@ class Column:
         """Its rows of a summary."""
         cells = pick(data, task=self.task)
         return pick(cells, metric=self.score) if self.score else cells
-
-    @property
-    def scale(self) -> float:
-        """What a score is multiplied by where others are shares that are shown in percent."""
-        return 0.01 if self.points else 1.0

@@ -9,9 +9,8 @@ from figures.artefacts.layout import Layout
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.published import CHARTQA, DOCVQA, TEXTVQA, VIZWIZ, coco, textcaps
 from figures.artefacts.score_tables import HERE, lines, table, title
-from figures.artefacts.shared import legend_below, pick, planned
+from figures.artefacts.shared import legend_below, over_print, pick, planned
 from figures.contract import Artefact, Claim
-from figures.style import canvas
 from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
 
 if TYPE_CHECKING:
@@ -23,13 +22,12 @@ KEYS: Final = ["benchmark", "metric"]
 GENTLE: Final = 0.9
 
 
-def layout(paper: str, *columns: Column, field: str = "retention") -> Layout:
+def layout(paper: str, *columns: Column) -> Layout:
     """A table of TGV-KV's with its benchmarks."""
     return Layout(
         paper,
         columns,
         "retention",
-        lambda retention: f"{field}={100 * retention:g}%",
         lambda retention: f"{100 * retention:g} %",
         percent=True,
     )
@@ -47,7 +45,7 @@ CAPTIONS: Final = layout(
     Column("coco-caption", "rouge_l", "COCO, ROUGE-L", "embedded/caption", coco("ROUGE_L")),
     Column("textcaps", "cider", "TextCaps, CIDEr", published=textcaps("CIDEr")),
 )
-VISION_ONLY: Final = layout("T-T8", *FOUR, field="vision-retention")
+VISION_ONLY: Final = layout("T-T8", *FOUR)
 
 
 def held(model: str, method: str, at: Any, rows: pd.DataFrame) -> dict[Any, Any]:
@@ -65,24 +63,20 @@ def draw(frame: pd.DataFrame, layout: Layout) -> Figure:
     metrics = _panels(layout)
     panels = [(model, name, columns) for model in models for name, columns in metrics.items()]
     width = 2 if len(panels) in (2, 4) else 3
-    ours, theirs = (-(-len(several) // width) for several in (here, panels))
-    figure, axes = canvas(ours + theirs, width, height=2.0)
-    above, below = axes[:ours].ravel(), axes[ours:].ravel()
-    for place, (name, cells) in zip(above, here, strict=False):
+    figure, above, below = over_print(len(here), len(panels), width=width, height=2.0)
+    for place, (name, cells) in zip(above, here, strict=True):
         lines(place, cells, budgets, "retention", "score")
         place.set_title(f"here: {name}")
-    for place, (model, name, columns) in zip(below, panels, strict=False):
+    for place, (model, name, columns) in zip(below, panels, strict=True):
         _printed_panel(place, pick(numbers, model=model), layout, columns, budgets)
         place.set_title(f"{title(model)}\n{name}", fontsize=8)
-    for place in [*above[len(here) :], *below[len(panels) :]]:
-        place.set_visible(False)
-    for place in axes.ravel():
+    for place in (*above, *below):
         place.set_xticks(range(len(budgets)), [f"{100 * r:g}" for r in budgets])
         place.set_ylim(bottom=0)
         place.set_xlabel("retained, %")
-    for place in axes[:, 0]:
+    for place in (*above[::width], *below[::width]):
         place.set_ylabel("score, %")
-    legend_below(figure, axes[0, 0], 4)
+    legend_below(figure, above[0], 4)
     return figure
 
 

@@ -44,8 +44,8 @@ COCO = Column("coco-caption", "score", "COCO", CAPTION, published.coco("CIDEr"))
 NOCAPS = Column("nocaps", "score", "NoCaps", published=published.NOCAPS)
 GQA = Column("gqa", "score", "GQA", "embedded/where", published.GQA)
 MME = (
-    Column("mme", "cognition", "MME-C", published=published.MME_COGNITION),
-    Column("mme", "perception", "MME-P", published=published.MME_PERCEPTION),
+    Column("mme", "cognition", "MME-C", published=published.MME_COGNITION, points=True),
+    Column("mme", "perception", "MME-P", published=published.MME_PERCEPTION, points=True),
 )
 POPE = (
     Column("pope", "accuracy", "POPE-Acc", "embedded/exist", published.POPE_ACCURACY),
@@ -63,7 +63,6 @@ def layout(paper: str, *columns: Column) -> Layout:
         paper,
         columns,
         "share",
-        lambda share: f"compression={100 * share:g}%",
         lambda share: f"{100 * share:g} %",
     )
 

@@ -26,7 +26,6 @@ LAYOUT: Final = Layout(
         Column("gqa", "score", "GQA", "embedded/where", GQA),
     ),
     "kept",
-    lambda kept: f"kept={kept:g}",
     lambda kept: f"{kept:g} of 576",
     percent=True,
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.layout import Layout
 from figures.artefacts.methods import LOOKS, OURS, VANILLA
-from figures.artefacts.shared import level, pick, printed, summary
+from figures.artefacts.shared import cell_of, level, pick, printed, summary
 from figures.style import BLACK, PALETTE
 from figures.tables import MISSING, percent
 
@@ -64,7 +63,7 @@ def table(frame: pd.DataFrame, layout: Layout, extra: Callable[..., dict[Any, An
     ):
         repeated = method == VANILLA and setting != _first(numbers, str(model))
         if not repeated:
-            named = (str(model), OURS.get(str(method), str(method)), _value(str(setting)))
+            named = (str(model), OURS.get(str(method), str(method)), layout.read(str(setting)))
             rows.append(_theirs(cells, layout, *named, extra))
     last = [*(column.heading for column in layout.columns), AVERAGE]
     known = dict.fromkeys(name for row in rows for name in row)
@@ -77,14 +76,6 @@ def table(frame: pd.DataFrame, layout: Layout, extra: Callable[..., dict[Any, An
 def _first(numbers: pd.DataFrame, model: str) -> str:
     """Setting of the first row of the full cache, which is printed again at every budget."""
     return str(pick(numbers, model=model, method=VANILLA)["setting"].iloc[0])
-
-
-def _value(setting: str) -> float:
-    """The number in a printed setting: 0.55 of "compression=55%", 128 of "kept=128"."""
-    match = re.search(r"=([\d.]+)(%?)$", setting)
-    if match is None:
-        return 1.0
-    return float(match[1]) / 100 if match[2] else float(match[1])
 
 
 def _cells(frame: pd.DataFrame, layout: Layout) -> list[tuple[str, Any]]:
@@ -118,9 +109,8 @@ def _ours(
     for column in layout.columns:
         cell = column.of(held)
         if len(cell):
-            first = cell.iloc[0]
-            score = first["score"], first["low"], first["high"]
-            row[column.heading] = _score(layout.percent and not column.points, *score)
+            in_percent = layout.percent and not column.points
+            row[column.heading] = cell_of(cell, in_percent=in_percent)
     value, low, high = average(answers, pick(scored, compared=VANILLA))
     row[AVERAGE] = "100" if method == VANILLA else percent(value, low, high)
     return row
@@ -145,13 +135,6 @@ def _theirs(
     if mean == mean:
         row[AVERAGE] = f"{mean:.1f}"
     return row
-
-
-def _score(in_percent: bool, score: float, low: float, high: float) -> str:
-    if in_percent:
-        return percent(score, low, high)
-    interval = "" if low != low else f" [{low:.2f}, {high:.2f}]"
-    return f"{score:.2f}{interval}"
 
 
 def title(model: str) -> str:
@@ -181,7 +164,7 @@ def averages(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
         ["model", "method", "setting"], sort=False
     ):
         if name != VANILLA:
-            method, at = OURS.get(str(name), str(name)), _value(str(text))
+            method, at = OURS.get(str(name), str(name)), layout.read(str(text))
             where = {"whose": model, "compared": method, layout.setting: at}
             rows.append({**where, "average": printed(cells, benchmark="average") / 100})
     return pd.DataFrame(rows).dropna(subset=["average"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from figures.style import Look
-from figures.tables import percent
+from figures.style import Look, canvas
+from figures.tables import MISSING, percent
 from figures.verdicts import Outcome, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OF_EMBEDDED: Final = "embedded/"
 OF_NATIVE: Final = "embedded-qwen/"
@@ -145,6 +146,18 @@ def level(axes: Axes, score: float, label: str = "full cache") -> None:
     axes.axhline(100 * score, color="#000000", linestyle=":", linewidth=1.2, label=label)
 
 
+def over_print(
+    ours: int, theirs: int, *, width: int, height: float
+) -> tuple[Figure, list[Axes], list[Axes]]:
+    """Panels of ours in rows of ``width``, ``height`` inches each, and below them the paper's."""
+    rows = -(-ours // width)
+    figure, axes = canvas(rows + -(-theirs // width), width, height=height)
+    above, below = list(axes[:rows].ravel()), list(axes[rows:].ravel())
+    for place in (*above[ours:], *below[theirs:]):
+        place.set_visible(False)
+    return figure, above[:ours], below[:theirs]
+
+
 def legend_below(figure: Any, axes: Axes, columns: int) -> None:
     """One legend under all panels."""
     handles, labels = axes.get_legend_handles_labels()
@@ -154,12 +167,15 @@ def legend_below(figure: Any, axes: Axes, columns: int) -> None:
     )
 
 
-def cell_of(cell: pd.DataFrame) -> str:
+def cell_of(cell: pd.DataFrame, *, in_percent: bool = True) -> str:
     """Score and interval of a summary's only row, a dash if there is none."""
     if cell.empty:
-        return percent(float("nan"))
-    first = cell.iloc[0]
-    return percent(first["score"], first["low"], first["high"])
+        return MISSING
+    score, low, high = (float(cell[name].iloc[0]) for name in ("score", "low", "high"))
+    if in_percent:
+        return percent(score, low, high)
+    interval = "" if low != low else f" [{low:.2f}, {high:.2f}]"
+    return f"{score:.2f}{interval}"
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -5,13 +5,23 @@ No question has a score by itself here: what a table shows or judges must come f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
+from analysis.scoring.benchmarks import benchmark_scores
 from analysis.scoring.captions import Caption
-from tests.figures.score_frames import scored
+from figures.artefacts import artefact
+from figures.artefacts.shared import pick
+from tests.figures.score_frames import PILOT, scored
+
+OTHERS = ("fastv", "tome", "hired", "random")
+EVICTORS = ("snapkv", "h2o")
+PRUNERS = ("divprune", "visionzip")
+PARTS = ("tvb", "twr", "tpr")
 
 COUNT = 80
 """Questions of a benchmark: 40 pictures of POPE, 20 pairs of each of two categories of MME."""
@@ -91,22 +101,129 @@ def answered(method: str, task: str, right_share: float, **more: object) -> pd.D
     return rows.assign(metric=task, score=float("nan"), outcome=packed, picture=pictures)
 
 
+def several(
+    tasks: Sequence[str], settings: Mapping[str, tuple[float, Mapping[str, object]]]
+) -> pd.DataFrame:
+    """Settings by label, each with its share of right answers and its columns."""
+    parts = [
+        answered(label, task, right_share, **columns)
+        for task in tasks
+        for label, (right_share, columns) in settings.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def tasks_of(artefact_id: str) -> list[str]:
+    """The lite benchmarks of an artefact, as tasks."""
+    return list(dict.fromkeys(f"lmms/{one.lite}" for one in artefact(artefact_id).benchmarks))
+
+
+FULL_CACHE = 0.9
+"""Its share of right answers."""
+
+
 def compared(
-    tasks: Sequence[str],
+    artefact_id: str,
     column: str,
     settings: Sequence[float],
     scores: Mapping[str, float],
     *,
     whole: float = 1.0,
-    vanilla: float = 0.9,
 ) -> pd.DataFrame:
     """The full cache, and methods by name with their share of right answers at every setting."""
-    parts = []
-    for task in tasks:
-        parts.append(answered("vanilla", task, vanilla, compared="vanilla", **{column: whole}))
-        for name, score in scores.items():
-            for at in settings:
-                where: dict[str, object] = {"compared": name, column: at}
-                held = {"kv_share": 0.5, "token_share": 0.6}
-                parts.append(answered(f"{name} {at}", task, score, **where, **held))
-    return pd.concat(parts, ignore_index=True)
+    held = {"kv_share": 0.5, "token_share": 0.6}
+    methods = {
+        f"{name} {at}": (score, {"compared": name, column: at, **held})
+        for name, score in scores.items()
+        for at in settings
+    }
+    full = FULL_CACHE, {"compared": "vanilla", column: whole}
+    return several(tasks_of(artefact_id), {"vanilla": full, **methods})
+
+
+def prefill(artefact_id: str, lightkv: float = 0.85, others: float = 0.5) -> pd.DataFrame:
+    methods = dict.fromkeys(OTHERS, others) | {"lightkv": lightkv}
+    return compared(artefact_id, "share", (0.55,), methods)
+
+
+def evicted(artefact_id: str, tgvkv: float = 0.85, others: float = 0.5) -> pd.DataFrame:
+    methods = {**dict.fromkeys(EVICTORS, others), "tgvkv": tgvkv}
+    return compared(artefact_id, "retention", (0.5, 0.1), methods)
+
+
+def pruned(tgvkv: float = 0.85, others: float = 0.5) -> pd.DataFrame:
+    methods = {**dict.fromkeys(PRUNERS, others), "tgvkv": tgvkv}
+    return compared("T-T6", "kept", (128.0,), methods, whole=576.0)
+
+
+def pilot(others: float = 0.5, **scores: float) -> pd.DataFrame:
+    """T-T1; ``scores`` by block and variant, such as ``a_TV``."""
+    variants: dict[str, tuple[float, Mapping[str, object]]] = {
+        f"{block} {variant} {retention}": (
+            scores.get(f"{block}_{variant}".replace("-", "_").replace("+", "_"), others),
+            {"block": block, "variant": variant, "retention": retention},
+        )
+        for block, names in PILOT.items()
+        for variant in names
+        for retention in (0.5, 0.2, 0.05)
+    }
+    full = FULL_CACHE, {"block": "", "variant": "vanilla", "retention": 1.0}
+    return several(tasks_of("T-T1"), {"vanilla": full, **variants})
+
+
+def ablation(others: float = 0.5, **scores: float) -> pd.DataFrame:
+    """T-T5; ``scores`` by the parts in use, such as ``tvb_twr``, or ``none``."""
+    combinations: dict[str, tuple[float, Mapping[str, object]]] = {}
+    for on in itertools.product((False, True), repeat=len(PARTS)):
+        used = "_".join(part for part, is_on in zip(PARTS, on, strict=True) if is_on) or "none"
+        for retention in (0.2, 0.05):
+            columns = {**dict(zip(PARTS, on, strict=True)), "retention": retention}
+            combinations[f"{used} {retention}"] = scores.get(used, others), columns
+    full = FULL_CACHE, {**dict.fromkeys(PARTS), "retention": 1.0}
+    return several(tasks_of("T-T5"), {"vanilla": full, **combinations})
+
+
+def window_counts(
+    shallow: Sequence[float] = (0.5, 0.8, 0.6), deep: Sequence[float] = (0.9, 0.875, 0.875)
+) -> pd.DataFrame:
+    """L-T5: 1, 2 and 4 windows after layers 1 and 6."""
+    counts: dict[str, tuple[float, Mapping[str, object]]] = {
+        f"layer {layer}, {count}": (score, {"layer": float(layer), "windows": float(count)})
+        for layer, scores in ((1, shallow), (6, deep))
+        for count, score in zip((1, 2, 4), scores, strict=True)
+    }
+    full = FULL_CACHE, {"layer": float("nan"), "windows": float("nan")}
+    return several(tasks_of("L-T5"), {"vanilla": full, **counts})
+
+
+def schedules(narrow: float = 0.9, wide: float = 0.875) -> pd.DataFrame:
+    """L-T9: two schedules of windows."""
+    merged: dict[str, tuple[float, Mapping[str, object]]] = {
+        f"W {windows}": (score, {"compared": "lightkv", "windows": windows})
+        for windows, score in (("4,2,1", narrow), ("6,4,2", wide))
+    }
+    full = FULL_CACHE, {"compared": "vanilla", "windows": ""}
+    return several(tasks_of("L-T9"), {"vanilla": full, **merged})
+
+
+FRAMES: Mapping[str, Callable[..., pd.DataFrame]] = {
+    "L-T1": partial(prefill, "L-T1"),
+    "L-T2": partial(prefill, "L-T2"),
+    "L-T5": window_counts,
+    "L-T7": partial(prefill, "L-T7"),
+    "L-T8": partial(prefill, "L-T8"),
+    "L-T9": schedules,
+    "T-T1": pilot,
+    "T-T2": partial(evicted, "T-T2"),
+    "T-T3": partial(evicted, "T-T3"),
+    "T-T5": ablation,
+    "T-T6": pruned,
+    "T-T7": partial(evicted, "T-T7"),
+}
+"""Frames of the tables of scores, by artefact."""
+
+
+def score(frame: pd.DataFrame, task: str, name: str, **setting: object) -> float:
+    """A score of one setting, from its outcomes alone."""
+    rows = pick(frame, task=task, **setting)
+    return benchmark_scores(rows.drop_duplicates("item"))[name].value

@@ -100,9 +100,10 @@ def window_schedules(narrow: float = 0.9, wide: float = 0.9) -> pd.DataFrame:
     """Two window schedules on four tasks."""
     parts = []
     for task in VISION:
-        parts.append(scored("vanilla", 0.9, task=task, windows=""))
+        parts.append(scored("vanilla", 0.9, task=task, compared="vanilla", windows=""))
         for windows, score in (("4,2,1", narrow), ("6,4,2", wide)):
-            parts.append(scored(windows, score, task=task, windows=windows))
+            named = {"compared": "lightkv", "windows": windows}
+            parts.append(scored(windows, score, task=task, **named))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import pandas as pd
 import pytest
 
-from analysis.scoring.benchmarks import benchmark_scores
 from analysis.scoring.formulas import formula
 from figures.artefacts import artefact, artefacts
 from figures.artefacts.score_tables import AVERAGE
 from figures.contract import by_printed_score
 from figures.verdicts import Outcome
 from tests.closeness import assert_close
-from tests.figures.benchmark_frames import OUTCOMES, compared
+from tests.figures.benchmark_frames import FRAMES, OUTCOMES, evicted, prefill, pruned, score
 
 HOLDS, FAILS, OPEN = Outcome.HOLDS, Outcome.FAILS, Outcome.UNTESTABLE
-
-PREFILL = (
-    *("lmms/coco2017_cap_val_lite", "lmms/mme", "lmms/nocaps_val_lite", "lmms/pope"),
-    *("lmms/seedbench_lite", "lmms/vizwiz_vqa_val_lite", "lmms/gqa_lite", "lmms/scienceqa_img"),
-)
-OTHERS = ("fastv", "tome", "hired", "random")
-EVICTORS = ("snapkv", "h2o")
-PRUNERS = ("divprune", "visionzip")
-
-
-def tasks_of(artefact_id: str) -> list[str]:
-    """The lite benchmarks of an artefact, as tasks."""
-    return list(dict.fromkeys(f"lmms/{one.lite}" for one in artefact(artefact_id).benchmarks))
-
-
-def prefill(artefact_id: str, lightkv: float = 0.85, others: float = 0.5) -> pd.DataFrame:
-    methods = dict.fromkeys(OTHERS, others) | {"lightkv": lightkv}
-    return compared(tasks_of(artefact_id), "share", (0.55,), methods)
-
-
-def evicted(artefact_id: str, tgvkv: float = 0.85, others: float = 0.5) -> pd.DataFrame:
-    methods = {**dict.fromkeys(EVICTORS, others), "tgvkv": tgvkv}
-    return compared(tasks_of(artefact_id), "retention", (0.5, 0.1), methods)
-
-
-def pruned(tgvkv: float = 0.85, others: float = 0.5) -> pd.DataFrame:
-    methods = {**dict.fromkeys(PRUNERS, others), "tgvkv": tgvkv}
-    return compared(tasks_of("T-T6"), "kept", (128.0,), methods, whole=576.0)
-
-
-FRAMES: dict[str, Callable[..., pd.DataFrame]] = {
-    "L-T1": partial(prefill, "L-T1"),
-    "L-T2": partial(prefill, "L-T2"),
-    "L-T7": partial(prefill, "L-T7"),
-    "L-T8": partial(prefill, "L-T8"),
-    "T-T2": partial(evicted, "T-T2"),
-    "T-T3": partial(evicted, "T-T3"),
-    "T-T6": pruned,
-    "T-T7": partial(evicted, "T-T7"),
-}
-
-
-def score(frame: pd.DataFrame, task: str, name: str, method: str) -> float:
-    """A score of one method, from its outcomes alone."""
-    rows = frame[(frame["task"] == task) & (frame["compared"] == method)]
-    return benchmark_scores(rows.drop_duplicates("item"))[name].value
 
 
 def cells(artefact_id: str, frame: pd.DataFrame, method: str) -> pd.Series:  # type: ignore[type-arg]
@@ -97,7 +49,7 @@ def number(cell: object) -> float:
 def test_columns_have_the_score_that_the_paper_prints(title: str, task: str, name: str) -> None:
     frame = prefill("L-T1")
     shown = cells("L-T1", frame, "LightKV")[title, f"here: lmms/{task}"]
-    expected = score(frame, f"lmms/{task}", name, "lightkv")
+    expected = score(frame, f"lmms/{task}", name, compared="lightkv")
     assert_close(number(shown), expected, 0.005, scale=max(1.0, expected))
     low, high = (float(one) for one in shown.partition(" [")[2].strip("]").split(", "))
     assert low < expected < high
@@ -131,7 +83,7 @@ def test_averages_are_means_of_shares_of_the_full_cache_over_columns() -> None:
         "lmms/vizwiz_vqa_val_lite": ["exact_match"],
     }
     shares = [
-        score(frame, task, name, "lightkv") / score(frame, task, name, "vanilla")
+        score(frame, task, name, compared="lightkv") / score(frame, task, name, compared="vanilla")
         for task, several in names.items()
         for name in several
     ]
@@ -148,10 +100,10 @@ def test_averages_are_means_of_shares_of_the_full_cache_over_columns() -> None:
 def test_points_of_mme_are_those_of_both_parts_and_not_in_percent() -> None:
     frame = pruned()
     row = cells("T-T6", frame, "TGV-KV")
-    both = score(frame, "lmms/mme", "mme_perception_score", "tgvkv")
-    both += score(frame, "lmms/mme", "mme_cognition_score", "tgvkv")
+    both = score(frame, "lmms/mme", "mme_perception_score", compared="tgvkv")
+    both += score(frame, "lmms/mme", "mme_cognition_score", compared="tgvkv")
     assert_close(number(row["MME", "here: lmms/mme"]), both, 0.005, scale=1.0)
-    f1 = score(frame, "lmms/pope", "pope_f1_score", "tgvkv")
+    f1 = score(frame, "lmms/pope", "pope_f1_score", compared="tgvkv")
     assert_close(number(row["POPE", "here: lmms/pope"]), 100 * f1, 0.06, scale=1.0)
     panels = {
         axes.get_title(): axes.lines[0].get_ydata() for axes in artefact("T-T6").figure(frame).axes
@@ -174,7 +126,7 @@ def test_every_caption_metric_of_both_benchmarks() -> None:
         (2, "lmms/coco2017_cap_val_lite", "coco"),
     ):
         for label, name in (("BLEU-4", "Bleu_4"), ("ROUGE-L", "ROUGE_L"), ("CIDEr", "CIDEr")):
-            expected = score(rows, task, f"{prefix}_{name}", "tgvkv")
+            expected = score(rows, task, f"{prefix}_{name}", compared="tgvkv")
             assert_close(number(ours.iloc[where][label]), expected, 0.0006, scale=1.0)
             assert "[" in ours.iloc[where][label], "benchmarks have intervals"
         assert ours.iloc[where]["METEOR"] == "–"
@@ -210,15 +162,46 @@ def test_every_table_can_be_drawn_of_benchmarks(artefact_id: str) -> None:
         ("L-T1", 3, HOLDS, {"others": 0.2}),
         ("L-T1", 3, FAILS, {"others": 0.8}),
         ("L-T2", 1, HOLDS, {}),
+        ("L-T5", 0, HOLDS, {}),
+        ("L-T5", 0, FAILS, {"shallow": (0.7, 0.5, 0.5)}),
+        ("L-T5", 1, HOLDS, {}),
+        ("L-T5", 1, FAILS, {"shallow": (0.5, 0.5, 0.7)}),
+        ("L-T5", 2, HOLDS, {}),
+        ("L-T5", 2, FAILS, {"deep": (0.9, 0.9, 0.7)}),
         ("L-T7", 0, HOLDS, {}),
         ("L-T7", 0, FAILS, {"lightkv": 0.5, "others": 0.7}),
         ("L-T7", 0, OPEN, {"lightkv": 0.9, "others": 0.9}),
         ("L-T8", 0, FAILS, {}),
+        ("L-T9", 0, HOLDS, {}),
+        ("L-T9", 0, FAILS, {"wide": 0.7}),
+        ("L-T9", 1, HOLDS, {"narrow": 0.975}),
+        ("L-T9", 1, FAILS, {"narrow": 0.7}),
+        ("T-T1", 0, HOLDS, {"a_TV": 0.85}),
+        ("T-T1", 0, FAILS, {"a_VV": 0.85}),
+        ("T-T1", 0, OPEN, {"others": 0.9}),
+        ("T-T1", 1, HOLDS, {"b_TV_TT": 0.85}),
+        ("T-T1", 1, FAILS, {"b_observation_window": 0.85}),
+        ("T-T1", 2, HOLDS, {"b_TV_TT": 0.85}),
+        ("T-T1", 2, FAILS, {"b_VV_TT": 0.85}),
+        ("T-T1", 3, HOLDS, {"b_observation_window": 0.2}),
+        ("T-T1", 3, FAILS, {"b_observation_window": 0.8}),
+        ("T-T1", 4, HOLDS, {"c_text": 0.2}),
+        ("T-T1", 4, FAILS, {"c_text": 0.8}),
+        ("T-T1", 5, HOLDS, {"c_vision": 0.8}),
+        ("T-T1", 5, FAILS, {"c_vision": 0.2}),
         ("T-T2", 1, HOLDS, {}),
         ("T-T3", 0, HOLDS, {}),
         ("T-T3", 0, FAILS, {"tgvkv": 0.5, "others": 0.7}),
         ("T-T3", 1, HOLDS, {"tgvkv": 0.9}),
         ("T-T3", 1, FAILS, {"tgvkv": 0.6}),
+        ("T-T5", 0, HOLDS, {"twr": 0.85}),
+        ("T-T5", 0, FAILS, {"tvb": 0.85}),
+        ("T-T5", 1, HOLDS, {"tvb_twr_tpr": 0.85}),
+        ("T-T5", 1, FAILS, {"tvb_twr": 0.85}),
+        ("T-T5", 2, HOLDS, {"tvb_twr_tpr": 0.85}),
+        ("T-T5", 2, FAILS, {"twr_tpr": 0.85}),
+        ("T-T5", 3, HOLDS, {"tvb_twr_tpr": 0.85}),
+        ("T-T5", 3, FAILS, {"twr": 0.85}),
         ("T-T6", 0, HOLDS, {}),
         ("T-T6", 0, FAILS, {"tgvkv": 0.5, "others": 0.7}),
         ("T-T7", 0, HOLDS, {}),
@@ -248,8 +231,8 @@ def test_one_metric_that_says_otherwise_decides() -> None:
 def test_benchmarks_are_printed_and_can_be_scored() -> None:
     able = [one.id for one in artefacts() if one.benchmarks]
     assert able == [
-        *("L-F4", "L-T1", "L-T2", "L-T3", "L-T7", "L-T8"),
-        *("T-T2", "T-T3", "T-T6", "T-T7", "T-T8"),
+        *("L-F4", "L-T1", "L-T2", "L-T3", "L-T5", "L-T7", "L-T8", "L-T9"),
+        *("T-T1", "T-T2", "T-T3", "T-T5", "T-T6", "T-T7", "T-T8"),
     ]
     for one in artefacts():
         for benchmark in one.benchmarks:

@@ -16,7 +16,7 @@ import lightkv
 from analysis.asking.store import Store
 from analysis.lmms import harness
 from analysis.tasks import check_task, task
-from figures.artefacts import artefacts
+from figures.artefacts import artefact, artefacts
 from figures.benchmarks import Group, grouped, measure, sources, targets
 from figures.reproduce_cli import reproduce_command
 from lightkv import VLM
@@ -39,6 +39,7 @@ OTHERS = {
     "mme": "tiny_mme",
     "pope": "tiny_pope",
     "gqa_lite": "tiny_vizwiz",
+    "scienceqa_img": "tiny_vizwiz",
     "coco2017_cap_val_lite": "tiny_coco",
     "textcaps_val_lite": "tiny_textcaps",
 }
@@ -200,6 +201,41 @@ def test_scores_of_whole_sets_stand_beside_the_print(scored: tuple[Result, Path]
         assert verdict["outcome"] in {"undecided", "not testable here"}
 
 
+@pytest.fixture(scope="module")
+def varied(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """Tables of variants of one method, on two of four pictures of each benchmark."""
+    out = tmp_path_factory.mktemp("varied")
+    places = ["--results", str(out / "results"), "--out", str(out / "report"), "--jobs", "1"]
+    wanted = ["T-T1", "T-T5", "L-T5", "--benchmarks", "--benchmarks-from", str(folder)]
+    arguments = [*wanted, "--samples", str(COUNT // 2), *places]
+    return CliRunner().invoke(reproduce_command, arguments), out
+
+
+@pytest.mark.timeout(900)
+def test_variants_of_one_method_are_asked_and_judged(varied: tuple[Result, Path]) -> None:
+    result, out = varied
+    assert result.exit_code == 0, result.output
+    for name in ("chartqa_lite", "textvqa_val_lite", "scienceqa_img", "coco2017_cap_val_lite"):
+        assert f"lmms/{name}: {COUNT // 2} questions under " in result.stderr
+    scores = {
+        "T-T1": {"relaxed_overall", "exact_match"},
+        "T-T5": {"relaxed_overall", "coco_ROUGE_L"},
+        "L-T5": {
+            *("coco_CIDEr", "exact_match", "mme_cognition_score", "mme_perception_score"),
+            *("pope_accuracy", "pope_f1_score"),
+        },
+    }
+    for name, metrics in scores.items():
+        (made,) = (out / "results/notebooks").glob(f"*/{name}")
+        plotted = pd.read_csv(made / "plotted.csv")
+        assert set(plotted["metric"]) == metrics
+        assert set(plotted["task"]) == {f"lmms/{one.lite}" for one in artefact(name).benchmarks}
+        table = (made / "table.csv").read_text()
+        assert "here (embedded model) | " in table and "paper (" in table
+        verdicts = json.loads((made / "record.json").read_text())["verdicts"]
+        assert {one["outcome"] for one in verdicts} <= {"undecided", "not testable here"}
+
+
 def test_what_is_downloaded_is_named() -> None:
     lines = sources(["lmms:pope", "lmms:chartqa", "lmms:pope"], "someone/a-model")
     assert lines == [
@@ -213,7 +249,7 @@ def test_what_is_downloaded_is_named() -> None:
     ("arguments", "error", "words"),
     [
         (["--benchmarks"], InvalidValueError, "of all artefacts.*L-T1, L-T2.*T-T7, T-T8"),
-        (["L-T5", "--benchmarks"], InvalidValueError, "L-T5 is not made of benchmarks here"),
+        (["L-T6", "--benchmarks"], InvalidValueError, "L-T6 asks no questions.*says why"),
         (["T-T2", "T-T9", "--benchmarks"], InvalidValueError, "T-T9 is not made.*says why"),
         (["T-T99", "--benchmarks"], UnknownNameError, "T-T99"),
         (["T-T2", "--full"], InvalidValueError, "with --benchmarks only"),
