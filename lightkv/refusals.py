@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from torch import Tensor
 
 from lightkv.contract.layout import TokenLayout
+from lightkv.engine.drivers import Driver
 from lightkv.engine.plan import Plan
 from lightkv.errors import InputError, InvalidValueError, UnsupportedError
 from lightkv.families import Family
 from lightkv.inputs import has_holes
 from lightkv.settings import Settings
+
+_UNCOMPILED: Final = {
+    "output_attentions": "compiled steps give back logits alone",
+    "output_hidden_states": "compiled steps give back logits alone",
+    "compile_config": "it is for steps that transformers compiles by itself",
+    "disable_compile": "it says the opposite",
+}
+"""Settings of ``generate`` without effect, or against it, where steps are compiled; and why."""
 
 
 def check_length(family: Family, config: Any, layout: TokenLayout, new_tokens: int) -> None:
@@ -113,3 +122,65 @@ def _refuse_holes(plan: Plan, mask: Tensor, windows: Sequence[int | None]) -> No
             "attention_mask hides tokens in the middle of a prompt, where windows and renumbered "
             "positions would be counted wrong; leave these tokens out of the prompt"
         )
+
+
+def refuse_compiled(
+    plan: Plan,
+    settings: Settings,
+    model: Any,
+    windows: Sequence[int | None],
+    *,
+    driver: Driver,
+    keep_run: bool,
+) -> None:
+    """Refuse what compiled decode steps can't do, before the prompt is read.
+
+    Args:
+        plan: Who takes part.
+        settings: Of ``generate``.
+        model: The HuggingFace model.
+        windows: Per layer the tokens that a query looks back on; None for all.
+        driver: What was asked to carry the run.
+        keep_run: True if the run is to be gone on from.
+
+    Raises:
+        UnsupportedError: See above; the message says what to change.
+    """
+    reasons = [
+        *_acting_while_decoding(plan),
+        *_beyond_logits(settings),
+        *_beyond_one_program(model, windows),
+    ]
+    if driver == "nnsight":
+        reasons.append("traces of driver='nnsight' can't be compiled")
+    if keep_run:
+        reasons.append("a run that is kept goes on from a cache that grows")
+    if reasons:
+        raise UnsupportedError(f"decode='compiled': {reasons[0]}; leave decode out")
+
+
+def _acting_while_decoding(plan: Plan) -> Iterator[str]:
+    if not plan.decode_policy.static:
+        yield "a policy that evicts while decoding acts between the layers of every step"
+    if plan.renumbers_later:
+        yield "after re-indexing, later tokens have other positions in each layer"
+    if plan.observers or plan.interventions:
+        yield "observers and interventions act between layers, which run as one program"
+
+
+def _beyond_logits(settings: Settings) -> Iterator[str]:
+    if settings.beams > 1:
+        yield f"num_beams={settings.beams}: beams are reordered under the cache"
+    for name, reason in _UNCOMPILED.items():
+        if settings[name]:
+            yield f"{name}={settings[name]!r}: {reason}"
+
+
+def _beyond_one_program(model: Any, windows: Sequence[int | None]) -> Iterator[str]:
+    narrow = [window for window in windows if window]
+    if narrow:
+        yield f"some layers look back on {min(narrow)} tokens alone"
+    if len({*getattr(model, "hf_device_map", {}).values()}) > 1:
+        yield "the model stands on several devices"
+    if not getattr(getattr(model, "hf_quantizer", None), "is_compileable", True):
+        yield "weights quantised in this way can't be compiled"

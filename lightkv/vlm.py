@@ -17,7 +17,7 @@ from lightkv.contract.interventions import Intervention, check_interventions
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.observer import Observer
 from lightkv.contract.types import check_type
-from lightkv.engine.drivers import Driver, check_driver
+from lightkv.engine.drivers import Decode, Driver, check_decode, check_driver
 from lightkv.engine.graph import InterventionGraph
 from lightkv.engine.plan import Plan
 from lightkv.engine.record import RunRecord
@@ -27,7 +27,7 @@ from lightkv.model import LoadedModel, NotAModule
 from lightkv.pictures import check_pictures
 from lightkv.placing import picture_places
 from lightkv.prompting import Request
-from lightkv.refusals import check_length, refuse
+from lightkv.refusals import check_length, refuse, refuse_compiled
 from lightkv.running import full_cache, full_cache_records, prepared_run
 from lightkv.settings import GREEDY, Settings, refuse_doubles
 
@@ -48,11 +48,13 @@ class VLM(LoadedModel):
         interventions: Sequence[Intervention] = (),
         keep_run: bool = False,
         driver: Driver | None = None,
+        decode: Decode = "eager",
         **settings: Any,
     ) -> Generation:
         """``model.generate`` with a compressed cache.
 
-        Without a compressor, observers and interventions this is the plain call, bit for bit.
+        Without a compressor, observers and interventions this is the plain call, bit for bit (with
+        ``decode="compiled"`` up to rounding).
 
         Args:
             inputs: Processor output (see :meth:`encode`).
@@ -64,6 +66,8 @@ class VLM(LoadedModel):
             keep_run: Return the run with its cache, to go on from.
             driver: "nnsight", "hooks" or "auto" (see :data:`~lightkv.engine.drivers.Driver`);
                 default as the model was loaded. Results are the same bit for bit.
+            decode: "compiled" runs decode steps as one program each, which is compiled at the first
+                of them (:data:`~lightkv.engine.drivers.Decode`); "eager" as the model does.
             **settings: Passed on to ``model.generate``.
 
         Raises:
@@ -74,6 +78,7 @@ class VLM(LoadedModel):
         """
         driver = self.driver if driver is None else driver
         check_driver(driver)
+        check_decode(decode)
         compressor = resolved(compressor, self.facts)
         check_type("seed", seed, int)
         check_type("keep_run", keep_run, bool)
@@ -84,10 +89,14 @@ class VLM(LoadedModel):
         effective = Settings(self.model, settings)
         plan = Plan.of(compressor, self.facts, tuple(observers), tuple(interventions))
         layout = self._checked_layout(batch, compressor, interventions, effective)
-        plain = compressor is None and not (observers or interventions or keep_run)
+        compiled = decode == "compiled"
+        plain = compressor is None and not (observers or interventions or keep_run or compiled)
+        windows = self.quirks.windows
         if not plain:
-            mask, windows = batch["attention_mask"], self.quirks.windows
+            mask = batch["attention_mask"]
             refuse(plan, effective, layout, mask, kernel=self.attention, windows=windows)
+        if compiled:
+            refuse_compiled(plan, effective, self.model, windows, driver=driver, keep_run=keep_run)
         run = prepared_run(self, plan, layout, batch, seed=seed)
         batch = self.model_inputs(batch)
         if self.quirks.has_windows and not plain:
@@ -96,7 +105,11 @@ class VLM(LoadedModel):
             if plain:
                 output = self.model.generate(**batch, **settings)
                 return Generation(output, full_cache_records(self, layout))
-            output = self.graph.generate(run, batch, driver=driver, **settings)
+            if compiled:
+                new_tokens = effective.new_tokens(layout.length)
+                output = self.graph.generate_compiled(run, batch, new_tokens, **settings)
+            else:
+                output = self.graph.generate(run, batch, driver=driver, **settings)
         return Generation(output, run.records(), run if keep_run else None)
 
     def _checked_layout(
@@ -137,6 +150,7 @@ class VLM(LoadedModel):
         videos: Sequence[Sequence[Any]] = (),
         max_new_tokens: int = 32,
         seed: int = 0,
+        decode: Decode = "eager",
     ) -> Answer:
         """Answer a question about an image (or a list of images, or videos), greedily.
 
@@ -149,17 +163,21 @@ class VLM(LoadedModel):
             videos: Lists of frames, for models of the Qwen families.
             max_new_tokens: Longest answer, at least 1.
             seed: For methods that draw at random.
+            decode: "compiled" or "eager", see :meth:`generate`.
 
         Raises:
             InputError: If an image, a video, the question or a turn can't be used.
             InvalidValueError, UnknownNameError: If the method or an option of it is unknown.
-            UnsupportedError: If the model's family takes no videos, or the method does not fit it.
+            UnsupportedError: If the model's family takes no videos, the method does not fit it, or
+                what is asked can't be compiled.
         """
         images = tuple(image) if isinstance(image, list | tuple) else (image,)
         turns = tuple(history) if isinstance(history, list) else history
         films = tuple(videos) if isinstance(videos, list) else videos
         request = Request(images, question, turns, videos=films)  # type: ignore[arg-type]
-        return self.ask_many([request], compressor, max_new_tokens=max_new_tokens, seed=seed)[0]
+        return self.ask_many(
+            [request], compressor, max_new_tokens=max_new_tokens, seed=seed, decode=decode
+        )[0]
 
     def ask_many(
         self,
@@ -168,12 +186,18 @@ class VLM(LoadedModel):
         *,
         max_new_tokens: int = 32,
         seed: int = 0,
+        decode: Decode = "eager",
     ) -> list[Answer]:
         """Answer a batch of requests; row i answers as it would alone. Raises as :meth:`ask`."""
         check_count("max_new_tokens", max_new_tokens)
         inputs = self.encode(requests, compressor)
         generation = self.generate(
-            inputs, compressor, seed=seed, max_new_tokens=max_new_tokens, **GREEDY
+            inputs,
+            compressor,
+            seed=seed,
+            decode=decode,
+            max_new_tokens=max_new_tokens,
+            **GREEDY,
         )
         start = inputs["input_ids"].shape[1]
         rows = generation.output[:, start:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -13,6 +14,7 @@ from hypothesis import settings
 
 from lightkv import VLM
 from lightkv.contract import registry
+from tests.graph.compiling import Traced
 from tests.tiny import tiny_llava
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -39,6 +41,17 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_vlm(request: pytest.FixtureRequest) -> VLM:
     """A LLaVA of five layers with random weights, under both attention kernels."""
     return tiny_llava(request.param)
+
+
+@pytest.fixture(scope="module")
+def traced() -> Iterator[Traced]:
+    """Decode steps of a module's tests are traced and run as they are, in place of compiling."""
+    from lightkv.engine import compiled
+
+    with pytest.MonkeyPatch.context() as patch:
+        backend = Traced(compiled.BACKEND)
+        patch.setattr(compiled, "BACKEND", backend)
+        yield backend
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lightkv.engine.drivers import DECODES
+
 
 @click.command("ask")
 @click.argument("image", type=click.Path(path_type=Path))
@@ -20,6 +22,7 @@ import click
 )
 @click.option("--max-new-tokens", default=32, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--decode", default="eager", show_default=True, type=click.Choice(DECODES))
 def ask_command(
     image: Path,
     question: str,
@@ -28,12 +31,20 @@ def ask_command(
     text: str | None,
     max_new_tokens: int,
     seed: int,
+    decode: str,
 ) -> None:
     """Answer QUESTION about the picture in the file IMAGE."""
     from lightkv import load
 
     vlm = load(model, device=device)
-    answer = vlm.ask(image, question, text, max_new_tokens=max_new_tokens, seed=seed)
+    answer = vlm.ask(
+        image,
+        question,
+        text,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        decode=decode,  # type: ignore[arg-type]  # one of DECODES, click sees to it
+    )
     click.echo(answer.text)
     record = answer.record
     click.echo(

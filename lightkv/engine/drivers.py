@@ -1,4 +1,4 @@
-"""Names of what can carry a run through a model; loads nothing heavy, for command lines."""
+"""Names of what can carry a run through a model, and of ways to decode; loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -21,3 +21,20 @@ def check_driver(driver: str) -> None:
     """
     if driver not in DRIVERS:
         raise InvalidValueError("driver", driver, ", ".join(map(repr, DRIVERS)))
+
+
+Decode = Literal["eager", "compiled"]
+"""How tokens after the first are made. "compiled" runs every step as one program of
+``torch.compile``, equal to "eager" up to rounding; what can't be compiled is refused."""
+
+DECODES: Final[tuple[str, ...]] = get_args(Decode)
+
+
+def check_decode(decode: str) -> None:
+    """Refuse an unknown way to decode.
+
+    Raises:
+        InvalidValueError: See above.
+    """
+    if decode not in DECODES:
+        raise InvalidValueError("decode", decode, ", ".join(map(repr, DECODES)))

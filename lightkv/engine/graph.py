@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -21,6 +22,7 @@ from lightkv.engine.run import Run
 from lightkv.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from lightkv.engine.compiled import CompiledDecoding
     from lightkv.engine.traces import Traces
 
 # Decoders that a run is being carried through.
@@ -40,12 +42,41 @@ class InterventionGraph:
         self._decoder: nn.Module = model.get_submodule(decoder_path)
         self._hooks = Hooks(self._decoder)
         self._traces: Traces | None = None
+        self._compiled: CompiledDecoding | None = None
 
     def generate(
         self, run: Run, inputs: dict[str, Any], *, driver: Driver = "auto", **settings: Any
     ) -> Any:
         """``model.generate`` under the run's interventions; returns what it returns."""
         return self.call(run, self._model.generate, driver=driver, **inputs, **settings)
+
+    def generate_compiled(
+        self, run: Run, inputs: dict[str, Any], new_tokens: int, **settings: Any
+    ) -> Any:
+        """``model.generate`` with the prefill under hooks, and compiled decode steps.
+
+        Args:
+            run: Nothing in it acts on decode steps.
+            inputs: Of the model.
+            new_tokens: Most tokens that are generated.
+            **settings: Of ``generate``.
+
+        Raises:
+            UnsupportedError: If another run is being carried through this model, the call stands in
+                a trace, or the model's decode step can't be compiled.
+        """
+        if self._is_traced("auto"):
+            raise UnsupportedError(
+                "decode='compiled' inside a trace of your own: compiled steps show it nothing; "
+                "leave decode out"
+            )
+        with self._alone():
+            if self._compiled is None:
+                # Imports of transformers' caches and of the compiler only where they are needed.
+                from lightkv.engine.compiled import CompiledDecoding
+
+                self._compiled = CompiledDecoding(self._model, self._decoder)
+            return self._compiled.generate(run, new_tokens, **inputs, **settings)
 
     def call(
         self, run: Run, function: Callable[..., Any], *, driver: Driver = "auto", **settings: Any
@@ -60,13 +91,22 @@ class InterventionGraph:
                 in the body of a trace.
         """
         check_driver(driver)
+        with self._alone():
+            carrier = self._driver(run, "hooks" if self._is_traced(driver) else driver)
+            return carrier.call(Passes(run), function, **settings)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other run meanwhile.
+
+        Raises:
+            UnsupportedError: If one is being carried through this model.
+        """
         if self._decoder in _BUSY:
             raise UnsupportedError("another run is active on this model; one after the other")
-        traced = self._is_traced(driver)
         _BUSY.add(self._decoder)
         try:
-            carrier = self._driver(run, "hooks" if traced else driver)
-            return carrier.call(Passes(run), function, **settings)
+            yield
         finally:
             _BUSY.discard(self._decoder)
 

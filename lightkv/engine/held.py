@@ -16,7 +16,7 @@ from lightkv.contract.layout import TokenLayout
 from lightkv.contract.retention import Retention, verify
 from lightkv.engine.cache import LayerEntries
 from lightkv.engine.dropping import Dropping
-from lightkv.engine.masks import as_mask, decode_mask, hide
+from lightkv.engine.masks import as_mask, decode_mask, hide, static_mask
 from lightkv.engine.plan import Plan, Quirks
 from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.shortening import Processed
@@ -188,6 +188,14 @@ class HeldCache:
                 entries, self._new, self._processed[layer].shortfall, layer, of_index
             )
         return changed
+
+    def static_mask(self, layer: int, size: int) -> Tensor:
+        """What the next token sees of a layer's entries in a buffer of ``size`` slots.
+
+        Returns:
+            (B, 1 or H, 1, size), as the attention kernel wants it.
+        """
+        return static_mask(self.entries[layer], self._plan.facts.heads, self._additive, size)
 
     def _hidden_entries(self, layer: int) -> Tensor | None:
         """(B, 1 or H, T, K) bool: entries that interventions hide from the newest tokens T."""

@@ -57,7 +57,7 @@ def _attach(decoder: Any, passes: Passes, hooks: ExitStack) -> None:
     stands = _Stands()
     if passes.reads_decoder:
         hooks.enter_context(
-            _Hook(decoder, lambda args, kwargs: (args, passes.decoder_input(kwargs)), None)
+            Hook(decoder, lambda args, kwargs: (args, passes.decoder_input(kwargs)), None)
         )
     for number, layer in enumerate(decoder.layers):
         before: Before | None = None
@@ -67,7 +67,7 @@ def _attach(decoder: Any, passes: Passes, hooks: ExitStack) -> None:
         if passes.reads_output(number):
             after = functools.partial(_after, number, decoder, passes, hooks)
         if before is not None or after is not None:
-            hooks.enter_context(_Hook(layer, before, after))
+            hooks.enter_context(Hook(layer, before, after))
         if passes.reads_kernel(number):
             listener = functools.partial(passes.kernel_input, number)
             hooks.enter_context(_Tap(layer.self_attn, stands, listener))
@@ -117,24 +117,44 @@ def _after(
     return output
 
 
-class _Hook:
-    """Stands in the place of a module's ``forward`` while entered."""
+class Standin:
+    """Stands in the place of a module's ``forward`` while entered.
 
-    def __init__(self, module: nn.Module, before: Before | None, after: After | None) -> None:
+    Args:
+        module: The module.
+    """
+
+    _forward: Callable[..., Any]
+
+    def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._before = before
-        self._after = after
-        self._forward = module.forward
-        # As accelerate and nnsight do, on the instance; the class stays as it is.
-        self._there = {name: f for name, f in vars(module).items() if name == "forward"}
-        functools.update_wrapper(self, self._forward)
+        self._there: dict[str, Any] = {}
 
     def __enter__(self) -> None:
+        # As accelerate and nnsight do, on the instance; the class stays as it is.
+        self._there = {name: f for name, f in vars(self._module).items() if name == "forward"}
+        self._forward = self._module.forward
+        functools.update_wrapper(self, self._forward)  # type: ignore[arg-type]  # it is called
         vars(self._module)["forward"] = self
 
     def __exit__(self, *_: object) -> None:
         del vars(self._module)["forward"]
         vars(self._module).update(self._there)
+
+
+class Hook(Standin):
+    """Functions before and after a module's ``forward``.
+
+    Args:
+        module: The module.
+        before: Gives the arguments that the module is called with.
+        after: Gives the output in place of the module's.
+    """
+
+    def __init__(self, module: nn.Module, before: Before | None, after: After | None) -> None:
+        super().__init__(module)
+        self._before = before
+        self._after = after
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._before is not None:

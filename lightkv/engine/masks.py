@@ -50,9 +50,26 @@ def widened(entries: LayerEntries, heads: int, additive: torch.dtype | None) -> 
     """
     mask = entries.mask
     if mask is None or mask.shape[-1] < entries.slots:
-        room = torch.nn.functional.pad(entries.valid, (0, SPARE_COLUMNS), value=True)
-        mask = entries.mask = as_mask(_per_head(room, heads)[:, :, None], additive)
+        mask = entries.mask = _spacious(entries, heads, additive, SPARE_COLUMNS, seen=True)
     return mask[..., : entries.slots]
+
+
+def static_mask(
+    entries: LayerEntries, heads: int, additive: torch.dtype | None, size: int
+) -> Tensor:
+    """What one new token sees of a buffer of ``size`` slots, (B, 1 or H, 1, size).
+
+    Every entry that is held, and nothing of the slots that are free yet.
+    """
+    return _spacious(entries, heads, additive, size - entries.slots, seen=False)
+
+
+def _spacious(
+    entries: LayerEntries, heads: int, additive: torch.dtype | None, columns: int, *, seen: bool
+) -> Tensor:
+    """(B, 1 or H, 1, K + columns): entries that are held, and columns beyond them."""
+    room = torch.nn.functional.pad(entries.valid, (0, columns), value=seen)
+    return as_mask(_per_head(room, heads)[:, :, None], additive)
 
 
 def _per_head(values: Tensor, heads: int) -> Tensor:

@@ -88,4 +88,4 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_readme_names_tests_that_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     named = re.findall(r"\| `(tests/[\w/.]+)` \|", text)
-    assert len(named) == 15 and all((ROOT / name).is_file() for name in named)
+    assert len(named) == 16 and all((ROOT / name).is_file() for name in named)
