@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -100,6 +101,13 @@ def test_window_counts_have_every_score_in_the_units_of_the_print(
     assert (row[HERE, "λ"], row["paper (InternVL2-8B)", "λ"]) == ("1", "3")
 
 
+def test_what_was_not_asked_has_a_dash_beside_the_print() -> None:
+    frame = window_counts()
+    some = frame[(frame["layer"] != 6) | (frame["windows"] != 4)]
+    row = row_of(artefact("L-T5").table(some), depth="deep", w="4")
+    assert (row[HERE, "GQA"], row["paper (InternVL2-8B)", "GQA"]) == ("–", 0.62)
+
+
 def test_window_schedules_stand_above_the_print_with_their_average() -> None:
     frame = schedules(narrow=0.7)
     table = artefact("L-T9").table(frame)
@@ -188,6 +196,43 @@ def test_captions_alone_can_decide_what_is_best() -> None:
     verdict = artefact("T-T5").judge(pd.concat([good[~captions], bad[captions]]))[3].verdict
     assert verdict.outcome is not Outcome.HOLDS
     assert artefact("T-T5").judge(good)[3].verdict.outcome is Outcome.HOLDS
+
+
+@pytest.mark.parametrize(
+    ("artefact_id", "claim", "frame", "one", "other", "whole"),
+    [
+        (
+            *("T-T5", 3, ablation(tvb_twr_tpr=0.7)),
+            {"tvb": False, "twr": False, "tpr": False, "retention": 0.2},
+            {"tvb": True, "twr": True, "tpr": True, "retention": 0.2},
+            {"retention": 1.0},
+        ),
+        (
+            *("L-T5", 2, window_counts(deep=(0.6, 0.5, 0.5))),
+            {"layer": 6.0, "windows": 2.0},
+            {"layer": 6.0, "windows": 1.0},
+            {"method": "vanilla"},
+        ),
+        (
+            *("L-T9", 0, schedules(narrow=0.6, wide=0.5)),
+            {"windows": "6,4,2"},
+            {"windows": "4,2,1"},
+            {"windows": ""},
+        ),
+    ],
+    ids=["T-T5", "L-T5", "L-T9"],
+)
+def test_margins_are_shares_of_the_full_cache(
+    artefact_id: str, claim: int, frame: pd.DataFrame, one: Any, other: Any, whole: Any
+) -> None:
+    target = artefact(artefact_id)
+    shares = []
+    for benchmark in target.benchmarks:
+        what = frame, f"lmms/{benchmark.lite}", benchmark.score
+        shares.append((score(*what, **one) - score(*what, **other)) / score(*what, **whole))
+    reason = target.judge(frame)[claim].verdict.reason
+    shown = re.search(r": (-?\d\.\d{3}) \[", reason)
+    assert shown and shown[1] == f"{sum(shares) / len(shares):.3f}", reason
 
 
 def test_the_lite_part_of_textvqa_is_what_is_printed() -> None:
