@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from analysis.asking.rows import VANILLA
 from analysis.studies.base import Tasks, model_configuration, register, remembered
@@ -15,7 +15,6 @@ from analysis.timing.latency import LatencySettings, lengthened, machine_name, m
 from analysis.timing.model_settings import ModelBenchSettings
 from lightkv import TGVKV
 from lightkv.cost.presets import preset
-from lightkv.cost.workload import Workload, workload_cost
 from lightkv.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from lightkv import VLM
 
 PAPER_MODEL = "llava-1.5-7b"
-PAPER_CONTEXTS: Mapping[str, int] = {"gib_8k": 8000, "gib_16k": 16000}
 
 PAPER_METHODS: Final = (VANILLA, "fastv", "pitome", "tofu", "tome", "lightkv")
 """What LightKV's Tables 4 and 10 time."""
@@ -78,10 +76,9 @@ def decode_latency(
 
     Returns:
         Rows of :func:`~analysis.timing.latency.measure_latency` with ``retention`` (1 for the full
-        cache), ``piece`` (what was measured in turns, whose rounds are comparable), and ``gib_8k``
-        and ``gib_16k``: KV memory computed for LLaVA-1.5-7B at contexts of 8,000 and 16,000 tokens,
-        whatever the measured model is. After them, with ``recorded`` true, those of LLaVA-1.5-7B
-        under the full cache and TGV-KV that ``lightkv bench model`` measured, at every length.
+        cache) and ``piece`` (what was measured in turns, whose rounds are comparable). After them,
+        with ``recorded`` true, those of LLaVA-1.5-7B under the full cache and TGV-KV that ``lightkv
+        bench model`` measured, at every length.
 
     Raises:
         InputError: As :func:`request_times`.
@@ -107,9 +104,6 @@ def decode_latency(
         methods = {k: None if r == 1 else TGVKV(retention=r) for k, r in labels.items()}
         frame = measure_latency(vlm, methods, asked, settings)
         frame["retention"] = frame["method"].map(labels)
-        for name, tokens in PAPER_CONTEXTS.items():
-            memory = {r: _paper_memory(tokens, r) for r in labels.values()}
-            frame[name] = frame["retention"].map(memory)
         return frame
 
     parts = (vlm.family, source)
@@ -216,15 +210,3 @@ def _usual_length(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     best = max(count.index, key=lambda tokens: (count[tokens], -abs(tokens - usual)))
     runs: pd.DataFrame = rows[rows["tokens"] == best]
     return runs
-
-
-def _paper_memory(context: int, retention: float) -> float:
-    """KV memory in GiB of the paper's model, prefill only, at 2 bytes per number."""
-    model = preset(PAPER_MODEL)
-    prompt: dict[str, Any] = {
-        "vision_tokens": model.vision_tokens,
-        "prompt_tokens": context - model.vision_tokens,
-        "generated_tokens": 0,
-    }
-    kept = None if retention == 1 else retention
-    return workload_cost(model.shape, Workload(**prompt), retention=kept).kv.gib
