@@ -31,4 +31,4 @@ def test_the_readme_says_how_much_of_the_run_is_left() -> None:
     trainer = Trainer(SHIPPED)
     resume(trainer, UNFINISHED)
     readme = (UNFINISHED.parents[3] / "README.md").read_text(encoding="utf-8")
-    assert f"{100 * (1 - trainer.progress):.0f} % of a run of 180 minutes" in readme
+    assert f"{100 * (1 - trainer.progress):.0f} % of a run of 320 minutes" in readme
