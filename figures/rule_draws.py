@@ -13,7 +13,8 @@ from analysis.scoring.intervals import difference_of, mean_of, rank_correlation,
 from analysis.simulation.caption_scores import METRICS, caption_scores
 from analysis.studies.compared import EVICTORS
 from figures.artefacts.agreement import AGREED
-from figures.verdicts import Verdict, above, all_of, correlated
+from figures.compound import all_of
+from figures.verdicts import Verdict, above, correlated
 
 TASKS: Final = (1, 4)
 NOISES: Final = (0.5, 2.0, 8.0)

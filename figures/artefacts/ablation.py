@@ -21,9 +21,10 @@ from figures.artefacts.shared import (
     tight,
     where_testable,
 )
+from figures.compound import all_of, worst_of
 from figures.contract import Artefact, Claim
 from figures.style import BLUE, GREEN, RED, Look, canvas
-from figures.verdicts import Verdict, all_of, better, not_beaten, worst_of
+from figures.verdicts import Verdict, better, not_beaten
 
 if TYPE_CHECKING:
     import pandas as pd

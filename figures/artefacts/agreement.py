@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from analysis.scoring.intervals import QUESTION, rank_correlation, resampled
-from figures.verdicts import (
-    FEWEST_QUESTIONS,
-    Verdict,
-    all_of,
-    any_of,
-    correlated,
-    reverse,
-    untestable,
-)
+from figures.compound import all_of, any_of, reverse
+from figures.verdicts import FEWEST_QUESTIONS, Verdict, correlated, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,11 @@ from figures.artefacts.methods import LOOKS, PRINTED, VANILLA
 from figures.artefacts.published import coco, textcaps
 from figures.artefacts.score_tables import HERE, lines, title
 from figures.artefacts.shared import legend_below, pick, planned, records, summary
+from figures.compound import worst_of
 from figures.contract import Artefact, Claim, by_printed_score
 from figures.style import canvas
 from figures.tables import MISSING
-from figures.verdicts import Verdict, better, undecided, untestable, verdict, worst_of
+from figures.verdicts import Verdict, better, undecided, untestable, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

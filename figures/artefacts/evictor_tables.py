@@ -10,8 +10,9 @@ from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.published import CHARTQA, DOCVQA, TEXTVQA, VIZWIZ, coco, textcaps
 from figures.artefacts.score_tables import HERE, lines, table, title
 from figures.artefacts.shared import legend_below, over_print, pick, planned
+from figures.compound import all_of, worst_of
 from figures.contract import Artefact, Claim
-from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
+from figures.verdicts import Verdict, better, keeps, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

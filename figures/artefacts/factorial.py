@@ -12,9 +12,10 @@ from analysis.asking.rows import VANILLA
 from analysis.scoring.intervals import difference
 from analysis.scoring.multiplicity import holm
 from figures.artefacts.shared import legend_below, pick, planned, short
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, Look, canvas, nth
-from figures.verdicts import Verdict, all_of, better, untestable
+from figures.verdicts import Verdict, better, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,11 @@ from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.rounds import in_every_round, in_words, ratios, spread
 from figures.artefacts.score_tables import title
 from figures.artefacts.shared import pick
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, PALETTE, canvas
 from figures.tables import MISSING
-from figures.verdicts import Verdict, all_of, verdict
+from figures.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

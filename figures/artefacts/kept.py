@@ -9,9 +9,10 @@ import numpy as np
 from analysis.scoring.intervals import QUESTION
 from figures.artefacts.pictures import faded, pixels, show
 from figures.artefacts.shared import pick
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, RED, sheet
-from figures.verdicts import Verdict, all_of, better, untestable, verdict
+from figures.verdicts import Verdict, better, untestable, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,10 +18,11 @@ from figures.artefacts.latency_numbers import (
 )
 from figures.artefacts.rounds import in_every_round, in_words
 from figures.artefacts.shared import here, legend_below, pick, printed
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, canvas
 from figures.tables import MISSING, percent
-from figures.verdicts import Verdict, all_of, untestable, verdict
+from figures.verdicts import Verdict, untestable, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

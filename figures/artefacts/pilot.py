@@ -21,9 +21,10 @@ from figures.artefacts.shared import (
     tight,
     where_testable,
 )
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLUE, GREEN, GREY, RED, Look, canvas
-from figures.verdicts import Verdict, all_of, better, collapses, keeps
+from figures.verdicts import Verdict, better, collapses, keeps
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.shared import pick, printed
-from figures.verdicts import (
-    Verdict,
-    all_of,
-    better,
-    collapses,
-    keeps,
-    untestable,
-    verdict,
-    worst_of,
-)
+from figures.compound import all_of, worst_of
+from figures.verdicts import Verdict, better, collapses, keeps, untestable, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,9 +16,10 @@ from figures.artefacts.probing_shared import (
     resampled_correlation,
 )
 from figures.artefacts.shared import here, pick
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import canvas, nth
-from figures.verdicts import Verdict, above, all_of, at_most, untestable
+from figures.verdicts import Verdict, above, at_most, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

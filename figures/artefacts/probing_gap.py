@@ -9,9 +9,10 @@ import numpy as np
 from analysis.scoring.intervals import difference, mean
 from figures.artefacts.probing_shared import curves, layered
 from figures.artefacts.shared import here, pick
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLUE, GREY, RED, SKY, canvas
-from figures.verdicts import Verdict, above, all_of
+from figures.verdicts import Verdict, above
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 from analysis.scoring.intervals import difference, mean
 from figures.artefacts.probing_shared import curves, layered, legend_under, line
 from figures.artefacts.shared import here, pick, short
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import GREY, METHODS, canvas, nth
-from figures.verdicts import Verdict, above, all_of, untestable
+from figures.verdicts import Verdict, above, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,10 @@ import numpy as np
 from analysis.scoring.intervals import difference, mean
 from figures.artefacts.probing_gap import show_map
 from figures.artefacts.shared import here, pick
+from figures.compound import all_of, any_of
 from figures.contract import Artefact, Claim
 from figures.style import SKY, canvas, sheet
-from figures.verdicts import Verdict, above, all_of, any_of, differs, untestable
+from figures.verdicts import Verdict, above, differs, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

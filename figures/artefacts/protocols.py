@@ -11,9 +11,10 @@ from analysis.scoring.intervals import mean
 from figures.artefacts.agreement import ranks_agree
 from figures.artefacts.protocols_shared import PROTOCOLS, VANILLA, draw, plotted, retentions_of
 from figures.artefacts.shared import evictable, here, pick, printed, setting
+from figures.compound import worst_of
 from figures.contract import Artefact, Claim
 from figures.tables import percent
-from figures.verdicts import Verdict, better, untestable, worst_of
+from figures.verdicts import Verdict, better, untestable
 from lightkv.prompting import QUESTION_FIRST, SECOND_TURN
 
 if TYPE_CHECKING:

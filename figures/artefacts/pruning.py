@@ -10,9 +10,10 @@ from figures.artefacts.methods import LOOKS, VANILLA
 from figures.artefacts.published import GQA, MME_BOTH, POPE_F1
 from figures.artefacts.score_tables import HERE, lines, table
 from figures.artefacts.shared import legend_below, pick, planned
+from figures.compound import worst_of
 from figures.contract import Artefact, Claim
 from figures.style import canvas
-from figures.verdicts import Verdict, better, untestable, worst_of
+from figures.verdicts import Verdict, better, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,11 +9,12 @@ from analysis.scoring.intervals import mean
 from figures.artefacts.evictor_tables import NEARLY
 from figures.artefacts.methods import VANILLA
 from figures.artefacts.shared import legend_below, pick, planned, points, several_words
+from figures.compound import worst_of
 from figures.contract import Artefact, Claim
 from figures.models import NATIVE
 from figures.style import BLACK, Look, canvas, nth
 from figures.tables import percent
-from figures.verdicts import Verdict, keeps, worst_of
+from figures.verdicts import Verdict, keeps
 
 if TYPE_CHECKING:
     import pandas as pd

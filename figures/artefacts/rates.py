@@ -9,9 +9,10 @@ from figures.artefacts.prefill_tables import COCO, GQA, MME, NOCAPS, POPE, SEED,
 from figures.artefacts.prefill_tables import layout as prefill_layout
 from figures.artefacts.score_tables import HERE, averages, lines, table
 from figures.artefacts.shared import legend_below, level, pick, planned
+from figures.compound import all_of, worst_of
 from figures.contract import Artefact, Claim
 from figures.style import canvas
-from figures.verdicts import Verdict, all_of, better, keeps, untestable, worst_of
+from figures.verdicts import Verdict, better, keeps, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

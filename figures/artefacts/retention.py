@@ -18,9 +18,10 @@ from figures.artefacts.shared import (
     short,
     summary,
 )
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, canvas, look
-from figures.verdicts import Verdict, all_of, better, collapses, keeps, untestable
+from figures.verdicts import Verdict, better, collapses, keeps, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from figures.artefacts.shared import pick, printed, records
+from figures.compound import all_of, worst_of
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, BLUE, RED, canvas
-from figures.verdicts import Verdict, all_of, verdict, worst_of
+from figures.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

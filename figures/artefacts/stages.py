@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from figures.artefacts.shared import records
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLUE, GREY, ORANGE, canvas
-from figures.verdicts import Verdict, all_of, verdict
+from figures.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,11 +10,12 @@ from figures.artefacts.evictor_tables import NEARLY
 from figures.artefacts.methods import LOOKS, OURS, VANILLA
 from figures.artefacts.score_tables import HERE, lines
 from figures.artefacts.shared import legend_below, pick, planned
+from figures.compound import worst_of
 from figures.contract import Artefact, Claim
 from figures.models import NATIVE
 from figures.style import canvas
 from figures.tables import MISSING, percent
-from figures.verdicts import Verdict, better, keeps, not_beaten, untestable, worst_of
+from figures.verdicts import Verdict, better, keeps, not_beaten, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

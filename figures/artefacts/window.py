@@ -8,9 +8,10 @@ import numpy as np
 
 from figures.artefacts.pictures import TILE, Pixels, borders, patch_means, pixels, show
 from figures.artefacts.shared import pick, records
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLACK, BLUE, ORANGE, sheet
-from figures.verdicts import Verdict, all_of, verdict
+from figures.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

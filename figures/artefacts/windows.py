@@ -20,10 +20,11 @@ from figures.artefacts.shared import (
     printed,
     setting,
 )
+from figures.compound import all_of
 from figures.contract import Artefact, Claim
 from figures.style import BLUE, RED, Look
 from figures.tables import MISSING
-from figures.verdicts import Verdict, all_of, better, equivalent, untestable
+from figures.verdicts import Verdict, better, equivalent, untestable
 
 if TYPE_CHECKING:
     import pandas as pd

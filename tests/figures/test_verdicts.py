@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.scoring.estimate import Estimate, Student
+from analysis.scoring.estimate import Estimate, Student, unsure
 from analysis.scoring.intervals import difference, mean
 from analysis.scoring.multiplicity import holm
+from figures.compound import all_of, any_of, worst_of
 from figures.power import ENDLESS, in_words
 from figures.verdicts import (
     FEWEST_QUESTIONS,
@@ -19,8 +20,6 @@ from figures.verdicts import (
     Verdict,
     above,
     alike,
-    all_of,
-    any_of,
     at_least,
     at_most,
     better,
@@ -34,7 +33,6 @@ from figures.verdicts import (
     undecided,
     untestable,
     verdict,
-    worst_of,
 )
 from tests.figures.score_frames import scored
 
@@ -121,6 +119,9 @@ def test_what_is_undecided_says_how_many_questions_would_decide_it() -> None:
     assert above(around(0.02, 0.01), 0.0, "x").needed is None
     assert in_words(ENDLESS).startswith("about 1,000,000 questions")
     assert in_words(ENDLESS + 1).startswith("so near the edge")
+    flat = above(unsure(0.5, 40), 0.4, "x")
+    assert flat.outcome is Outcome.UNDECIDED and flat.p == 1 and flat.needed is None
+    assert "vary too little" in flat.reason and "questions would" not in flat.reason
     few = Estimate(0.5, 9, "t", Student(0.5, 0.1, 8.0))
     assert above(few, 0.4, "x").needed == FEWEST_QUESTIONS
 
