@@ -56,10 +56,12 @@ def _distances(states: Tensor) -> Tensor:
     """Euclidean distances (B, M, M) float64 of states (B, M, D), by one matrix product.
 
     The product leaves noise where points coincide, which would break ties; distances within it
-    are zero.
+    are zero. Its halves differ in the last digits on some processors; two points are equally far
+    from each other.
     """
     centred = states.double() - states.double().mean(1, keepdim=True)
     squares = (centred**2).sum(-1)
     sums = squares[:, :, None] + squares[:, None, :]
-    distance = sums - 2 * (centred @ centred.transpose(1, 2))
+    product = centred @ centred.transpose(1, 2)
+    distance = sums - (product + product.transpose(1, 2))
     return torch.where(distance > NOISE * sums, distance, 0).sqrt()
