@@ -83,9 +83,9 @@ def decode_latency(
     Raises:
         InputError: As :func:`request_times`.
     """
-    on_record = _recorded_steps(recorded)
     import pandas as pd
 
+    on_record = _recorded_steps(recorded)
     settings = LatencySettings() if measuring is None else measuring
     source = task(tasks[0]) if isinstance(tasks[0], str) else tasks[0]
     configuration = model_configuration(vlm) | {
