@@ -20,7 +20,7 @@ from lightkv.checkpoint import (
 from lightkv.contract.types import check_type
 from lightkv.cost.presets import preset, presets
 from lightkv.embedded.location import SHIPPED, shipped
-from lightkv.engine.drivers import Driver, check_driver
+from lightkv.engine.drivers import Driver
 from lightkv.errors import InvalidValueError, ModelError
 from lightkv.inputs import chat
 from lightkv.prompting import Request
@@ -73,7 +73,7 @@ def load(
     number_type = dtype_named(dtype, where)
     check_type("attention", attention, Literal["sdpa", "eager"])
     check_type("system", system, str | None)
-    check_driver(driver)
+    check_type("driver", driver, Driver)
     options.setdefault("use_safetensors", True)
     source = located("embedded" if name_or_path is None else name_or_path)
     name = "embedded" if name_or_path is None else str(name_or_path)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lightkv.catalogue import MethodLike, resolved
 from lightkv.contract.layout import TokenLayout
+from lightkv.contract.types import check_type
 from lightkv.contract.view import ModelFacts
-from lightkv.engine.drivers import Driver, check_driver
+from lightkv.engine.drivers import Driver
 from lightkv.engine.graph import InterventionGraph
 from lightkv.engine.plan import Quirks
 from lightkv.errors import UnsupportedError
@@ -61,7 +62,7 @@ class LoadedModel(NotAModule):
     def __init__(
         self, name: str, model: Any, processor: Any, family: Family, driver: Driver = "auto"
     ) -> None:
-        check_driver(driver)
+        check_type("driver", driver, Driver)
         text = model.config.get_text_config()
         self.name = name
         self.model = model
@@ -133,6 +134,14 @@ class LoadedModel(NotAModule):
         """Ids that end an answer."""
         ends = self.model.generation_config.eos_token_id
         return frozenset([ends] if isinstance(ends, int) else ends or ())
+
+    @property
+    def graph(self) -> InterventionGraph:
+        """The model's intervention graph, attached when it is first needed."""
+        if self._graph is None:
+            path = self.family.decoder_path(self.model)
+            self._graph = InterventionGraph(self.model, path)
+        return self._graph
 
     @property
     def quirks(self) -> Quirks:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightkv.answers import Generation
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.view import QuestionWords
+from lightkv.engine.drivers import Driver
 from lightkv.engine.plan import Plan
-from lightkv.engine.record import RunRecord, untouched_records
+from lightkv.engine.record import untouched_records
 from lightkv.engine.renumbering import Renumbering
 from lightkv.engine.run import Run
 from lightkv.errors import UnsupportedError
@@ -93,6 +95,46 @@ def _renumbering(model: LoadedModel, plan: Plan) -> Renumbering:
     return Renumbering(rotary, places=plan.renumbers_cache)
 
 
+def generated(
+    model: LoadedModel,
+    run: Run,
+    batch: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    *,
+    driver: Driver,
+    room: int | None,
+) -> Any:
+    """What ``model.generate`` gives under a run.
+
+    Args:
+        model: The model.
+        run: Has not read its prompts yet.
+        batch: The processed prompts.
+        settings: Of ``generate``.
+        driver: What carries the run.
+        room: Most tokens of an answer whose steps are compiled; None for steps as the model's own.
+    """
+    inputs = model.model_inputs(batch)
+    if model.quirks.has_windows:
+        inputs["past_key_values"] = full_cache()
+    with torch.no_grad():
+        if room is not None:
+            return model.graph.generate_compiled(run, inputs, room, **settings)
+        return model.graph.generate(run, inputs, driver=driver, **settings)
+
+
+def plain_generation(
+    model: LoadedModel,
+    layout: TokenLayout,
+    batch: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+) -> Generation:
+    """What ``model.generate`` gives by itself, with records of runs that compressed nothing."""
+    with torch.no_grad():
+        output = model.model.generate(**model.model_inputs(batch), **settings)
+    return Generation(output, untouched_records(model.facts, layout, _entry_bytes(model)))
+
+
 def full_cache() -> Any:
     """A cache that keeps every entry, also those that a sliding window no longer reaches.
 
@@ -102,11 +144,6 @@ def full_cache() -> Any:
     from transformers import DynamicCache
 
     return DynamicCache()
-
-
-def full_cache_records(model: LoadedModel, layout: TokenLayout) -> Sequence[RunRecord]:
-    """Records of a run that compressed nothing."""
-    return untouched_records(model.facts, layout, _entry_bytes(model))
 
 
 def _entry_bytes(model: LoadedModel) -> int:

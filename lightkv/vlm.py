@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightkv.answers import Answer, Generation
@@ -17,8 +16,7 @@ from lightkv.contract.interventions import Intervention, check_interventions
 from lightkv.contract.layout import TokenLayout
 from lightkv.contract.observer import Observer
 from lightkv.contract.types import check_type
-from lightkv.engine.drivers import Decode, Driver, check_decode, check_driver
-from lightkv.engine.graph import InterventionGraph
+from lightkv.engine.drivers import Decode, Driver
 from lightkv.engine.plan import Plan
 from lightkv.engine.record import RunRecord
 from lightkv.errors import InvalidValueError
@@ -28,7 +26,7 @@ from lightkv.pictures import check_pictures
 from lightkv.placing import picture_places
 from lightkv.prompting import Request
 from lightkv.refusals import check_length, refuse, refuse_compiled
-from lightkv.running import full_cache, full_cache_records, prepared_run
+from lightkv.running import generated, plain_generation, prepared_run
 from lightkv.settings import GREEDY, Settings, refuse_doubles
 
 
@@ -77,39 +75,26 @@ class VLM(LoadedModel):
             UnsupportedError: If a setting would make the result silently wrong.
         """
         driver = self.driver if driver is None else driver
-        check_driver(driver)
-        check_decode(decode)
+        check_type("driver", driver, Driver)
+        check_type("decode", decode, Decode)
         compressor = resolved(compressor, self.facts)
         check_type("seed", seed, int)
         check_type("keep_run", keep_run, bool)
-        check_type("observers", observers, Sequence[Observer])
-        check_type("interventions", interventions, Sequence[Intervention])
         batch = completed(inputs)
         refuse_doubles(batch, settings)
         effective = Settings(self.model, settings)
-        plan = Plan.of(compressor, self.facts, tuple(observers), tuple(interventions))
+        plan = Plan.of(compressor, self.facts, observers, interventions)
         layout = self._checked_layout(batch, compressor, interventions, effective)
         compiled = decode == "compiled"
-        plain = compressor is None and not (observers or interventions or keep_run or compiled)
-        windows = self.quirks.windows
-        if not plain:
-            mask = batch["attention_mask"]
-            refuse(plan, effective, layout, mask, kernel=self.attention, windows=windows)
+        if compressor is None and not (observers or interventions or keep_run or compiled):
+            return plain_generation(self, layout, batch, settings)
+        kernel, windows = self.attention, self.quirks.windows
+        refuse(plan, effective, layout, batch["attention_mask"], kernel=kernel, windows=windows)
         if compiled:
             refuse_compiled(plan, effective, self.model, windows, driver=driver, keep_run=keep_run)
         run = prepared_run(self, plan, layout, batch, seed=seed)
-        batch = self.model_inputs(batch)
-        if self.quirks.has_windows and not plain:
-            batch["past_key_values"] = full_cache()
-        with torch.no_grad():
-            if plain:
-                output = self.model.generate(**batch, **settings)
-                return Generation(output, full_cache_records(self, layout))
-            if compiled:
-                new_tokens = effective.new_tokens(layout.length)
-                output = self.graph.generate_compiled(run, batch, new_tokens, **settings)
-            else:
-                output = self.graph.generate(run, batch, driver=driver, **settings)
+        room = effective.new_tokens(layout.length) if compiled else None
+        output = generated(self, run, batch, settings, driver=driver, room=room)
         return Generation(output, run.records(), run if keep_run else None)
 
     def _checked_layout(
@@ -131,14 +116,6 @@ class VLM(LoadedModel):
             if not part.acts_on_pictures(self.facts):
                 part.check_layout(layout)
         return layout
-
-    @property
-    def graph(self) -> InterventionGraph:
-        """The model's intervention graph, attached when it is first needed."""
-        if self._graph is None:
-            path = self.family.decoder_path(self.model)
-            self._graph = InterventionGraph(self.model, path)
-        return self._graph
 
     def ask(
         self,

@@ -12,9 +12,10 @@ from analysis.timing.latency import machine_name
 from lightkv.catalogue import composed, read
 from lightkv.contract.compressor import Compressor
 from lightkv.contract.registry import RETENTION
+from lightkv.contract.types import check_type
 from lightkv.contract.view import ModelFacts
 from lightkv.cost.presets import preset
-from lightkv.engine.drivers import Driver, check_driver
+from lightkv.engine.drivers import Driver
 from lightkv.errors import InvalidValueError
 from lightkv.loading import device_named, dtype_named
 
@@ -77,7 +78,7 @@ class ModelBenchSettings:
                 raise InvalidValueError("tokens", tokens, "at least 1")
         if not 0 < self.retention <= 1:
             raise InvalidValueError("retention", self.retention, "above 0, at most 1")
-        check_driver(self.driver)
+        check_type("driver", self.driver, Driver)
         if self.half_products and (self.where.type != "cuda" or self.number_type.itemsize != 2):
             allowed = "False, or a model in half precision on CUDA"
             raise InvalidValueError("half_products", self.half_products, allowed)

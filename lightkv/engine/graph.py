@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from lightkv.engine.drivers import Driver, check_driver
+from lightkv.contract.types import check_type
+from lightkv.engine.drivers import Driver
 from lightkv.engine.hooks import Hooks
 from lightkv.engine.passes import Passes
 from lightkv.engine.run import Run
@@ -90,7 +91,7 @@ class InterventionGraph:
             UnsupportedError: If another run is being carried through this model, or the call stands
                 in the body of a trace.
         """
-        check_driver(driver)
+        check_type("driver", driver, Driver)
         with self._alone():
             carrier = self._driver(run, "hooks" if self._is_traced(driver) else driver)
             return carrier.call(Passes(run), function, **settings)

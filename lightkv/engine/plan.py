@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lightkv.contract.compressor import Compressor, Evictor, Reducer
 from lightkv.contract.decoding import DecodePolicy, Grow
 from lightkv.contract.interventions import Intervention
 from lightkv.contract.observer import Observer
+from lightkv.contract.types import check_type
 from lightkv.contract.view import ModelFacts
 from lightkv.errors import InvalidValueError
 
@@ -107,15 +109,18 @@ class Plan:
         cls,
         compressor: Compressor | None,
         facts: ModelFacts,
-        observers: tuple[Observer, ...] = (),
-        interventions: tuple[Intervention, ...] = (),
+        observers: Sequence[Observer] = (),
+        interventions: Sequence[Intervention] = (),
     ) -> Plan:
         """Validate a compressor against a model and say what it needs to look at.
 
         Raises:
             InvalidValueError: If a hyperparameter is out of range, two reducers share a layer,
-                something follows an evictor, or both a reducer and the evictor renumber.
+                something follows an evictor, both a reducer and the evictor renumber, or there is
+                something else among observers or interventions.
         """
+        check_type("observers", observers, Sequence[Observer])
+        check_type("interventions", interventions, Sequence[Intervention])
         parts = () if compressor is None else compressor.parts
         reducers, evictor = ({}, None) if compressor is None else _placed(compressor, facts)
         everywhere = frozenset(range(facts.layers)) if evictor is not None else frozenset()
@@ -145,13 +150,13 @@ class Plan:
             "none" if compressor is None else str(compressor),
             reducers,
             evictor,
-            observers,
+            tuple(observers),
             frozenset(views),
             frozenset(attention),
             frozenset(rotary),
             frozenset(two_way),
             evictor.decode_policy() if evictor is not None else Grow(),
-            interventions,
+            tuple(interventions),
         )
 
 
