@@ -7,12 +7,6 @@ from collections.abc import Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-# torch's cache of compiled programs, which it looks for when it is imported, does not tell kernels
-# apart, and a program that was compiled for others ends the process.
-os.environ.setdefault(
-    "TORCHINDUCTOR_CACHE_DIR",
-    f".pytest_cache/programs-{os.environ.get('ATEN_CPU_CAPABILITY', 'native')}",
-)
 
 import pytest
 import torch

@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch.compiler import config
 from transformers import Cache
 from transformers.cache_utils import StaticLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -111,6 +112,7 @@ class CompiledDecoding:
         with ExitStack() as stack:
             forward = _Forward(self._model, run, self, new_tokens, stack)
             stack.enter_context(forward)
+            stack.enter_context(_told_apart_by_vectors())
             output = self._model.generate(**settings)
         if getattr(output, "past_key_values", None) is not None:
             output.past_key_values = forward.left()
@@ -203,6 +205,18 @@ def _program(_: Shapes) -> Callable[..., Tensor]:
     # torch counts and keeps what it compiles by code object: one for each program.
     alone = types.FunctionType(step.__code__.replace(), globals())
     return torch.compile(alone, fullgraph=True, dynamic=False, backend=BACKEND)
+
+
+def _told_apart_by_vectors() -> AbstractContextManager[Any]:
+    """While entered, programs that torch keeps on disk are told apart by the processor's vectors.
+
+    torch itself takes no notice: a program that was made for longer ones gives wrong numbers.
+    """
+    tag = f"{config.cache_key_tag}{torch.backends.cpu.get_cpu_capability()}"
+    patch: AbstractContextManager[Any] = config.patch(  # type: ignore[attr-defined]  # as torch adds it
+        cache_key_tag=tag
+    )
+    return patch
 
 
 def _with_layer_mask(number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:

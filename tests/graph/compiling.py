@@ -30,13 +30,16 @@ class Traced:
     Attributes:
         stands_for: The backend in whose place it stands.
         graphs: What was traced, in turn.
+        tags: What told apart the programs that torch keeps on disk.
     """
 
     stands_for: str
     graphs: list[torch.fx.GraphModule] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
     def __call__(self, graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
         self.graphs.append(graph)
+        self.tags.append(torch.compiler.config.cache_key_tag)
         return graph.forward
 
 

@@ -56,6 +56,17 @@ def test_more_programs_than_torch_keeps_of_one_function(traced: Traced) -> None:
         assert programs(tiny_llava(layers=1), traced, 3, 64 + 3) == 2
 
 
+def test_programs_on_disk_are_told_apart_by_vectors(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kernels in ("AVX2", "DEFAULT"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=kernels: name)
+        with torch.compiler.config.patch(cache_key_tag="the user's own "):
+            assert programs(tiny_llava(layers=1), traced, 3) == 1
+        assert traced.tags[-1] == f"the user's own {kernels}"
+        assert torch.compiler.config.cache_key_tag == ""
+
+
 def test_buffers_hold_what_is_held() -> None:
     vlm = tiny_llava(layers=LAYERS)
     run = vlm.generate(prompt(1, 8), KeepNewest(), keep_run=True, max_new_tokens=1).run

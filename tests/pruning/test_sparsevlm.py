@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
+from torch import Tensor
 
 from lightkv.contract.layout import Grid
 from lightkv.contract.view import PromptInputs
 from lightkv.pruning import SparseVLM
-from lightkv.pruning.density import cluster_centres
+from lightkv.pruning.density import _distances, cluster_centres
 from lightkv.pruning.sparsevlm import TABLE, raters
 from tests.closeness import assert_close
 from tests.merging.views import random_view, row_layout
@@ -59,6 +61,23 @@ def test_density_peaks_find_separate_clusters() -> None:
     members = torch.tensor([[False, False] + [True] * 6])
     centres = cluster_centres(hidden, members, torch.tensor([2]))[0].tolist()
     assert centres == [-1, -1, 2, 2, 2, 5, 5, 5]
+
+
+def test_two_points_are_equally_far_from_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the halves of a product differ in the last digits, as on some processors."""
+
+    def uneven(left: Tensor, right: Tensor) -> Tensor:
+        product = torch.matmul(left, right)
+        return product + 1e-14 * product.triu(1)
+
+    states = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(0))
+    expected = _distances(states)
+    monkeypatch.setattr(Tensor, "__matmul__", uneven)
+    product = states.double() @ states.double().mT
+    assert not torch.equal(product, product.mT)
+    distance = _distances(states)
+    assert torch.equal(distance, distance.mT)
+    assert_close(distance, expected)
 
 
 def test_sparsevlm_recycled_tokens_are_means_of_clusters() -> None:
