@@ -1,10 +1,12 @@
 """One verdict for a claim of several parts.
 
-How often each of these errs, ``lightkv simulate verdicts`` measures, as for the rules of one part.
+``lightkv simulate verdicts`` measures how often :func:`all_of` and :func:`any_of` err;
+:func:`worst_of` has the outcomes of the first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -38,9 +40,15 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
         outcome = Outcome.HOLDS if outcomes == {Outcome.HOLDS} else Outcome.UNDECIDED
     if outcome in untested - {Outcome.HOLDS}:
         p_holds = p_fails = None
-    open_parts = [part.needed or 0.0 for part in parts if part.outcome is Outcome.UNDECIDED]
-    needed = max(open_parts, default=0.0) if outcome is Outcome.UNDECIDED else 0.0
-    return Verdict(outcome, _reasons(parts, outcome), p_holds, p_fails, needed or None)
+    needed = _needed(parts) if outcome is Outcome.UNDECIDED else None
+    return Verdict(outcome, _reasons(parts, outcome), p_holds, p_fails, needed)
+
+
+def _needed(parts: Sequence[Verdict]) -> float | None:
+    """Questions that would decide all parts that are undecided, None where of one none is known."""
+    undecided = [part for part in parts if part.outcome is Outcome.UNDECIDED]
+    known = [part.needed for part in undecided if part.needed is not None]
+    return max(known, default=None) if len(known) == len(undecided) else None
 
 
 def reverse(one: Verdict) -> Verdict:
@@ -72,8 +80,8 @@ def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
         if whole.outcome is not Outcome.HOLDS:
             reason = f"no one of {len(parts)} comparisons is sure among as many: {_worst(parts)}"
     else:
-        # Of undecided parts the one that takes most questions: as many are enough for all.
-        first = max(deciding, key=lambda part: part.needed or 0.0)
+        # Of undecided parts the one that takes most questions, or of which no number is known.
+        first = max(deciding, key=lambda part: math.inf if part.needed is None else part.needed)
         reason = f"{len(deciding)} of {len(parts)} comparisons: {first.reason}"
     return replace(whole, reason=reason)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,6 @@ from analysis.scoring.intervals import difference_of, mean_of, rank_correlation,
 from analysis.simulation.caption_scores import METRICS, caption_scores
 from analysis.studies.compared import EVICTORS
 from figures.artefacts.agreement import AGREED
-from figures.compound import all_of
 from figures.verdicts import Verdict, above, correlated
 
 TASKS: Final = (1, 4)
@@ -86,7 +85,14 @@ def _tasks(count: int) -> str:
     return f"{count} task{'s' * (count > 1)}"
 
 
-def several_parts(rule: Callable[..., Verdict], lead: float, count: int, common: bool) -> Draw:
+def several_parts(
+    whole: Callable[[Iterable[Verdict]], Verdict],
+    rule: Callable[..., Verdict],
+    lead: float,
+    *,
+    count: int,
+    common: bool,
+) -> Draw:
     """A claim of ``count`` parts, each on its edge, against one setting or each against its own."""
 
     def draw(generator: np.random.Generator, n: int) -> Verdict:
@@ -97,7 +103,7 @@ def several_parts(rule: Callable[..., Verdict], lead: float, count: int, common:
                 first = right_and_wrong(generator, (0.6 + lead,), 2 * n, False)[0]
             other = right_and_wrong(generator, (0.6,), 2 * n, False)[0]
             verdicts.append(rule(difference_of(first, other, tasks=np.repeat([0, 1], n)), ""))
-        return all_of(verdicts)
+        return whole(verdicts)
 
     return draw
 

@@ -17,6 +17,7 @@ import numpy as np
 from analysis.simulation.grid import Cell
 from analysis.simulation.pages import markdown
 from figures.artefacts.agreement import AGREED
+from figures.compound import all_of, any_of
 from figures.rule_draws import (
     Draw,
     caption_differences,
@@ -34,6 +35,7 @@ from figures.verdicts import (
     Verdict,
     at_least,
     at_most,
+    differs,
     equivalent,
     gains,
     not_beaten,
@@ -103,13 +105,17 @@ def _all() -> dict[tuple[str, str], tuple[Draw, tuple[str, ...]]]:
     add(f"alike, {at_margin}", right_or_wrong_pairs(equivalent, MARGIN), HOLDS, FAILS)
     add(f"best, {at_margin}", right_or_wrong_pairs(not_beaten, MARGIN), HOLDS)
     add("best, at 0", right_or_wrong_pairs(not_beaten, 0.0), FAILS)
+    beyond = right_or_wrong_pairs(lambda lead, what: differs(lead, MARGIN, what), MARGIN)
+    add(f"differs, {at_margin}", beyond, HOLDS, FAILS)
     add("keeps 98 %", right_or_wrong_pairs(against(at_least), 0.0, 0.98), HOLDS, FAILS)
     add("keeps 95 %", right_or_wrong_pairs(against(at_least), 0.0, 0.95), HOLDS, FAILS)
     add("collapses to 50 %", right_or_wrong_pairs(against(at_most), 0.0, 0.5), HOLDS, FAILS)
     for count, common in itertools.product((3, 14, 20), (True, False)):
         setting = f"{count} parts, {'one side shared' if common else 'apart'}"
-        draw = several_parts(gains, MARGIN, count, common)
-        add(f"all of several better, {at_margin}", [(setting, draw)], FAILS)
+        every = several_parts(all_of, gains, MARGIN, count=count, common=common)
+        add(f"all of several better, {at_margin}", [(setting, every)], FAILS)
+        some = several_parts(any_of, gains, 0.0, count=count, common=common)
+        add("one of several better, at 0", [(setting, some)], HOLDS)
     add("graded difference above", graded_differences(), HOLDS, FAILS)
     add("effect in a factorial above", factorial_effects(), HOLDS, FAILS)
     add("difference of captions above", caption_differences(), HOLDS, FAILS)

@@ -73,7 +73,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             cells = pick(rows, layer=layer).assign(score=lambda f: f["value"])
             cells = cells.assign(low=cells["score"], high=cells["score"]).sort_values("windows")
             points(place, range(len(cells)), cells, look)
-        level(place, printed(rows, method="vanilla"))
+        level(place, printed(rows, method=VANILLA))
         _finish(place, f"paper: {column.title}", cells["windows"])
     legend_below(figure, above[0], 3)
     return figure
@@ -116,8 +116,8 @@ def _row(
     heading = here(frame)
     row: dict[tuple[str, str], object] = {
         ("depth", ""): depth,
-        ("w", ""): "–" if windows is None else f"{windows:g}",
-        (heading, "λ"): "–" if layer is None else f"{layer:g}",
+        ("w", ""): MISSING if windows is None else f"{windows:g}",
+        (heading, "λ"): MISSING if layer is None else f"{layer:g}",
     }
     for title, rows in TABLE.asked(frame).apart(data):
         full = rows[rows["layer"].isna()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from analysis.studies.speed import PAPER_MODEL, RECORDED
 from figures.artefacts import artefact
 from figures.artefacts.latency_numbers import shares
 from figures.artefacts.rounds import ratios
@@ -66,3 +67,21 @@ def test_only_what_is_measured_here_stands_under_here() -> None:
     assert [name for name in headings if "here" in name] == ["here (embedded model), cpu"]
     memory = artefact("T-T4").judge(beside_record(held=0.9))[0]
     assert "95.0 % of the cache is freed here" in memory.verdict.reason
+
+
+def test_a_share_is_the_median_over_rounds_and_the_full_cache_has_none() -> None:
+    shown = cells(beside_record(last=2.0), "TGV-KV 5 %")
+    assert shown["640 tokens, GPU"] == "50.0 [50.0, 100.0]"
+    alone = decode_latency(640, "cuda", recorded=True).query("retention == 1")
+    _, latency, _ = artefact("T-T4").judge(pd.concat([decode_latency(), alone]))
+    assert "LLaVA" not in latency.verdict.reason
+
+
+def test_the_explanation_says_what_the_record_that_ships_has() -> None:
+    record = pd.read_csv(RECORDED)  # type: ignore[call-overload]  # a path, where it is installed
+    rows = record[(record["shape"] == PAPER_MODEL) & (record["method"] == "tgvkv")]
+    rows = rows[rows["repeat"].notna() & (rows["batch_size"] == 1) & (rows["driver"] == "auto")]
+    assert set(rows["tokens"] + rows["text"]) == {640, 2208} and set(rows["retention"]) == {0.2}
+    assert set(rows["new_tokens"]) == {10} and set(rows["machine"]) == {"NVIDIA H200"}
+    words = artefact("T-T4").explanation
+    assert "has 640 and 2,208 tokens at 20 %" in words and "answers have ten tokens" in words

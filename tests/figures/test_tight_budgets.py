@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis import tasks
 from figures.artefacts import artefact
-from figures.artefacts.shared import tight, where_testable
+from figures.artefacts.shared import TIGHT, tight, where_testable
 from figures.verdicts import Outcome, Verdict, untestable, verdict
+from lightkv import VLM
 from tests.figures.score_frames import ablation, pilot, scored
 
 HOLDS, FAILS, UNTESTABLE = Outcome.HOLDS, Outcome.FAILS, Outcome.UNTESTABLE
@@ -92,3 +94,14 @@ def test_parts_that_can_be_tested() -> None:
     assert where_testable([gap, good]) == [good]
     parts: list[Verdict] = [gap, untestable("other")]
     assert where_testable(parts) == parts
+
+
+@pytest.mark.parametrize("kind", ["read", "list", "caption"])
+def test_prompts_hold_as_many_entries_as_explanations_say(kind: str, embedded: VLM) -> None:
+    (item,) = tasks.task(f"embedded/{kind}").items(1, 1)
+    length = int(embedded.encode([item.request()])["attention_mask"].sum())
+    alike, five = (round(share * length) for share in TIGHT)
+    assert (alike, five, round(0.03 * length)) == (32, 14, 8)
+    for artefact_id in ("T-T1", "T-T2"):
+        assert f"about {five} entries a layer" in artefact(artefact_id).explanation
+    assert "about 8 entries a layer" in artefact("T-F5").explanation

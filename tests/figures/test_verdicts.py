@@ -133,6 +133,9 @@ def test_of_several_undecided_parts_the_one_that_takes_most_is_named() -> None:
     for whole in (worst_of(parts), all_of([*parts, sure]), any_of(parts)):
         assert whole.outcome is Outcome.UNDECIDED and whole.needed == parts[1].needed
     assert any_of([*parts, sure]).needed is None
+    flat = above(unsure(0.5, 40), 0.4, "flat")
+    assert worst_of([*parts, flat]).reason == f"4 of 4 comparisons: {flat.reason}"
+    assert all_of([*parts, flat]).needed is None
 
 
 def test_a_gain_fails_below_the_margin_and_may_hold_by_less() -> None:
