@@ -6,23 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lightkv.embedded.publish import CARD
+from lightkv.embedded.publish import CARD, front_matter
 from lightkv.embedded.recipe import SHIPPED, LanguageStage, Recipe
 from lightkv.embedded.vocabulary import WORDS
-
-
-def front_matter(kind: str) -> str:
-    """What a model hub reads of a card, for a model of a kind such as ``llava``."""
-    return f"""\
----
-library_name: transformers
-pipeline_tag: image-text-to-text
-license: apache-2.0
-tags: [{kind}, synthetic, kv-cache]
----
-
-"""
-
 
 _HEADER: Final = (
     front_matter("llava")

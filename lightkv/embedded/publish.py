@@ -37,6 +37,19 @@ def write_log(lines: Sequence[dict[str, float | int | str]], folder: Path) -> No
         writer.writerows(lines)
 
 
+def front_matter(kind: str) -> str:
+    """What a model hub reads of a card, for a model of a kind such as ``llava``."""
+    return f"""\
+---
+library_name: transformers
+pipeline_tag: image-text-to-text
+license: apache-2.0
+tags: [{kind}, synthetic, kv-cache]
+---
+
+"""
+
+
 def versions() -> dict[str, str]:
     """Of the software that trained a model, for its metrics."""
     return {"torch": torch.__version__, "python": platform.python_version()}

@@ -17,7 +17,8 @@ from lightkv.families.boxes import WHOLE, Box
 from lightkv.families.slots import Placed, row_layout
 from lightkv.families.supply import Supply
 
-_VIDEO_PIXELS = (("video_token_id", "pixel_values_videos"),)
+# Where a config has the placeholder of a kind of picture, and the input with its pixels.
+_PIXELS = {"image_token_id": "pixel_values", "video_token_id": "pixel_values_videos"}
 _VIDEOS = ("pixel_values_videos", "video_grid_thw")
 
 
@@ -72,7 +73,7 @@ class Family(ABC):
 
     def vision_ids(self, config: Any) -> tuple[int, ...]:
         """Ids of the placeholders that vision tokens take."""
-        named = (getattr(config, name, None) for name in ("image_token_id", "video_token_id"))
+        named = (getattr(config, kind, None) for kind in _PIXELS)
         return tuple(int(token) for token in named if token is not None)
 
     def placeholders(self, config: Any, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -94,13 +95,9 @@ class Family(ABC):
         Raises:
             InputError: If the model would read them as words.
         """
-        needs = {
-            getattr(config, "image_token_id", None): "pixel_values",
-            getattr(config, "video_token_id", None): "pixel_values_videos",
-        }
+        needs = {getattr(config, kind, None): name for kind, name in _PIXELS.items()}
         for token in self.placeholders(config, inputs):
-            name = needs.get(token)
-            if name is not None and inputs.get(name) is None:
+            if (name := needs.get(token)) is not None and inputs.get(name) is None:
                 raise InputError(
                     f"the prompt has placeholders for pictures, but {name} is missing: the model "
                     "would read them as words; pass on everything the processor returns"
@@ -158,7 +155,7 @@ class Family(ABC):
             layout: Its layout.
         """
         rows: list[list[Tensor]] = [[] for _ in range(layout.batch_size)]
-        for kind, name in (("image_token_id", "pixel_values"), *_VIDEO_PIXELS):
+        for kind, name in _PIXELS.items():
             values = inputs.get(name)
             if values is None:
                 continue

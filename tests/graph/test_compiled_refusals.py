@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from torch import Tensor
+from transformers import CompileConfig
 
 from lightkv import VLM
 from lightkv.check.tiny import ZOO
@@ -46,6 +47,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "attentions": ({"output_attentions": True}, "output_attentions=True: compiled steps"),
     "states": ({"output_hidden_states": True}, "output_hidden_states=True: compiled steps"),
     "no compiling": ({"disable_compile": True}, "disable_compile=True: it says the opposite"),
+    "how to compile": (
+        {"compile_config": CompileConfig()},
+        "compile_config=.*: it is for steps that transformers compiles by itself",
+    ),
     "cache": ({"use_cache": False}, "use_cache=False"),
 }
 

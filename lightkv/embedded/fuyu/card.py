@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lightkv.embedded.card import CardTexts, front_matter
+from lightkv.embedded.card import CardTexts
 from lightkv.embedded.fuyu.vocabulary import KNOWN
+from lightkv.embedded.publish import front_matter
 
 _HEADER: Final = (
     front_matter("fuyu")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from lightkv.embedded.card import front_matter, share_rows, shown_patches, shown_share
-from lightkv.embedded.publish import CARD
+from lightkv.embedded.card import share_rows, shown_patches, shown_share
+from lightkv.embedded.publish import CARD, front_matter
 from lightkv.embedded.qwen.items import KINDS
 
 AIMS: Final = dict.fromkeys(KINDS, 0.95) | dict.fromkeys(
